@@ -1,0 +1,50 @@
+# make demo     reconstructs both hands of the example photo, from a fresh clone
+# make test     runs all tests
+# make lint     style, types and import contracts
+# make clean    removes what these made
+
+# Any Python of 3.10 to 3.12: `make demo PYTHON=python3.12` chooses one.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.10 python3 python,\
+	$(shell $(name) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $(name))))
+BIN := .venv/bin
+DEMO_OUT ?= out/demo
+
+# OpenMP threads that spin while they wait take the core from those that work.
+export OMP_WAIT_POLICY := PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed-demo
+	@$(BIN)/twohands teachers install \
+		|| echo "The light teacher could not be installed (see above); going on with the encoder, which needs no download."
+	$(BIN)/twohands demo --out $(DEMO_OUT)
+	@echo "The results are in $(DEMO_OUT):" && ls -1 $(DEMO_OUT)
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
+	find src tests tools benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment is made once, and filled again when what it is made from changes.
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found; install one, or run make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed-demo: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv; PyTorch alone takes a few minutes."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[teachers]'
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv; PyTorch alone takes a few minutes."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,teachers,train]'
+	@touch $@ .venv/installed-demo

@@ -1,0 +1,138 @@
+"""The volume that two closed meshes share, in cm³: exact by mesh boolean, and by the voxel protocol of published tables.
+
+For meshes that do not pass through themselves both measure the same set. Where a mesh covers a region more than once, the boolean weighs that
+region by the product of the two winding numbers, while the voxels count every point of winding number above 0.5 once.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from twohands.collision.inside import manifold_solid, require_closed
+
+CM3_PER_M3 = 1e6
+
+
+def shared_volume_cm3(
+    vertices_a_m: Float[np.ndarray, "vert_a 3"],
+    faces_a: Int[np.ndarray, "face_a 3"],
+    vertices_b_m: Float[np.ndarray, "vert_b 3"],
+    faces_b: Int[np.ndarray, "face_b 3"],
+) -> float:
+    """Exact volume of the intersection of two closed, outward meshes (manifold3d boolean). 0 at once if their boxes are apart.
+
+    UserError if a mesh bounds no volume; it is never counted as 0."""
+    vertices_a_m, vertices_b_m = np.asarray(vertices_a_m, np.float64), np.asarray(vertices_b_m, np.float64)
+    if _common_box(vertices_a_m, vertices_b_m) is None:
+        require_closed(faces_a)
+        require_closed(faces_b)
+        return 0.0
+    # The boolean works in single precision: move the pair to the origin and to decimetres first.
+    centre = vertices_a_m.mean(0)
+    a = manifold_solid(10 * (vertices_a_m - centre), faces_a, "first mesh")
+    b = manifold_solid(10 * (vertices_b_m - centre), faces_b, "second mesh")
+    return float((a ^ b).volume()) * 1e-3 * CM3_PER_M3
+
+
+def hands_shared_volume_cm3(vertices_m: Float[Tensor, "*batch hand vert 3"], faces: Int[Tensor, "hand face 3"]) -> Float[Tensor, "*batch"]:
+    """Exact shared volume of each pair of hands, as a CPU tensor without gradient. Meshes must be closed (`HandModel.closed_vertices`)."""
+    pairs = vertices_m.detach().cpu().double().numpy().reshape(-1, *vertices_m.shape[-3:])
+    left, right = faces.cpu().numpy()
+    volumes = [shared_volume_cm3(pair[0], left, pair[1], right) for pair in pairs]
+    return torch.tensor(volumes, dtype=torch.float64).reshape(vertices_m.shape[:-3])
+
+
+def volume_cm3(vertices_m: Float[np.ndarray, "vert 3"], faces: Int[np.ndarray, "face 3"]) -> float:
+    """Volume of one closed mesh (divergence theorem); regions it covers twice count twice. ValueError if it is open."""
+    require_closed(faces)
+    corners = (np.asarray(vertices_m, np.float64) - np.mean(vertices_m, 0))[faces]
+    return float(np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))) / 6 * CM3_PER_M3
+
+
+def voxel_volume_cm3(
+    vertices_a_m: Float[np.ndarray, "vert_a 3"],
+    faces_a: Int[np.ndarray, "face_a 3"],
+    vertices_b_m: Float[np.ndarray, "vert_b 3"],
+    faces_b: Int[np.ndarray, "face_b 3"],
+    pitch_mm: float = 1.0,
+) -> float:
+    """Shared volume as a count of lattice cells (multiples of `pitch_mm` in the frame of the vertices) whose centre lies in both closed meshes.
+
+    A lattice sum: at 1 mm about 0.6 % off on 3 cm³, more on less; at 2 mm 6 %. ValueError if a mesh is open."""
+    require_closed(faces_a)
+    require_closed(faces_b)
+    if pitch_mm <= 0:
+        raise ValueError(f"pitch_mm is {pitch_mm}; choose a positive cell size, 1.0 by default")
+    a, b = np.asarray(vertices_a_m, np.float64), np.asarray(vertices_b_m, np.float64)
+    box = _common_box(a, b)
+    if box is None:
+        return 0.0
+    pitch_m = pitch_mm * 1e-3
+    first = np.floor(box.low_m / pitch_m).astype(np.int64)
+    count = np.ceil(box.high_m / pitch_m).astype(np.int64) - first
+    cells = np.zeros(count, np.int8)
+    for vertices, faces in ((a, faces_a), (b, faces_b)):
+        inside = _filled_cells(vertices / pitch_m - first, np.ascontiguousarray(faces, np.int64), *count)
+        cells += inside
+    return float((cells == 2).sum()) * pitch_m**3 * CM3_PER_M3
+
+
+class _Box(NamedTuple):
+    low_m: np.ndarray
+    high_m: np.ndarray
+
+
+def _common_box(a: np.ndarray, b: np.ndarray) -> _Box | None:
+    low, high = np.maximum(a.min(0), b.min(0)), np.minimum(a.max(0), b.max(0))
+    return _Box(low, high) if (low < high).all() else None
+
+
+@numba.njit(cache=True)
+def _filled_cells(vertices, faces, nx, ny, nz):  # type: ignore[no-untyped-def]
+    """Cells whose centre has winding number >= 1: each face adds its sign to all cells of a column above it."""
+    change = np.zeros((nx, ny, nz), np.int32)
+    for f in range(faces.shape[0]):
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        low_x = min(vertices[i, 0], vertices[j, 0], vertices[k, 0])
+        high_x = max(vertices[i, 0], vertices[j, 0], vertices[k, 0])
+        low_y = min(vertices[i, 1], vertices[j, 1], vertices[k, 1])
+        high_y = max(vertices[i, 1], vertices[j, 1], vertices[k, 1])
+        for column_x in range(max(0, int(np.floor(low_x - 0.5))), min(nx, int(np.ceil(high_x + 0.5)))):
+            for column_y in range(max(0, int(np.floor(low_y - 0.5))), min(ny, int(np.ceil(high_y + 0.5)))):
+                # Columns stand a hair off the centres, so that no regular mesh has an edge right on one.
+                x, y = column_x + 0.5 + 0.618e-6, column_y + 0.5 + 0.382e-6
+                c, a, b = _edge(vertices, i, j, x, y), _edge(vertices, j, k, x, y), _edge(vertices, k, i, x, y)
+                if (a > 0) != (b > 0) or (b > 0) != (c > 0):
+                    continue
+                z = (a * vertices[i, 2] + b * vertices[j, 2] + c * vertices[k, 2]) / (a + b + c)
+                # A face that looks down is where a ray upwards enters.
+                cell = max(0, int(np.ceil(z - 0.5)))
+                if cell < nz:
+                    change[column_x, column_y, cell] += -1 if a > 0 else 1
+    inside = np.zeros((nx, ny, nz), np.int8)
+    for column_x in range(nx):
+        for column_y in range(ny):
+            winding = 0
+            for cell in range(nz):
+                winding += change[column_x, column_y, cell]
+                if winding >= 1:
+                    inside[column_x, column_y, cell] = 1
+    return inside
+
+
+@numba.njit(cache=True)
+def _edge(vertices, i, j, x, y):  # type: ignore[no-untyped-def]
+    """Twice the signed area of (i, j, point). Computed from the lower index, so that the two faces of an edge agree to the last bit: no ray
+    slips between them."""
+    if i > j:
+        return -_edge_up(vertices, j, i, x, y)
+    return _edge_up(vertices, i, j, x, y)
+
+
+@numba.njit(cache=True)
+def _edge_up(vertices, i, j, x, y):  # type: ignore[no-untyped-def]
+    return (vertices[j, 0] - vertices[i, 0]) * (y - vertices[i, 1]) - (vertices[j, 1] - vertices[i, 1]) * (x - vertices[i, 0])

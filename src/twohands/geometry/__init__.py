@@ -1,0 +1,1 @@
+"""Rotations, cameras, crops and meshes: the only place where frames are defined."""

@@ -1,0 +1,129 @@
+"""Crops as cameras: a virtual pinhole that looks straight at a hand, turned so that the fingers point up, mirrored if the hand is a left one.
+
+Because the crop is a rotated camera (a homography of the image, not a cut-out), what a network sees in it does not depend on where in the
+photo the hand was, and a prediction in the crop's frame becomes one in the camera's frame by a rotation alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from twohands.geometry.camera import Camera
+from twohands.record import Record
+
+
+@dataclass(frozen=True)
+class Crop(Record):
+    """A square virtual view. Points go camera -> crop by R_crop_camera, then x is negated if `mirrored`."""
+
+    R_crop_camera: Float[Tensor, "*batch 3 3"]
+    focal_px: Float[Tensor, "*batch"]
+    """Focal length of the crop in crop pixels; its principal point is its centre."""
+    mirrored: Bool[Tensor, "*batch"]
+    size_px: int
+
+    @staticmethod
+    def around(
+        camera: Camera,
+        box_xyxy_px: Float[Tensor, "*batch 4"],
+        direction: Float[Tensor, "*batch 2"],
+        expansion: float | Float[Tensor, "*batch"],
+        size_px: int,
+        mirrored: Bool[Tensor, "*batch"],
+    ) -> "Crop":
+        """The crop whose centre looks at the box's centre, whose up is `direction` (wrist to middle knuckle, image axes) and whose side is
+        `expansion` times the longer side of the box.
+
+        `camera` is one camera for the batch, or one each. ValueError if a box has no area."""
+        low, high = box_xyxy_px[..., :2], box_xyxy_px[..., 2:]
+        if not bool((high > low).all()):
+            raise ValueError(f"boxes must be x0 y0 x1 y1 with x1 > x0 and y1 > y0, got {box_xyxy_px.reshape(-1, 4)[:2].tolist()}")
+        centre = (low + high) / 2
+        half_side = (high - low).max(-1).values / 2
+        unit = functional.normalize(direction, dim=-1)
+        probes = torch.stack([centre, centre + unit, centre + half_side[..., None] * unit], -2)
+        rays = camera.rays(probes)
+        forward = functional.normalize(rays[..., 0, :], dim=-1)
+        up = rays[..., 1, :] - rays[..., 0, :]
+        up = functional.normalize(up - (up * forward).sum(-1, keepdim=True) * forward, dim=-1)
+        right = torch.linalg.cross(-up, forward)
+        R_crop_camera = torch.stack([right, -up, forward], -2)
+        edge = (R_crop_camera @ rays[..., 2, :, None])[..., 0]
+        tangent = edge[..., :2].norm(dim=-1) / edge[..., 2] * expansion
+        return Crop(R_crop_camera, size_px / 2 / tangent, mirrored.expand(tangent.shape), size_px)
+
+    @property
+    def _flip(self) -> Float[Tensor, "*batch 3"]:
+        """Multiplier of crop-frame coordinates: (-1, 1, 1) where mirrored."""
+        ones = torch.ones(*self.mirrored.shape, 3, dtype=self.focal_px.dtype, device=self.focal_px.device)
+        ones[..., 0] = torch.where(self.mirrored, -1.0, 1.0).to(ones)
+        return ones
+
+    def to_crop_frame(self, points_camera_m: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch point 3"]:
+        """Camera-frame points (or directions) in the crop's frame, mirror included."""
+        return points_camera_m @ self.R_crop_camera.transpose(-1, -2) * self._flip[..., None, :]
+
+    def to_camera_frame(self, points_crop_m: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch point 3"]:
+        """Inverse of `to_crop_frame`."""
+        return (points_crop_m * self._flip[..., None, :]) @ self.R_crop_camera
+
+    def project_crop(self, points_crop_m: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch point 2"]:
+        """Crop-frame points to crop pixels."""
+        return self.focal_px[..., None, None] * points_crop_m[..., :2] / points_crop_m[..., 2:] + self.size_px / 2
+
+    def project(self, points_camera_m: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch point 2"]:
+        """Camera-frame points to crop pixels."""
+        return self.project_crop(self.to_crop_frame(points_camera_m))
+
+    def rays(self, xy_crop: Float[Tensor, "*batch point 2"]) -> Float[Tensor, "*batch point 3"]:
+        """Camera-frame rays (not normalised) through crop pixels."""
+        xy = (xy_crop - self.size_px / 2) / self.focal_px[..., None, None]
+        return self.to_camera_frame(torch.cat([xy, torch.ones_like(xy[..., :1])], -1))
+
+    def image_to_crop(self, camera: Camera, xy_image: Float[Tensor, "*batch point 2"]) -> Float[Tensor, "*batch point 2"]:
+        """Image pixels to crop pixels, through the homography between the two cameras."""
+        return self.project(camera.rays(xy_image))
+
+    def crop_to_image(self, camera: Camera, xy_crop: Float[Tensor, "*batch point 2"]) -> Float[Tensor, "*batch point 2"]:
+        """Crop pixels to image pixels."""
+        return camera.project(self.rays(xy_crop))
+
+    def homography(self, camera: Camera) -> Float[Tensor, "*batch 3 3"]:
+        """H with (x, y, 1)_image ~ H (x, y, 1)_crop: what `crop_to_image` does, as a matrix. `camera` has the crop's batch axes or none."""
+        to_ray = torch.zeros(*self.focal_px.shape, 3, 3, dtype=self.focal_px.dtype, device=self.focal_px.device)
+        to_ray[..., 0, 0] = to_ray[..., 1, 1] = 1 / self.focal_px
+        to_ray[..., :2, 2] = -self.size_px / 2 / self.focal_px[..., None]
+        to_ray[..., 2, 2] = 1.0
+        return camera.matrix() @ self.R_crop_camera.transpose(-1, -2) @ (self._flip[..., None] * to_ray)
+
+    def pixel_grid(self, camera: Camera, samples: int) -> Float[Tensor, "*batch 2 samples samples"]:
+        """Image positions of a regular grid of `samples` x `samples` points over the crop (x, then y)."""
+        axis = (torch.arange(samples, dtype=self.focal_px.dtype, device=self.focal_px.device) + 0.5) * (self.size_px / samples)
+        x, y = torch.meshgrid(axis, axis, indexing="xy")
+        points = torch.stack([x, y, torch.ones_like(x)]).flatten(1)
+        projected = self.homography(camera) @ points
+        return (projected[..., :2, :] / projected[..., 2:, :]).unflatten(-1, (samples, samples))
+
+    def resample(self, image: Float[Tensor, "channel height width"], camera: Camera) -> Float[Tensor, "*batch channel size size"]:
+        """What the crop sees of one image, black outside it. Minified crops read from a box-reduced image, so that they do not alias."""
+        batch = self.focal_px.shape
+        grids = self.pixel_grid(camera, self.size_px).movedim(-3, -1).reshape(-1, self.size_px, self.size_px, 2)
+        views = []
+        for grid in grids:
+            step_px = float((grid[-1, -1] - grid[0, 0]).norm() / (self.size_px - 1) / 2**0.5)
+            views.append(_sample(image, grid, shrink=max(1, int(step_px))))
+        return torch.stack(views).reshape(*batch, image.shape[0], self.size_px, self.size_px)
+
+
+def _sample(image: Tensor, xy_image: Tensor, shrink: int) -> Tensor:
+    """Bilinear reading of `image` (c, h, w) at pixel positions (s, s, 2), after reducing it by a whole factor."""
+    if shrink > 1:
+        height, width = image.shape[1:]
+        pad = (-width % shrink, -height % shrink)
+        image = functional.avg_pool2d(functional.pad(image, (0, pad[0], 0, pad[1]), mode="replicate")[None], shrink)[0]
+        xy_image = xy_image / shrink
+    size = torch.tensor([image.shape[2], image.shape[1]], dtype=xy_image.dtype, device=xy_image.device)
+    return functional.grid_sample(image[None], (xy_image / size * 2 - 1)[None], padding_mode="zeros", align_corners=False)[0]

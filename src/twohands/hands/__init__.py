@@ -1,0 +1,1 @@
+"""Parametric hands: the bundled free one, and MANO for those who own it."""

@@ -1,0 +1,67 @@
+"""Building blocks that both stages use: attention, MLP, time embedding."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Mlp(nn.Sequential):
+    """Linear, GELU, linear."""
+
+    def __init__(self, width_in: int, width_hidden: int, width_out: int) -> None:
+        super().__init__(nn.Linear(width_in, width_hidden), nn.GELU(approximate="tanh"), nn.Linear(width_hidden, width_out))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over tokens; padded tokens are never looked at."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} cannot be split over {heads} heads; choose a multiple")
+        self.heads = heads
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Float[Tensor, "batch token width"], valid: Bool[Tensor, "batch token"] | None = None) -> Tensor:
+        """Every row of `valid` must hold at least one True, else its softmax has nothing to average."""
+        batch, count, width = tokens.shape
+        query, key, value = self.query_key_value(tokens).view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mask = None if valid is None else valid[:, None, None, :]
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).reshape(batch, count, width))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block; with `modulated`, shifts, scales and gates come from outside (adaLN, Peebles and Xie 2023)."""
+
+    def __init__(self, width: int, heads: int, expansion: int = 4, modulated: bool = False) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=not modulated)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=not modulated)
+        self.attention = Attention(width, heads)
+        self.mlp = Mlp(width, expansion * width, width)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        valid: Bool[Tensor, "batch token"] | None = None,
+        modulation: Float[Tensor, "batch 6 width"] | None = None,
+    ) -> Tensor:
+        if modulation is None:
+            tokens = tokens + self.attention(self.norm_attention(tokens), valid)
+            return tokens + self.mlp(self.norm_mlp(tokens))
+        scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = (part[:, None] for part in modulation.unbind(1))
+        tokens = tokens + gate_a * self.attention(self.norm_attention(tokens) * (1 + scale_a) + shift_a, valid)
+        return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
+
+
+def sinusoids(steps: Float[Tensor, "*batch"], width: int, longest: float = 10_000.0) -> Float[Tensor, "*batch width"]:
+    """Sine and cosine features of a number (Vaswani et al. 2017); `width` must be even."""
+    half = width // 2
+    frequency = torch.exp(-math.log(longest) * torch.arange(half, device=steps.device, dtype=torch.float32) / half)
+    angle = steps[..., None].float() * frequency
+    return torch.cat([angle.sin(), angle.cos()], -1)

@@ -1,0 +1,354 @@
+"""The whole way of a photo: detector, stage 1, gate, stage 2, and the records that come out.
+
+What each stage must offer is written as a protocol, so that a stage can be replaced by anything that keeps it.
+"""
+
+import importlib.util
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from twohands.checkpoints import bundled_weights
+from twohands.collision.volume import hands_shared_volume_cm3
+from twohands.geometry.camera import Camera
+from twohands.geometry.photo import Photo, as_photo, choose_camera, read_photo
+from twohands.hands.bundled import load_bundled_hand
+from twohands.hands.mano import load_mano
+from twohands.hands.model import HandModel
+from twohands.hands.parameters import HandParameters
+from twohands.hands.transfer import transfer_hands
+from twohands.record import stack
+from twohands.schema import Detection, HandPair, PhotoResult, Stage1Hands, TwoHands
+
+PriorChoice = Literal["auto", "encoder", "teacher"]
+Sides = tuple[int | None, int | None]
+"""Which detection is the left and which the right hand of one person."""
+
+PRESENCE_LIMIT = 0.5
+"""Stage 1 must find it more likely than not that there is a hand."""
+DUPLICATE_DISTANCE = 0.25
+"""Two hands whose keypoints lie nearer on average than this share of the hand's size are one hand, found twice."""
+
+
+class Detector(Protocol):
+    """Finds hands in a photo of any size."""
+
+    def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Detection: ...
+
+
+class Regressor(Protocol):
+    """Stage 1."""
+
+    def infer(self, image: Float[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
+        """The hands of each pair in the camera frame, from an RGB image in 0..1."""
+        ...
+
+
+class Refined(Protocol):
+    """What stage 2 answers."""
+
+    @property
+    def parameters(self) -> HandParameters: ...
+    @property
+    def refined(self) -> bool: ...
+
+
+class Refiner(Protocol):
+    """Stage 2."""
+
+    def refine(self, parameters: HandParameters, keypoint_confidence: Float[Tensor, "1 hand 21"]) -> Refined:
+        """Plausible hands near the given ones (batch of one pair), with less penetration."""
+        ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One person's hands on their way through the pipeline."""
+
+    sides: Sides
+    present: Bool[Tensor, "hand"]
+    score: Float[Tensor, "hand"]
+    side_support: float
+    """Log odds of this choice of sides, detector and stage 1 together."""
+    hands: Stage1Hands
+    keypoints_xy: Float[Tensor, "hand 21 2"]
+
+
+@dataclass
+class _Clock:
+    """Wall time by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Photo in, hands out. Stateless between photos."""
+
+    detector: Detector
+    regressor: Regressor
+    refiner: Refiner | None
+    """None: stage 2 is never run."""
+    network_hand: HandModel
+    """The hand whose parameters stages 1 and 2 speak of."""
+    hand_model: HandModel
+    """The hand of the results; its `faces` join their vertices."""
+    prior_source: str = "encoder"
+    """"encoder" or "teacher"."""
+    device: str = "cpu"
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        photo: Path | str | UInt8[np.ndarray, "height width 3"],
+        focal_px: float | None = None,
+        fov_deg: float | None = None,
+        intrinsics: ArrayLike | None = None,
+        refine: bool = True,
+    ) -> PhotoResult:
+        """Every hand in a photo, the two of a person together, in the photo's camera frame (OpenCV axes, metres).
+
+        `photo` is a path, or an RGB array (uint8). The camera is the caller's (`focal_px`, `fov_deg` over the longer side, or a 3 x 3
+        matrix `intrinsics`), else EXIF's, else a default. `refine=False` leaves stage 2 out. UserError if the photo cannot be read or the
+        camera contradicts itself; an image without hands is no error: `people` is then empty."""
+        clock = _Clock()
+        with clock.stage("read"):
+            read: Photo = as_photo(photo) if isinstance(photo, np.ndarray) else read_photo(photo)
+            height, width = read.image.shape[:2]
+            camera, source = choose_camera(width, height, focal_px, fov_deg, intrinsics, read.focal_px_exif)
+        with clock.stage("detect"):
+            detection = self.detector(read.image).to("cpu")
+        with clock.stage("stage 1"):
+            candidates = self._stage_1(read.image, camera, detection)
+        candidates = without_duplicates([c for c in candidates if c.present.any()])
+        candidates.sort(key=lambda c: -float(c.score.max()))
+        people = self._stage_2(candidates, camera, source, clock, refine) if candidates else ()
+        return PhotoResult(people, width, height, clock.seconds | {"total": sum(clock.seconds.values())}, self.prior_source, read.image)
+
+    def _stage_1(self, image: np.ndarray, camera: Camera, detection: Detection) -> list[Candidate]:
+        """Hands of every person, each with the sides that detector and stage 1 together find more likely."""
+        people = sides_of_people(detection)
+        if not people:
+            return []
+        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1).float() / 255
+        first = self._infer(pixels, camera, detection, people)
+        doubted = [i for i, candidate in enumerate(first) if candidate.side_support < 0]
+        if doubted:
+            swapped = self._infer(pixels, camera, detection, [people[i][::-1] for i in doubted])
+            for i, candidate in zip(doubted, swapped, strict=True):
+                first[i] = max(first[i], candidate, key=lambda c: c.side_support)
+        return first
+
+    def _infer(self, pixels: Tensor, camera: Camera, detection: Detection, people: list[Sides]) -> list[Candidate]:
+        pairs = [hand_pair(detection, sides) for sides in people]
+        answers = self.regressor.infer(pixels, camera.to(self.device), [pair.to(self.device) for pair in pairs])
+        candidates = []
+        for sides, pair, answer in zip(people, pairs, answers, strict=True):
+            hands = answer.to("cpu")
+            mesh_keypoints = self.hand_model.pose_hands(hands.parameters).keypoints()
+            chosen = [i for i in sides if i is not None]
+            found = torch.zeros(2)
+            found[pair.present] = detection.score[chosen]
+            odds = [_side_log_odds(detection, index, hand) for hand, index in enumerate(sides) if index is not None]
+            odds += [_log_odds(float(p)) for p in hands.side_correct[pair.present]]
+            present = pair.present & (hands.presence >= PRESENCE_LIMIT)
+            score = torch.where(present, found * hands.presence, 0.0)
+            candidates.append(Candidate(sides, present, score, sum(odds), hands, camera.project(mesh_keypoints)))
+        return candidates
+
+    def _stage_2(self, candidates: list[Candidate], camera: Camera, source: str, clock: _Clock, refine: bool) -> tuple[TwoHands, ...]:
+        """Refines the pairs that penetrate, measures them, and writes the records."""
+        parameters = [c.hands.parameters for c in candidates]
+        with clock.stage("mesh"):
+            before = _volumes_cm3(self.network_hand, parameters, candidates, camera)
+        after, refined = list(before), [False] * len(candidates)
+        if refine and self.refiner is not None:
+            with clock.stage("stage 2"):
+                for i in [i for i, volume in enumerate(before) if volume > 0]:
+                    confidence = candidates[i].hands.keypoint_confidence[None].to(self.device)
+                    answer = self.refiner.refine(stack([parameters[i]]).to(self.device), confidence)
+                    cleaner = answer.parameters[0].to("cpu")
+                    volume = _volumes_cm3(self.network_hand, [cleaner], [candidates[i]], camera)[0]
+                    if answer.refined and volume < before[i]:
+                        parameters[i], after[i], refined[i] = cleaner, volume, True
+        with clock.stage("mesh"):
+            if self.hand_model is not self.network_hand:
+                present = [c.present for c in candidates]
+                parameters = [transfer_hands(p, self.network_hand, self.hand_model, on) for p, on in zip(parameters, present, strict=True)]
+                after = _volumes_cm3(self.hand_model, parameters, candidates, camera)
+            mesh = self.hand_model.pose_hands(stack(parameters)).mesh()
+        people = []
+        for i, candidate in enumerate(candidates):
+            keypoints_xy = camera.project(mesh.keypoints_m[i])
+            hands = TwoHands(
+                hand_present=candidate.present,
+                score=candidate.score,
+                parameters=parameters[i],
+                vertices_m=mesh.vertices_m[i],
+                keypoints_m=mesh.keypoints_m[i],
+                keypoints_xy=keypoints_xy,
+                keypoint_confidence=candidate.hands.keypoint_confidence,
+                box_xyxy_px=_box(keypoints_xy),
+                camera=camera,
+                camera_source=source,
+                penetration_cm3=after[i],
+                penetration_before_cm3=before[i],
+                refined=refined[i],
+                person=i,
+            )
+            people.append(_blank_absent(hands))
+        return tuple(people)
+
+
+def load(device: str = "cpu", prior: PriorChoice = "auto", mano: Path | str | None = None) -> Pipeline:
+    """The pipeline with the weights that ship with the package.
+
+    `prior`: where the 2D prior of stage 1 comes from. "encoder" is the fusion alignment encoder, "teacher" the light teacher (UserError
+    if it is not installed), "auto" the teacher where it is installed, else the encoder; `Pipeline.prior_source` says which. `mano`: folder
+    with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO parameters and meshes."""
+    from twohands.detector import load_detector
+    from twohands.priors.mediapipe import LandmarkTeacher
+    from twohands.refine.refiner import load_refiner
+    from twohands.regress.infer import load_regressor
+
+    # What is wrong with the caller's own files is said before seconds are spent on loading ours.
+    bundled = load_bundled_hand()
+    hand_model = bundled if mano is None else load_mano(mano)
+    with_teacher = prior == "teacher" or (prior == "auto" and teacher_installed())
+    teacher = LandmarkTeacher.load() if with_teacher else None
+    return Pipeline(
+        detector=load_detector(bundled_weights("detector.safetensors"), device),
+        regressor=load_regressor(bundled_weights("regressor.safetensors"), device, teacher),
+        refiner=load_refiner(bundled_weights("refiner.safetensors"), device),
+        network_hand=bundled,
+        hand_model=hand_model,
+        prior_source="encoder" if teacher is None else "teacher",
+        device=device,
+    )
+
+
+def teacher_installed() -> bool:
+    """The light teacher's file and the package that runs it are here."""
+    from twohands.priors.install import LANDMARK_FILE, teachers_folder
+
+    return importlib.util.find_spec("ai_edge_litert") is not None and (teachers_folder() / LANDMARK_FILE).is_file()
+
+
+def sides_of_people(detection: Detection) -> list[Sides]:
+    """Left and right hand of every person. Of two hands with one person number, one is the left and one the right, whichever way round is
+    more likely; hands beyond the best two of a person stand alone."""
+    members: dict[int, list[int]] = {}
+    for index in detection.score.argsort(descending=True).tolist():
+        members.setdefault(detection.person[index], []).append(index)
+    people: list[Sides] = []
+    for indices in members.values():
+        alone = indices
+        if len(indices) >= 2:
+            a, b, *alone = indices
+            a_is_left = _side_log_odds(detection, a, 0) + _side_log_odds(detection, b, 1) >= 0
+            people.append((a, b) if a_is_left else (b, a))
+        people += [(i, None) if _side_log_odds(detection, i, 0) >= 0 else (None, i) for i in alone]
+    return people
+
+
+def hand_pair(detection: Detection, sides: Sides) -> HandPair:
+    """What stage 1 is asked about these two detections. An absent hand borrows the other's box, so that every number is usable."""
+    present = [i for i in sides if i is not None]
+    index = [present[0] if i is None else i for i in sides]
+    return HandPair(detection.box_xyxy_px[index], detection.direction[index], torch.tensor([i is not None for i in sides]))
+
+
+def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
+    """Drops hands that were found twice: keypoints on top of one another, and either the same side or a side that stage 1 doubts. Hands
+    pressed palm to palm lie on top of one another too, but there both sides are sure."""
+    dropped: set[tuple[int, int]] = set()
+    hands = [(i, hand) for i, c in enumerate(candidates) for hand in (0, 1) if c.present[hand]]
+    hands.sort(key=lambda at: -float(candidates[at[0]].score[at[1]]))
+    for n, a in enumerate(hands):
+        for b in hands[n + 1 :]:
+            if a in dropped or b in dropped or not _coincide(candidates[a[0]].keypoints_xy[a[1]], candidates[b[0]].keypoints_xy[b[1]]):
+                continue
+            if a[1] == b[1]:
+                dropped.add(b)
+            else:
+                sure = {at: float(candidates[at[0]].hands.side_correct[at[1]]) for at in (a, b)}
+                if min(sure.values()) < 0.5:
+                    dropped.add(min(sure, key=lambda at: sure[at]))
+    kept = []
+    for i, candidate in enumerate(candidates):
+        gone = torch.tensor([(i, hand) in dropped for hand in (0, 1)])
+        present = candidate.present & ~gone
+        if present.any():
+            kept.append(replace(candidate, present=present, score=torch.where(present, candidate.score, 0.0)))
+    return kept
+
+
+def _coincide(a_xy: Float[Tensor, "21 2"], b_xy: Float[Tensor, "21 2"]) -> bool:
+    size = max(float((xy.max(0).values - xy.min(0).values).max()) for xy in (a_xy, b_xy))
+    return float((a_xy - b_xy).norm(dim=-1).mean()) < DUPLICATE_DISTANCE * size
+
+
+def _log_odds(probability: float) -> float:
+    """Clamped, so that one overconfident network cannot outvote any other evidence."""
+    p = min(max(probability, 0.001), 0.999)
+    return math.log(p / (1 - p))
+
+
+def _side_log_odds(detection: Detection, index: int, hand: int) -> float:
+    """The detector's log odds that a detection is a left (hand 0) or right (hand 1) hand."""
+    odds = _log_odds(float(detection.right_probability[index]))
+    return odds if hand else -odds
+
+
+def _volumes_cm3(model: HandModel, parameters: list[HandParameters], candidates: list[Candidate], camera: Camera) -> list[float]:
+    """Exact shared volume of every pair, 0 for a single hand. The paper's gate comes first: hands whose boxes are apart in the image share
+    nothing."""
+    volumes = []
+    for hands, candidate in zip(parameters, candidates, strict=True):
+        volumes.append(0.0)
+        if bool(candidate.present.all()):
+            vertices_m = model.pose_hands(hands).mesh().vertices_m
+            left, right = _box(camera.project(vertices_m))
+            if bool((torch.minimum(left[2:], right[2:]) > torch.maximum(left[:2], right[:2])).all()):
+                volumes[-1] = float(hands_shared_volume_cm3(model.closed_vertices(vertices_m), model.closed_faces()))
+    return volumes
+
+
+def _box(points_xy: Float[Tensor, "*batch point 2"]) -> Float[Tensor, "*batch 4"]:
+    return torch.cat([points_xy.min(-2).values, points_xy.max(-2).values], -1)
+
+
+def _blank_absent(hands: TwoHands) -> TwoHands:
+    """Zeros in the place of an absent hand: no number there is to be believed."""
+
+    def blank(t: Tensor) -> Tensor:
+        return torch.where(hands.hand_present.view(2, *[1] * (t.ndim - 1)), t, torch.zeros((), dtype=t.dtype))
+
+    return replace(
+        hands,
+        score=blank(hands.score),
+        parameters=hands.parameters.map(blank),
+        vertices_m=blank(hands.vertices_m),
+        keypoints_m=blank(hands.keypoints_m),
+        keypoints_xy=blank(hands.keypoints_xy),
+        keypoint_confidence=blank(hands.keypoint_confidence),
+        box_xyxy_px=blank(hands.box_xyxy_px),
+    )

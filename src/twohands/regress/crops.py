@@ -1,0 +1,65 @@
+"""From boxes to what stage 1 sees: one crop per hand, the pair's common view, and where each crop lies in it."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from twohands.geometry.camera import Camera
+from twohands.geometry.crop import Crop
+from twohands.record import Record
+from twohands.regress.fusion import PAIR_GEOMETRY
+from twohands.schema import HandPair
+
+EXPANSION = 1.5
+"""Side of a hand's crop over the longer side of its keypoints' box: room for the flesh around the joints and for a box that is off."""
+
+
+@dataclass(frozen=True)
+class PairView(Record):
+    """The views of a batch of pairs. The left hand's crop is mirrored, so that networks see right hands only."""
+
+    crop: Crop
+    """Batch axes (pair, hand)."""
+    common: Crop
+    """Batch axis (pair): looks at both hands without roll; the frame of the relative translation."""
+    geometry: Float[Tensor, "pair hand 8"]
+
+
+def view_pairs(camera: Camera, pair: HandPair, crop_px: int, expansion: float | Float[Tensor, "pair hand"] = EXPANSION) -> PairView:
+    """Views of `pair` (one batch axis). `camera` is one for all or one per pair. The box of an absent hand is replaced by the other's."""
+    other_box, other_direction = pair.box_xyxy_px.flip(1), pair.direction.flip(1)
+    box = torch.where(pair.present[..., None], pair.box_xyxy_px, other_box)
+    direction = torch.where(pair.present[..., None], pair.direction, other_direction)
+    mirrored = torch.tensor([True, False], device=box.device).expand(box.shape[:2])
+    per_hand = camera if camera.focal_px.ndim == 1 else camera.map(lambda t: t[:, None])
+    crop = Crop.around(per_hand, box, direction, expansion, crop_px, mirrored)
+    union = torch.cat([box[..., :2].amin(1), box[..., 2:].amax(1)], -1)
+    upright = torch.tensor([0.0, -1.0], device=box.device, dtype=box.dtype).expand(box.shape[0], 2)
+    common = Crop.around(camera, union, upright, EXPANSION, crop_px, torch.zeros(box.shape[0], dtype=torch.bool, device=box.device))
+    return PairView(crop, common, pair_geometry(crop, common, pair.present))
+
+
+def pair_geometry(crop: Crop, common: Crop, present: Tensor) -> Float[Tensor, "pair hand 8"]:
+    """Where each crop lies in the pair's view: x, y of its axis in half sides of that view, log zoom against it, cos and sin of the roll,
+    whether the other hand is there, whether the crop is mirrored, and the log of the view's half angle's tangent."""
+    R_crop_common = crop.R_crop_camera @ common.R_crop_camera[:, None].transpose(-1, -2)
+    axis = R_crop_common[..., 2, :]
+    tangent = common.size_px / 2 / common.focal_px[:, None]
+    xy = axis[..., :2] / axis[..., 2:].clamp_min(0.1) / tangent[..., None]
+    zoom = (crop.focal_px / common.focal_px[:, None]).log()
+    roll = torch.atan2(R_crop_common[..., 0, 1], R_crop_common[..., 0, 0])
+    columns = [
+        xy[..., 0],
+        xy[..., 1],
+        zoom,
+        roll.cos(),
+        roll.sin(),
+        present.flip(1).to(zoom),
+        crop.mirrored.to(zoom),
+        tangent.log().expand_as(zoom),
+    ]
+    geometry = torch.stack(columns, -1)
+    assert geometry.shape[-1] == PAIR_GEOMETRY
+    return geometry

@@ -1,0 +1,108 @@
+"""The regressor's head: 2.5D joints by soft-argmax, hand parameters from features sampled at the joints, relative place of the hands."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from twohands.geometry.rotations import six_d_to_matrix
+from twohands.layers import Mlp
+from twohands.record import Record
+from twohands.regress.align import cell_centres
+from twohands.backbone import conv_norm
+
+RELATIVE_UNIT_M = 0.1
+"""The relative-translation head works in this unit, which makes its output of order one."""
+
+
+@dataclass(frozen=True)
+class HandPrediction(Record):
+    """Raw output of stage 1, in each crop's own (mirrored) frame, where every hand is a right hand."""
+
+    heatmap_log: Float[Tensor, "pair hand 21 cell"]
+    """Log-probability of each keypoint over the heatmap's cells."""
+    joints_xy: Float[Tensor, "pair hand 21 2"]
+    """2D keypoints in crop sides from the crop's centre."""
+    joints_z: Float[Tensor, "pair hand 21"]
+    """Depth behind the wrist in wrist - middle knuckle lengths: with joints_xy the 2.5D joints."""
+    log_scale_xy: Float[Tensor, "pair hand 21"]
+    """Log of the Laplace scale of the 2D error, in crop sides."""
+    rotation: Float[Tensor, "pair hand 16 3 3"]
+    """Rotation of each MANO16 joint in its parent; the first is the hand in the crop's frame."""
+    shape: Float[Tensor, "pair hand 10"]
+    presence_logit: Float[Tensor, "pair hand"]
+    side_logit: Float[Tensor, "pair hand"]
+    relative_m: Float[Tensor, "pair 3"]
+    """Left wrist minus right wrist in the pair's frame."""
+    aligned: Float[Tensor, "pair hand token width"]
+    """F_fa, what the fusion alignment encoder said."""
+
+
+class JointMaps(nn.Module):
+    """Top-down pyramid from the fused tokens to heatmaps and depth maps of the 21 keypoints."""
+
+    def __init__(self, width: int, lateral_widths: list[int], pyramid: int) -> None:
+        super().__init__()
+        self.top = nn.Conv2d(width, pyramid, 1)
+        self.laterals = nn.ModuleList(nn.Conv2d(lateral, pyramid, 1) for lateral in lateral_widths)
+        self.merges = nn.ModuleList(nn.Sequential(conv_norm(pyramid, pyramid), nn.ReLU(inplace=True)) for _ in lateral_widths)
+        self.out = nn.Conv2d(pyramid, 3 * 21, 1)
+
+    def forward(self, fused: Tensor, laterals: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x = self.top(fused)
+        for lateral, merge, feature in zip(self.laterals, self.merges, laterals, strict=True):
+            if x.shape[-1] != feature.shape[-1]:
+                x = functional.interpolate(x, size=feature.shape[-2:], mode="nearest")
+            x = merge(x + lateral(feature))
+        heat, depth, scale = self.out(x).float().flatten(2).split(21, 1)
+        heatmap_log = heat.log_softmax(-1)
+        probability = heatmap_log.exp()
+        xy = probability @ cell_centres(x.shape[-1], x.device).reshape(-1, 2)
+        return heatmap_log, xy, (probability * depth).sum(-1), (probability * scale).sum(-1)
+
+
+class ParameterHead(nn.Module):
+    """Pose, shape, presence and side of one hand from fused tokens, read at the (detached) joints and over the whole crop."""
+
+    def __init__(self, width: int, hidden: int, each: int = 24) -> None:
+        super().__init__()
+        self.at_joint = nn.Linear(width, each)
+        self.body = nn.Sequential(
+            nn.Linear(width + 21 * (each + 3), hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, hidden), nn.GELU(approximate="tanh")
+        )  # fmt: skip
+        self.pose = nn.Linear(hidden, 16 * 6)
+        self.shape = nn.Linear(hidden, 10)
+        self.states = nn.Linear(width, 2)
+        nn.init.normal_(self.pose.weight, std=0.01)
+        with torch.no_grad():
+            self.pose.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(16))
+
+    def forward(self, tokens: Tensor, joints: Float[Tensor, "crop 21 3"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        grid = round(tokens.shape[1] ** 0.5)
+        maps = self.at_joint(tokens).transpose(1, 2).unflatten(2, (grid, grid))
+        # Soft-argmax keeps joints inside the crop, so border padding is never more than half a cell away.
+        sampled = functional.grid_sample(maps.float(), 2 * joints[:, :, None, :2], padding_mode="border", align_corners=False)[..., 0]
+        mean = tokens.float().mean(1)
+        hidden = self.body(torch.cat([mean, sampled.flatten(1), joints.flatten(1)], -1))
+        states = self.states(mean)
+        return (
+            six_d_to_matrix(self.pose(hidden).float().unflatten(-1, (16, 6))),
+            self.shape(hidden).float(),
+            states[:, 0].float(),
+            states[:, 1].float(),
+        )
+
+
+class RelativeHead(nn.Module):
+    """Left wrist minus right wrist, from what both hands' tokens, joints and places in the pair's view say."""
+
+    def __init__(self, width: int, geometry: int) -> None:
+        super().__init__()
+        self.each = Mlp(width + 63 + 10 + geometry, width, width)
+        self.both = Mlp(2 * width, width, 3)
+
+    def forward(self, mean: Tensor, joints: Tensor, shape: Tensor, geometry: Tensor) -> Float[Tensor, "pair 3"]:
+        each = self.each(torch.cat([mean, joints.flatten(2), shape, geometry], -1))
+        return self.both(each.flatten(1)).float() * RELATIVE_UNIT_M

@@ -1,0 +1,189 @@
+"""Stage 1 on a photo: views, network, and the metric placement of both hands in one camera frame."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
+from twohands.geometry.camera import Camera
+from twohands.geometry.rotations import matrix_to_rotvec
+from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands, place_hands
+from twohands.hands.limits import JointLimits
+from twohands.hands.mirror import left_as_right_rotation
+from twohands.hands.model import HandModel
+from twohands.hands.parameters import HandParameters
+from twohands.joints import MIDDLE_MCP
+from twohands.record import stack
+from twohands.regress.align import CropPriors
+from twohands.regress.crops import EXPANSION, PairView, view_pairs
+from twohands.regress.head import HandPrediction
+from twohands.regress.losses import predicted_joints_m
+from twohands.regress.network import PRIOR_GRID_FACTOR, Regressor, RegressorConfig
+from twohands.schema import HandPair, Stage1Hands
+
+
+class KeypointReading(Protocol):
+    """What a keypoint teacher says of n hands."""
+
+    @property
+    def keypoints_xy_image(self) -> np.ndarray: ...
+    @property
+    def keypoints_world_m(self) -> np.ndarray: ...
+    @property
+    def presence(self) -> np.ndarray: ...
+
+
+class KeypointTeacher(Protocol):
+    """The light teacher: (image uint8 (h, w, 3), boxes (n, 4), directions (n, 2)) to keypoints."""
+
+    def __call__(self, image: np.ndarray, box_xyxy_px: np.ndarray, direction: np.ndarray) -> KeypointReading: ...
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """How far the final fit may leave what the parameter head said, and how much each observation counts. Standard deviations."""
+
+    orientation_rad: float = 0.15
+    pose_rad: float = 0.15
+    shape: float = 0.7
+    iterations: int = 5
+    floor_xy: float = 0.012
+    """Least error of the network's 2D keypoints, crop sides."""
+    depth: float = 0.2
+    """Error of the network's keypoint depths, wrist - middle knuckle lengths."""
+    relative_m: float = 0.03
+    """Error of the predicted relative translation."""
+    same_person_shape: float = 0.3
+    teacher_xy: float = 0.012
+    teacher_depth: float = 0.12
+    teacher_presence: float = 0.5
+    """Below this presence score the teacher's reading is left out."""
+
+
+class Stage1:
+    """Crops in, two hands in the camera frame out. Satisfies the pipeline's `Regressor` protocol."""
+
+    def __init__(
+        self, network: Regressor, hand: HandModel, limits: JointLimits, teacher: KeypointTeacher | None = None,
+        placement: PlacementConfig | None = None, device: str = "cpu",
+    ) -> None:  # fmt: skip
+        self.network, self.hand, self.limits, self.teacher = network, hand, limits, teacher
+        self.placement, self.device = placement or PlacementConfig(), device
+
+    @staticmethod
+    def load(
+        hand: HandModel, limits: JointLimits, path: Path | None = None, teacher: KeypointTeacher | None = None, device: str = "cpu"
+    ) -> "Stage1":
+        """From a weights file (the bundled one by default). UserError if it is missing or belongs to another network."""
+        path = path or bundled_weights("regressor.safetensors")
+        network = Regressor(read_config(path, RegressorConfig))
+        load_weights(path, network)
+        to_device(network, device)
+        return Stage1(network.to(memory_format=torch.channels_last), hand, limits, teacher, device=device)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def infer(self, image: Float[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
+        """The hands of each pair in the camera frame. An absent hand's entries are finite and mean nothing."""
+        if not pairs:
+            return []
+        pair = stack(pairs)
+        view = view_pairs(camera, pair, self.network.config.crop_px)
+        crops = view.crop.resample(image.float().cpu(), camera)
+        priors, reading = self._ask_teacher(image, camera, pair, view)
+        use = None if priors is None else torch.ones(len(pairs), dtype=torch.bool, device=self.device)
+        moved = None if priors is None else priors.to(self.device)
+        prediction, _ = self.network(crops.to(self.device), view.geometry.to(self.device), pair.present.to(self.device), moved, use)
+        prediction = prediction.to("cpu").to(torch.float32)
+        hands = self._place(camera, pair, view, prediction, reading)
+        return [hands[k] for k in range(len(pairs))]
+
+    def _ask_teacher(
+        self, image: Tensor, camera: Camera, pair: HandPair, view: PairView
+    ) -> tuple[CropPriors | None, tuple[Tensor, Tensor, Tensor] | None]:
+        """F_k's input from the light teacher and its (rays, depths, trust) in the camera frame; None without a teacher."""
+        if self.teacher is None:
+            return None, None
+        count = pair.present.shape[0]
+        index = pair.present.flatten().nonzero()[:, 0]
+        pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        box = pair.box_xyxy_px.flatten(0, 1)[index].numpy()
+        said = self.teacher(pixels, box, pair.direction.flatten(0, 1)[index].numpy())
+
+        def scatter(values: np.ndarray) -> Tensor:
+            full = torch.zeros(2 * count, *values.shape[1:])
+            full[index] = torch.from_numpy(np.ascontiguousarray(values)).float()
+            return full.unflatten(0, (count, 2))
+
+        xy, world, presence = scatter(said.keypoints_xy_image), scatter(said.keypoints_world_m), scatter(said.presence)
+        trust = ((presence > self.placement.teacher_presence) & pair.present).float()
+        relative = world - world[:, :, :1]
+        palm = relative[:, :, MIDDLE_MCP].norm(dim=-1).clamp_min(1e-3)[..., None]
+        in_crop = view.crop.to_crop_frame(relative)
+        per_hand = camera.map(lambda t: t.expand(1, 1, *t.shape))
+        xy_crop = view.crop.image_to_crop(per_hand, xy) / view.crop.size_px - 0.5
+        keypoints = torch.cat([xy_crop, (in_crop[..., 2] / palm)[..., None]], -1)
+        grid = self.network.token_grid(view.crop.size_px) * PRIOR_GRID_FACTOR
+        nothing = torch.zeros(2 * count, dtype=torch.bool)
+        priors = CropPriors(
+            keypoints.flatten(0, 1), trust[..., None].expand(-1, -1, 21).flatten(0, 1), torch.zeros(2 * count, grid, grid, dtype=torch.long),
+            torch.full((2 * count, grid, grid), torch.nan), trust.flatten() > 0, nothing, nothing,
+        )  # fmt: skip
+        return priors, (camera.rays(xy)[..., :2], relative[..., 2] / palm, trust)
+
+    def _place(
+        self, camera: Camera, pair: HandPair, view: PairView, prediction: HandPrediction, reading: tuple[Tensor, Tensor, Tensor] | None
+    ) -> Stage1Hands:
+        """Parameters in the camera frame that agree with the 2.5D joints, the shape and the relative translation (all at once, least squares)."""
+        c = self.placement
+        crop, size = view.crop, view.crop.size_px
+        joints_crop = predicted_joints_m(self.hand, prediction)
+        palm = joints_crop[:, :, MIDDLE_MCP].norm(dim=-1).clamp_min(1e-3)[..., None, None]
+        # 2.5D joints as points in palm units; their depth along the crop's axis becomes depth along the camera's.
+        points = torch.cat([joints_crop[..., :2] / palm, prediction.joints_z[..., None]], -1)
+        depth = crop.to_camera_frame(points - points[:, :, :1])[..., 2]
+        rays = crop.rays((prediction.joints_xy + 0.5) * size)
+        ray_xy = rays[..., :2] / rays[..., 2:]
+        laplace = prediction.log_scale_xy.clamp(-7, 1).exp()
+        to_ray = (size / crop.focal_px)[..., None]
+        shown = pair.present.float()[..., None]
+        weight = shown / ((laplace + c.floor_xy) * to_ray)
+        depth_weight = shown.expand_as(depth) / c.depth
+        if reading is not None:
+            teacher_ray, teacher_depth, trust = reading
+            ray_xy, weight = _fuse(ray_xy, weight[..., None], teacher_ray, (trust[..., None] / (c.teacher_xy * to_ray))[..., None])
+            depth, depth_weight = _fuse(depth, depth_weight, teacher_depth, trust[..., None] / c.teacher_depth)
+            weight = weight[..., 0]
+        both = pair.present.all(1)
+        shape = torch.where(both[:, None, None], prediction.shape.mean(1, keepdim=True), prediction.shape)
+        rotation = left_as_right_rotation(prediction.rotation)
+        R_camera_crop = crop.R_crop_camera.transpose(-1, -2)
+        rotation = torch.cat([R_camera_crop[:, :, None] @ rotation[:, :, :1], rotation[:, :, 1:]], 2)
+        start = HandParameters(matrix_to_rotvec(rotation), shape, torch.zeros(*shape.shape[:2], 3))
+        start = place_hands(self.hand, start, ray_xy, weight)
+        relative = (prediction.relative_m[:, None] @ view.common.R_crop_camera)[:, 0]
+        config = FitConfig(c.orientation_rad, c.pose_rad, c.shape, 1.0, 0.3, iterations=c.iterations)
+        fitted = fit_hands(
+            self.hand, start, KeypointObservation(ray_xy, weight, depth, depth_weight), config, self.limits, relative,
+            (both.float() / c.relative_m)[:, None].expand(-1, 3), c.same_person_shape,
+        )  # fmt: skip
+        keypoints = self.hand.pose_hands(fitted).keypoints()
+        confidence = 1 - torch.exp(-0.1 / EXPANSION / laplace)
+        return Stage1Hands(
+            fitted,
+            keypoints,
+            confidence * shown,
+            prediction.presence_logit.sigmoid() * shown[..., 0],
+            prediction.side_logit.sigmoid() * shown[..., 0],
+        )
+
+
+def _fuse(a: Tensor, weight_a: Tensor, b: Tensor, weight_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two measurements of one thing by their precisions (weights are inverse standard deviations)."""
+    precision = weight_a.square() + weight_b.square()
+    mean = (a * weight_a.square() + b * weight_b.square()) / precision.clamp_min(1e-12)
+    return mean, precision.sqrt()

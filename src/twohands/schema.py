@@ -1,0 +1,134 @@
+"""The three records that cross package borders: an annotated image, a teacher's priors, a reconstruction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from twohands.geometry.camera import Camera
+from twohands.hands.parameters import HandParameters
+from twohands.record import Record
+
+SEGMENTATION_CLASSES = 33
+"""0 background, 1-16 the sixteen MANO parts of the left hand, 17-32 those of the right."""
+
+
+@dataclass(frozen=True)
+class PriorMaps(Record):
+    """What 2D foundation models say about an image: keypoints, segmentation, depth (paper, section 3.1). The maps have one size, that of the
+    crop or image that they describe; keypoints are in its pixels."""
+
+    keypoints_xy: Float[Tensor, "*batch hand 21 2"]
+    """2D keypoints, pixels of the map's frame."""
+    keypoint_confidence: Float[Tensor, "*batch hand 21"]
+    """0 where the teacher says nothing."""
+    segmentation: UInt8[Tensor, "*batch height width"] | None
+    """Class per pixel (SEGMENTATION_CLASSES), None if the teacher has no segmentation."""
+    depth_m: Float[Tensor, "*batch height width"] | None
+    """Depth along z where a hand is seen, 0 elsewhere; a relative-depth teacher gives it up to scale and offset."""
+    keypoint_depth: Float[Tensor, "*batch hand 21"] | None = None
+    """Depth of the keypoints behind their wrist in units of the wrist - middle knuckle length; None if the teacher has none."""
+
+
+@dataclass(frozen=True)
+class Sample(Record):
+    """One annotated image of one person's two hands. Axis `hand` is (left, right); what is not annotated is masked, never guessed."""
+
+    image: UInt8[Tensor, "3 height width"]
+    camera: Camera
+    hand_valid: Bool[Tensor, "hand"]
+    """The hand is in the picture and annotated."""
+    keypoints_xy: Float[Tensor, "hand 21 2"]
+    """2D keypoints in image pixels (OPENPOSE21)."""
+    keypoint_visible: Float[Tensor, "hand 21"]
+    """1 seen, 0 hidden or outside; NaN-free."""
+    keypoints_camera_m: Float[Tensor, "hand 21 3"]
+    keypoints_3d_valid: Bool[Tensor, "hand 21"]
+    parameters: HandParameters
+    parameters_valid: Bool[Tensor, "hand"]
+    box_xyxy_px: Float[Tensor, "hand 4"]
+    """Tight box of the hand's keypoints, clipped to nothing: it may leave the image."""
+    priors: PriorMaps | None
+    source: str
+    """Name of the data set (and sequence) that the sample came from."""
+
+
+@dataclass(frozen=True)
+class Detection(Record):
+    """Hands found in one photo."""
+
+    box_xyxy_px: Float[Tensor, "found 4"]
+    score: Float[Tensor, "found"]
+    """Confidence that a hand is there, 0 to 1."""
+    right_probability: Float[Tensor, "found"]
+    """Probability that it is a right hand."""
+    direction: Float[Tensor, "found 2"]
+    """Unit vector in image axes from the wrist to the middle knuckle."""
+    person: tuple[int, ...]
+    """Same number: the two hands of one person (a guess by distance and size)."""
+
+
+@dataclass(frozen=True)
+class HandPair(Record):
+    """What stage 1 is asked about one person: where the two hands are."""
+
+    box_xyxy_px: Float[Tensor, "*batch hand 4"]
+    direction: Float[Tensor, "*batch hand 2"]
+    """Unit vectors in image axes from the wrist to the middle knuckle."""
+    present: Bool[Tensor, "*batch hand"]
+    """False: no box for this hand; its other entries are ignored but must be finite."""
+
+
+@dataclass(frozen=True)
+class Stage1Hands(Record):
+    """What stage 1 answers, in the camera frame."""
+
+    parameters: HandParameters
+    keypoints_m: Float[Tensor, "*batch hand 21 3"]
+    keypoint_confidence: Float[Tensor, "*batch hand 21"]
+    """Probability that the 2D error of the keypoint is below a tenth of the hand's size."""
+    presence: Float[Tensor, "*batch hand"]
+    """Probability that the crop shows a hand."""
+    side_correct: Float[Tensor, "*batch hand"]
+    """Probability that the hand in the crop has the side that it was asked for."""
+
+
+@dataclass(frozen=True)
+class TwoHands(Record):
+    """A reconstruction: the hands of one person in ONE metric camera frame (OpenCV axes, metres)."""
+
+    hand_present: Bool[Tensor, "hand"]
+    score: Float[Tensor, "hand"]
+    """Confidence of each hand, 0 to 1; 0 where absent."""
+    parameters: HandParameters
+    vertices_m: Float[Tensor, "hand vert 3"]
+    keypoints_m: Float[Tensor, "hand 21 3"]
+    keypoints_xy: Float[Tensor, "hand 21 2"]
+    """Projection of `keypoints_m` into the photo, pixels."""
+    keypoint_confidence: Float[Tensor, "hand 21"]
+    box_xyxy_px: Float[Tensor, "hand 4"]
+    camera: Camera
+    camera_source: str
+    """"caller", "exif" or "default": where the focal length came from."""
+    penetration_cm3: float
+    """Exact volume that the two closed meshes share, after refinement; 0 with one hand."""
+    penetration_before_cm3: float
+    refined: bool
+    """Stage 2 ran and its result was taken."""
+    person: int
+
+
+@dataclass(frozen=True)
+class PhotoResult:
+    """Everything that was found in one photo."""
+
+    people: tuple[TwoHands, ...]
+    width_px: int
+    height_px: int
+    seconds: dict[str, float]
+    """Wall time by stage."""
+    prior_source: str
+    """"encoder" or "teacher": where the 2D prior came from."""
+    image: np.ndarray
+    """The photo as read: (height, width, 3) uint8 RGB, upright."""

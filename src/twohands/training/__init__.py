@@ -1,0 +1,1 @@
+"""Training: data to batches, losses to weights. Needs the `train` extra."""

@@ -1,0 +1,169 @@
+"""What every training run shares: schedule, averaged weights, run folder, resuming."""
+
+import copy
+import dataclasses
+import json
+import math
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """How long, how fast, where to."""
+
+    out: Path
+    """Run folder: config.json, last.ckpt, log."""
+    steps: int
+    learning_rate: float = 1e-3
+    warmup_steps: int = 500
+    final_share: float = 0.01
+    """Learning rate at the end over its peak (cosine in between)."""
+    weight_decay: float = 0.02
+    clip_norm: float = 5.0
+    average: float = 0.999
+    """Decay of the exponential moving average of the weights, which is what gets saved."""
+    checkpoint_steps: int = 500
+    threads: int = 1
+    """One thread a rank: two-threaded operations stall when another process has the second core."""
+    precision: str = "bf16-mixed"
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    seed: int = 0
+
+
+class AveragedModule(lightning.LightningModule):
+    """A network, its moving average, AdamW without decay on norms and biases, cosine schedule. Subclasses give `loss`."""
+
+    def __init__(self, network: nn.Module, config: FitConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.fit_config = config
+        self.running: dict[str, float] = {}
+
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a batch and numbers to log."""
+        raise NotImplementedError("a training module must say what its loss is")
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        loss, terms = self.loss(batch)
+        if not bool(loss.isfinite()):
+            raise FloatingPointError(
+                f"the loss became {float(loss)} at step {self.global_step}: {terms}; resume with a lower learning rate"
+            )
+        for name, value in terms.items():
+            self.running[name] = 0.98 * self.running.get(name, value) + 0.02 * value
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        decay = min(self.fit_config.average, (1 + self.global_step) / (10 + self.global_step))
+        with torch.no_grad():
+            source, target = self.network.state_dict(), self.average.state_dict()
+            names = [name for name, value in source.items() if value.is_floating_point()]
+            torch._foreach_lerp_([target[n] for n in names], [source[n] for n in names], 1 - decay)
+
+    def configure_optimizers(self) -> Any:
+        c = self.fit_config
+        matrices = [p for p in self.network.parameters() if p.ndim > 1]
+        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": c.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, c.learning_rate, betas=(0.9, 0.98))
+
+        def scale(step: int) -> float:
+            if step < c.warmup_steps:
+                return (step + 1) / c.warmup_steps
+            progress = min(1.0, (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps))
+            return c.final_share + (1 - c.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch.to(device)
+
+
+class Report(lightning.Callback):
+    """Writes a line of running means to the run's log, and calls `validate` now and then."""
+
+    def __init__(self, path: Path, every: int, validate: Callable[[nn.Module, int], dict[str, float]] | None, validate_every: int) -> None:
+        self.path, self.every, self.validate, self.validate_every = path, every, validate, validate_every
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        assert isinstance(module, AveragedModule)
+        if trainer.is_global_zero and step % self.every == 0:
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            self._write({"step": step, "rate": round(rate, 7), **{k: round(v, 4) for k, v in module.running.items()}})
+        if trainer.is_global_zero and self.validate and step % self.validate_every == 0:
+            module.average.eval()
+            self._write({"step": step, "validation": self.validate(module.average, step)})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _commit() -> str:
+    """The source's commit and whether it was changed, "unknown" outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + (" with changes" if changed else "")
+
+
+def fit(
+    module: AveragedModule,
+    batches: Callable[[int, int], IterableDataset],
+    experiment: Any,
+    validate: Callable[[nn.Module, int], dict[str, float]] | None = None,
+    validate_every: int = 2000,
+) -> AveragedModule:
+    """Trains to the step budget, resuming from the run folder's last checkpoint if there is one.
+
+    `batches(rank, start_step)` makes the data; `experiment` is the frozen config that is kept beside the weights."""
+    config = module.fit_config
+    torch.set_num_threads(config.threads)
+    config.out.mkdir(parents=True, exist_ok=True)
+    last = config.out / "last.ckpt"
+    start = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if last.is_file() else 0
+    record = {"commit": _commit(), "experiment": dataclasses.asdict(experiment)}
+    (config.out / "config.json").write_text(json.dumps(record, indent=1, default=str))
+    trainer = lightning.Trainer(
+        max_steps=config.steps,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy="ddp" if config.devices * config.nodes > 1 else "auto",
+        precision=config.precision,  # type: ignore[arg-type]
+        gradient_clip_val=config.clip_norm,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[
+            ModelCheckpoint(
+                config.out, filename="last", every_n_train_steps=config.checkpoint_steps, save_top_k=1, enable_version_counter=False
+            ),
+            Report(config.out / "log.jsonl", 50, validate, validate_every),
+        ],
+    )
+    loader = DataLoader(batches(trainer.global_rank, start), batch_size=None)
+    if start < config.steps:
+        trainer.fit(module, loader, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        trainer.save_checkpoint(last)
+    else:
+        module.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
+    return module

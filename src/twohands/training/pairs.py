@@ -1,0 +1,327 @@
+"""Batches for stage 1: shards of annotated images in, crops with augmented boxes, priors and truth out.
+
+A batch is a pure function of (seed, rank, step), so a run that resumes at a step sees what it would have seen."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import IterableDataset
+
+from twohands.data.shards import ShardSet
+from twohands.geometry.camera import Camera
+from twohands.geometry.crop import Crop
+from twohands.geometry.rotations import rotvec_to_matrix
+from twohands.hands.mirror import left_as_right_rotation
+from twohands.record import Record
+from twohands.regress.align import CropPriors
+from twohands.regress.crops import EXPANSION, PairView, view_pairs
+from twohands.regress.losses import HandTruth
+from twohands.schema import HandPair
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far training crops stray from perfect boxes and clean pixels; each range covers what the detector and real photos do."""
+
+    shift: float = 0.07
+    """Standard deviation of the box's centre, in sides."""
+    zoom: tuple[float, float] = (0.8, 1.25)
+    """Crop side over its nominal side."""
+    turn_deg: float = 14.0
+    """Standard deviation of the direction's error."""
+    wild_turn: float = 0.12
+    """Share of crops turned by anything."""
+    union: float = 0.08
+    """Share of two-hand scenes where both crops are the union of the boxes (all that a detector may say of clasped hands)."""
+    wrong_side: float = 0.06
+    """Share of one-hand scenes whose hand sits in the other hand's slot."""
+    empty: float = 0.08
+    """Share of one-hand scenes whose other slot shows some other place of the image."""
+    colour: float = 0.5
+    """Strength of the colour changes."""
+    cover: float = 0.15
+    """Share of crops with a patch pasted over."""
+    mirror: float = 0.5
+    """Share of scenes mirrored, hands swapped."""
+    light_prior: float = 0.2
+    """Share of pairs that get keypoints alone as their prior (the light teacher), with noise."""
+    full_prior: float = 0.15
+    """Share of pairs that get all priors in place of F_fa."""
+
+
+@dataclass(frozen=True)
+class PairBatch(Record):
+    """What one training step eats."""
+
+    crops: Tensor
+    view: PairView
+    present: Tensor
+    priors: CropPriors
+    use_prior: Tensor
+    truth: HandTruth
+
+
+class PairBatches(IterableDataset):
+    """Endless batches from several shard sets, mixed by weight."""
+
+    def __init__(
+        self, sets: list[ShardSet], weights: list[float], batch: int, crop_px: list[tuple[int, int]], token_stride: int,
+        seed: int, rank: int = 0, start_step: int = 0, augment: AugmentConfig | None = None,
+    ) -> None:  # fmt: skip
+        """`crop_px` is a schedule: (first step, crop size) in rising order of steps."""
+        self.sets, self.weights, self.batch, self.crop_px = sets, np.array(weights) / np.sum(weights), batch, crop_px
+        self.token_stride, self.seed, self.rank, self.start_step = token_stride, seed, rank, start_step
+        self.augment = augment or AugmentConfig()
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        step = self.start_step
+        while True:
+            yield self.make(step)
+            step += 1
+
+    def make(self, step: int) -> PairBatch:
+        """The batch of a step."""
+        rng = np.random.default_rng([self.seed, self.rank, step])
+        size = [px for first, px in self.crop_px if first <= step][-1]
+        counts = rng.multinomial(self.batch, self.weights)
+        chosen = [(s, int(i)) for s, n in zip(self.sets, counts, strict=True) for i in rng.integers(0, len(s), n)]
+        return make_batch(chosen, size, self.token_stride, rng, self.augment)
+
+
+def make_batch(
+    chosen: list[tuple[ShardSet, int]], crop_px: int, token_stride: int, rng: np.random.Generator, augment: AugmentConfig | None
+) -> PairBatch:
+    """Crops, priors and truth of the chosen images; without `augment`, perfect boxes and clean pixels (validation)."""
+    scene = _gather(chosen)
+    count = len(chosen)
+    a = augment
+    present, box, direction, wrong, presence = _boxes(scene, rng, a)
+    expansion = torch.full((count, 2), EXPANSION)
+    if a:
+        expansion = expansion * torch.from_numpy(rng.uniform(*a.zoom, (count, 2))).float()
+    view = view_pairs(scene["camera"], HandPair(box, direction, present), crop_px, expansion)
+    crops, parts, depth = _resample(scene, view, crop_px, 4 * (crop_px // token_stride))
+    truth = _truth(scene, view, present, wrong, presence)
+    if a:
+        crops = _change_pixels(crops, rng, a)
+    priors, use_prior, prior_valid = _priors(scene, view, parts, depth, truth, wrong, rng, a)
+    truth = dataclasses.replace(truth, prior_valid=prior_valid & present)
+    batch = PairBatch(crops, view, present, priors, use_prior, truth)
+    return _mirror_some(batch, torch.from_numpy(rng.random(count) < a.mirror)) if a else batch
+
+
+def _gather(chosen: list[tuple[ShardSet, int]]) -> dict:
+    """Stacks the arrays of the chosen images into tensors."""
+    names = (
+        "hand_valid keypoints_xy keypoint_visible keypoints_camera_m keypoints_3d_valid pose shape translation_m parameters_valid "
+        "segmentation depth_mm has_maps focal_px principal_px"
+    ).split()
+    scene: dict = {name: torch.from_numpy(np.stack([s.arrays[name][i] for s, i in chosen])) for name in names}
+    scene["image"] = torch.from_numpy(np.stack([s.decode(i) for s, i in chosen]))
+    scene["camera"] = Camera(scene["focal_px"], scene["principal_px"])
+    return scene
+
+
+def _boxes(scene: dict, rng: np.random.Generator, a: AugmentConfig | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(present, box, direction, hand sits in the wrong slot, presence target) after jitter."""
+    xy = scene["keypoints_xy"]
+    count = xy.shape[0]
+    present = scene["hand_valid"].bool().clone()
+    low, high = xy.amin(2), xy.amax(2)
+    direction = functional.normalize(xy[:, :, 9] - xy[:, :, 0], dim=-1)
+    side = (high - low).amax(-1, keepdim=True).clamp_min(2.0)
+    centre = (low + high) / 2
+    wrong = torch.zeros(count, 2, dtype=torch.bool)
+    presence = present.float()
+    if a:
+        centre = centre + side * torch.from_numpy(rng.normal(0, a.shift, (count, 2, 2))).float()
+        angle = rng.normal(0, np.radians(a.turn_deg), (count, 2)) + (rng.random((count, 2)) < a.wild_turn) * rng.uniform(
+            -np.pi, np.pi, (count, 2)
+        )
+        angle = torch.from_numpy(angle).float()
+        cos, sin = angle.cos(), angle.sin()
+        direction = torch.stack([cos * direction[..., 0] - sin * direction[..., 1], sin * direction[..., 0] + cos * direction[..., 1]], -1)
+        both = present.all(1) & torch.from_numpy(rng.random(count) < a.union)
+        union_low, union_high = low.amin(1, keepdim=True), high.amax(1, keepdim=True)
+        centre = torch.where(both[:, None, None], (union_low + union_high) / 2, centre)
+        side = torch.where(both[:, None, None], (union_high - union_low).amax(-1, keepdim=True) * 0.85, side)
+        single = present.sum(1) == 1
+        swap = single & torch.from_numpy(rng.random(count) < a.wrong_side)
+        wrong = swap[:, None] & ~present  # the slot that the hand moves into
+        centre, side = torch.where(swap[:, None, None], centre.flip(1), centre), torch.where(swap[:, None, None], side.flip(1), side)
+        direction = torch.where(swap[:, None, None], direction.flip(1), direction)
+        present = torch.where(swap[:, None], present.flip(1), present)
+        presence = present.float()
+        fake = (single & ~swap & torch.from_numpy(rng.random(count) < a.empty))[:, None] & ~present
+        away = torch.from_numpy(rng.uniform(1.3, 2.2, (count, 1, 1)) * np.where(rng.random((count, 1, 1)) < 0.5, -1, 1)).float()
+        shift = torch.from_numpy(rng.normal(0, 1, (count, 1, 2))).float()
+        other = centre.flip(1) + side.flip(1) * away * functional.normalize(shift, dim=-1)
+        centre = torch.where(fake[..., None], other, centre)
+        side = torch.where(fake[..., None], side.flip(1) * 0.9, side)
+        present = present | fake
+    box = torch.cat([centre - side / 2, centre + side / 2], -1)
+    # A hand that is absent may have keypoints anywhere; its box only has to be finite and have an area.
+    box = torch.where(box.isfinite().all(-1, keepdim=True), box, torch.tensor([0.0, 0.0, 10.0, 10.0]))
+    direction = torch.where(
+        direction.isfinite().all(-1, keepdim=True) & (direction.norm(dim=-1, keepdim=True) > 0.5), direction, torch.tensor([0.0, -1.0])
+    )
+    return present, box, direction, wrong, presence
+
+
+def _resample(scene: dict, view: PairView, crop_px: int, grid_px: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(crops 0..1, segmentation class, depth in m or 0) on the crops; both hands of a scene in one read of its image."""
+
+    camera = scene["camera"].map(lambda t: t[:, None].expand(-1, 2, -1))
+    height, width = scene["image"].shape[1:3]
+    scale = torch.tensor([2 / width, 2 / height]).view(1, 1, 2, 1, 1)
+
+    def positions(size: int) -> Tensor:
+        grid = view.crop.pixel_grid(camera, size) * scale - 1
+        return grid.movedim(2, -1).flatten(1, 2)
+
+    image = scene["image"].permute(0, 3, 1, 2).float() / 255
+    read = functional.grid_sample(image, positions(2 * crop_px), align_corners=False)
+    crops = functional.avg_pool2d(read, 2).unflatten(2, (2, crop_px)).transpose(1, 2).contiguous()
+    maps = torch.stack([scene["segmentation"].float(), scene["depth_mm"].float() / 1000], 1)
+    read = functional.grid_sample(maps, positions(grid_px), mode="nearest", align_corners=False).unflatten(2, (2, grid_px))
+    return crops, read[:, 0].round().long(), read[:, 1]
+
+
+def _truth(scene: dict, view: PairView, present: Tensor, wrong: Tensor, presence: Tensor) -> HandTruth:
+    """The annotation in each crop's frame."""
+    size = view.crop.size_px
+    camera = scene["camera"].map(lambda t: t[:, None])
+    annotated = present & scene["hand_valid"].bool() & ~wrong
+    joints_xy = view.crop.image_to_crop(camera, scene["keypoints_xy"]) / size - 0.5
+    points = view.crop.to_crop_frame(scene["keypoints_camera_m"])
+    R_camera = rotvec_to_matrix(scene["pose"])
+    R_crop = view.crop.R_crop_camera[:, :, None] @ R_camera[:, :, :1]
+    rotation = left_as_right_rotation(torch.cat([R_crop, R_camera[:, :, 1:]], 2))
+    wrist = scene["keypoints_camera_m"][:, :, 0]
+    relative = (view.common.R_crop_camera @ (wrist[:, 0] - wrist[:, 1])[..., None])[..., 0]
+    valid_3d = scene["keypoints_3d_valid"].bool() & annotated[..., None]
+    both = annotated.all(1) & scene["keypoints_3d_valid"].bool()[:, :, 0].all(1)
+    return HandTruth(
+        joints_xy=joints_xy,
+        xy_valid=annotated[..., None] & (joints_xy.abs().amax(-1) < 0.75) & joints_xy.isfinite().all(-1),
+        joints_m=points - points[:, :, :1],
+        joints_valid=valid_3d,
+        rotation=rotation,
+        shape=scene["shape"],
+        parameters_valid=annotated & scene["parameters_valid"].bool(),
+        relative_m=relative,
+        relative_valid=both,
+        presence=torch.where(present, presence, 0.0),
+        side_correct=(~wrong).float(),
+        state_valid=present,
+        prior_valid=annotated,
+    )
+
+
+def _priors(
+    scene: dict,
+    view: PairView,
+    parts: Tensor,
+    depth: Tensor,
+    truth: HandTruth,
+    wrong: Tensor,
+    rng: np.random.Generator,
+    a: AugmentConfig | None,
+) -> tuple[CropPriors, Tensor, Tensor]:
+    """Teachers' maps in the crops, whether F_p enters the transformer, and where F_p is a target."""
+    count = parts.shape[0]
+    left, right = parts[:, 0], parts[:, 1]
+    own_left = torch.where(left > 16, 17, left)
+    own_right = torch.where(right > 16, right - 16, torch.where(right > 0, 17, 0))
+    classes = torch.stack([own_left, own_right], 1)
+    seen = (parts > 0) & (depth > 0)
+    values = torch.where(seen, depth, torch.nan).flatten(1)
+    median = values.nanmedian(1, keepdim=True).values
+    spread = (values - median).abs().nanmean(1, keepdim=True).clamp_min(0.005)
+    relative = ((values - median) / spread).unflatten(1, depth.shape[1:]).clamp(-6, 6)
+    unit = (truth.joints_m[:, :, 9]).norm(dim=-1).clamp_min(1e-3)
+    z = truth.joints_m[..., 2] / unit[..., None]
+    keypoints = torch.cat([truth.joints_xy, z[..., None]], -1)
+    confidence = truth.xy_valid.float()
+    light = torch.zeros(count, dtype=torch.bool)
+    full = torch.zeros(count, dtype=torch.bool)
+    if a:
+        draw = torch.from_numpy(rng.random(count))
+        light, full = draw < a.light_prior, (draw >= a.light_prior) & (draw < a.light_prior + a.full_prior)
+        level = rng.uniform(0.005, 0.03, (count, 1, 1, 1)) * np.where(rng.random((count, 2, 21, 1)) < 0.06, 4, 1)
+        noise = rng.normal(0, 1, (count, 2, 21, 3)) * level * np.array([1, 1, 8])
+        common = rng.normal(0, 1, (count, 2, 1, 3)) * np.array([0.008, 0.008, 0.05])
+        tilt = rng.normal(0, 0.15, (count, 2, 1, 2))
+        noisy = keypoints + torch.from_numpy(noise + common).float()
+        # The light teacher's depths lean: add a random slope of depth over the crop.
+        lean = ((keypoints[..., :2] - keypoints[:, :, :1, :2]) * torch.from_numpy(tilt).float() * 2).sum(-1)
+        noisy = torch.cat([noisy[..., :2], (noisy[..., 2] + lean)[..., None]], -1)
+        keypoints = torch.where(light[:, None, None, None], noisy, keypoints)
+        dropped = torch.from_numpy(rng.random((count, 2, 21)) < 0.03)
+        confidence = torch.where(light[:, None, None] & dropped, 0.0, confidence)
+    keypoints = torch.where(truth.xy_valid[..., None] & keypoints.isfinite(), keypoints, 0.0)
+    annotated = truth.prior_valid
+    maps = scene["has_maps"].bool()[:, None] & ~light[:, None] & annotated
+    flat = CropPriors(
+        keypoints.flatten(0, 1), confidence.flatten(0, 1), classes.flatten(0, 1), relative.flatten(0, 1),
+        annotated.flatten(), maps.flatten(), maps.flatten(),
+    )  # fmt: skip
+    return flat, light | full, annotated & maps
+
+
+def _change_pixels(crops: Tensor, rng: np.random.Generator, a: AugmentConfig) -> Tensor:
+    """Colour, contrast, blur, noise and pasted patches, each crop by itself but both hands of a scene in one light."""
+    pairs, _, _, size, _ = crops.shape
+    gain = np.exp(rng.normal(0, 0.15 * a.colour, (pairs, 1, 3, 1, 1)) + rng.normal(0, 0.3 * a.colour, (pairs, 1, 1, 1, 1)))
+    offset = rng.normal(0, 0.08 * a.colour, (pairs, 1, 1, 1, 1))
+    crops = crops * torch.from_numpy(gain).float() + torch.from_numpy(offset).float()
+    grey = torch.from_numpy(rng.random(pairs) < 0.12)
+    crops = torch.where(grey[:, None, None, None, None], crops.mean(2, keepdim=True), crops)
+    flat = crops.flatten(0, 1)
+    soft = np.flatnonzero(rng.random(len(flat)) < 0.25)
+    if len(soft):
+        small = int(size * rng.uniform(0.35, 0.8))
+        blurred = functional.interpolate(flat[soft], size=(small, small), mode="bilinear", antialias=True)
+        flat[soft] = functional.interpolate(blurred, size=(size, size), mode="bilinear")
+    noise = torch.from_numpy(np.abs(rng.normal(0, 0.03, (len(flat), 1, 1, 1))) * (rng.random((len(flat), 1, 1, 1)) < 0.5)).float()
+    flat = flat + noise * torch.from_numpy(rng.standard_normal(flat.shape, dtype=np.float32))
+    for i in np.flatnonzero(rng.random(len(flat)) < a.cover):
+        height, width = (rng.uniform(0.12, 0.4, 2) * size).astype(int)
+        y, x = rng.integers(0, size - height), rng.integers(0, size - width)
+        if rng.random() < 0.5:
+            flat[i, :, y : y + height, x : x + width] = torch.from_numpy(rng.random((3, 1, 1), dtype=np.float32))
+        else:
+            donor = int(rng.integers(len(flat)))
+            flat[i, :, y : y + height, x : x + width] = flat[donor, :, y : y + height, x : x + width].clone()
+    return flat.clamp(0, 1).unflatten(0, (pairs, 2))
+
+
+def _mirror_some(batch: PairBatch, which: Tensor) -> PairBatch:
+    """Mirrors the chosen scenes: the hands change places, crops stay as they are (a mirrored left crop IS a right hand's crop)."""
+
+    def swap(t: Tensor) -> Tensor:
+        return torch.where(which.view(-1, *[1] * (t.ndim - 1)), t.flip(1), t)
+
+    pairs = which.shape[0]
+    geometry = batch.view.geometry
+    mirrored = geometry.flip(1) * torch.tensor([-1.0, 1, 1, 1, -1, 1, 1, 1])
+    mirrored[..., 6] = geometry[..., 6]
+    geometry = torch.where(which[:, None, None], mirrored, geometry)
+    sign = torch.tensor([1.0, -1.0, -1.0])
+    truth = batch.truth
+    relative = torch.where(which[:, None], truth.relative_m * sign, truth.relative_m)
+    kept = {"relative_m": relative, "relative_valid": truth.relative_valid}
+    swapped = {name: swap(value) for name, value in truth.__dict__.items() if name not in kept}
+    priors = batch.priors.map(lambda t: swap(t.unflatten(0, (pairs, 2))).flatten(0, 1))
+    view = PairView(batch.view.crop, batch.view.common, geometry)
+    return PairBatch(swap(batch.crops), view, swap(batch.present), priors, batch.use_prior, HandTruth(**swapped, **kept))
+
+
+def crop_truth_in_pixels(crop: Crop, truth: HandTruth) -> Tensor:
+    """2D truth in crop pixels, for drawing."""
+    return (truth.joints_xy + 0.5) * crop.size_px

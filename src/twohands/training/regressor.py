@@ -1,0 +1,136 @@
+"""Trains stage 1."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from twohands.checkpoints import load_weights, save_weights
+from twohands.data.shards import ShardSet
+from twohands.hands.bundled import load_bundled_hand
+from twohands.regress.losses import LossWeights, palm_length, predicted_joints_m, stage1_loss
+from twohands.regress.network import Regressor, RegressorConfig
+from twohands.training.fit import AveragedModule, FitConfig, fit
+from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, make_batch
+
+
+@dataclass(frozen=True)
+class RegressorTraining:
+    """One run of stage 1."""
+
+    fit: FitConfig
+    shards: tuple[Path, ...]
+    """Folders of shards, mixed by `mixture`."""
+    mixture: tuple[float, ...]
+    network: RegressorConfig = field(default_factory=RegressorConfig)
+    batch: int = 32
+    crop_schedule: tuple[tuple[float, int], ...] = ((0.0, 64), (0.6, 96))
+    """(share of the steps done, crop size): small crops first, they train twice as fast."""
+    weights: LossWeights = field(default_factory=LossWeights)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    validation: int = 256
+    """Images kept from the end of each folder, never trained on."""
+    start_from: Path | None = None
+    """Weights to begin with (fine-tuning); the run's own checkpoint goes first."""
+
+
+class RegressorModule(AveragedModule):
+    """Stage 1 with its losses."""
+
+    def __init__(self, training: RegressorTraining) -> None:
+        network = Regressor(training.network)
+        if training.start_from:
+            load_weights(training.start_from, network)
+        super().__init__(network.to(memory_format=torch.channels_last), training.fit)  # type: ignore[call-overload]
+        self.training_config = training
+        self.hand = load_bundled_hand()
+
+    def loss(self, batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
+        if self.hand.data.v_template.device != self.device:
+            self.hand = self.hand.to(self.device)
+        prediction, prior = self.network(batch.crops, batch.view.geometry, batch.present, batch.priors, batch.use_prior)
+        with torch.autocast(self.device.type, enabled=False):
+            return stage1_loss(self.hand, prediction, prior, batch.truth, self.training_config.weights)
+
+
+def prediction_errors(network: nn.Module, batch: PairBatch, prior: str) -> dict[str, list[float]]:
+    """Errors of one batch: MPJPE and its aligned kin in mm, PCK in shares of the hand's size, the relative translation in mm.
+
+    `prior` is "encoder" (F_fa), "teacher" (F_p of all the batch's priors) or "none" (zeros in their place)."""
+    hand = load_bundled_hand()
+    pairs = batch.present.shape[0]
+    use = torch.full((pairs,), prior == "teacher")
+    with torch.inference_mode():
+        prediction, _ = network(batch.crops, batch.view.geometry, batch.present, batch.priors, use)
+        joints = predicted_joints_m(hand, prediction.to(torch.float32))
+    truth = batch.truth
+    mask = truth.joints_valid.all(-1) & truth.parameters_valid
+    errors = (joints - truth.joints_m).norm(dim=-1).mean(-1)[mask] * 1000
+    xy = (prediction.joints_xy - truth.joints_xy).norm(dim=-1)
+    span = truth.joints_xy.amax(2) - truth.joints_xy.amin(2)
+    share = (xy / span.amax(-1, keepdim=True))[truth.xy_valid]
+    relative = (prediction.relative_m - truth.relative_m).norm(dim=-1)[truth.relative_valid] * 1000
+    lifted = torch.cat(
+        [prediction.joints_xy * _unit(prediction, truth), prediction.joints_z[..., None] * palm_length(truth.joints_m)[..., None, None]], -1
+    )
+    return {
+        "mpjpe_mm": errors.tolist(),
+        "pa_mm": _aligned(joints[mask], truth.joints_m[mask]),
+        "pa_2.5d_mm": _aligned(lifted[mask], truth.joints_m[mask]),
+        "pck_0.1": (share < 0.1).float().tolist(),
+        "mrrpe_mm": relative.tolist(),
+        "side": ((prediction.side_logit > 0) == (truth.side_correct > 0.5))[truth.state_valid].float().tolist(),
+    }
+
+
+def _unit(prediction: object, truth: object) -> Tensor:
+    """Metres per crop side that bring the true 2D joints to the size of the true 3D ones."""
+    joints, xy = truth.joints_m, truth.joints_xy  # type: ignore[attr-defined]
+    a = joints[..., :2] - joints[..., :2].mean(2, keepdim=True)
+    b = xy - xy.mean(2, keepdim=True)
+    return ((a * b).sum((-1, -2)) / b.square().sum((-1, -2)).clamp_min(1e-6))[..., None, None]
+
+
+def _aligned(p: Tensor, q: Tensor) -> list[float]:
+    """Mean error in mm after a similarity, per hand."""
+    import roma
+
+    p, q = p - p.mean(1, keepdim=True), q - q.mean(1, keepdim=True)
+    if not len(p):
+        return []
+    rotation = roma.special_procrustes(q.transpose(1, 2) @ p)
+    turned = p @ rotation.transpose(1, 2)
+    scale = (turned * q).sum((1, 2)) / turned.square().sum((1, 2))
+    return ((scale[:, None, None] * turned - q).norm(dim=-1).mean(1) * 1000).tolist()
+
+
+def train_regressor(training: RegressorTraining) -> Path:
+    """Trains (or goes on training) and writes regressor.safetensors into the run folder; returns its path."""
+    torch.manual_seed(training.fit.seed)
+    sets = [ShardSet(sorted(folder.glob("*.npz"))) for folder in training.shards]
+    module = RegressorModule(training)
+    stride = training.network.crop_px // module.network.token_grid(training.network.crop_px)
+    schedule = [(int(share * training.fit.steps), px) for share, px in training.crop_schedule]
+    held_out = [(s, len(s) - 1 - k) for s in sets for k in range(training.validation)]
+    kept = [s.without_last(training.validation) for s in sets]
+
+    def batches(rank: int, start: int) -> PairBatches:
+        return PairBatches(kept, list(training.mixture), training.batch, schedule, stride, training.fit.seed, rank, start, training.augment)
+
+    def validate(network: nn.Module, step: int) -> dict[str, float]:
+        found: dict[str, list[float]] = {}
+        size = [px for first, px in schedule if first <= step][-1]
+        for k, s in enumerate(sets):
+            chosen = held_out[k * training.validation : (k + 1) * training.validation]
+            for first in range(0, len(chosen), 64):
+                batch = make_batch(chosen[first : first + 64], size, stride, np.random.default_rng(0), None)
+                for name, values in prediction_errors(network, batch, "encoder").items():
+                    found.setdefault(f"{training.shards[k].name} {name}", []).extend(values)
+        return {name: round(float(np.mean(values)), 3) for name, values in found.items() if values}
+
+    fit(module, batches, training, validate)
+    path = training.fit.out / "regressor.safetensors"
+    save_weights(path, module.average, training.network, {"steps": str(training.fit.steps)})
+    return path

@@ -1,0 +1,113 @@
+"""Two posed hands in front of a camera, and networks that know the truth about them."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twohands.geometry.camera import Camera
+from twohands.geometry.rotations import axis_rotation, matrix_to_rotvec
+from twohands.hands.bundled import load_bundled_hand
+from twohands.hands.mirror import mirror_rotvec
+from twohands.hands.model import HandModel
+from twohands.hands.parameters import HandParameters
+from twohands.joints import MIDDLE_MCP
+from twohands.pipeline import Pipeline
+from twohands.record import stack
+from twohands.schema import Detection, HandPair, Stage1Hands
+
+WIDTH, HEIGHT = 96, 64
+
+
+def two_hands(gap_m: float, depth_m: float = 0.6, x_m: float = 0.0) -> HandParameters:
+    """A left hand on the left and a right hand on the right of x, fingers up, backs towards the camera, wrists `gap_m` apart."""
+    half = torch.tensor(math.pi / 2)
+    # At rest the right hand's fingers point along -x and its back along +y; up is -y and the camera looks along +z.
+    upright = axis_rotation(2, half) @ axis_rotation(0, -half)
+    pose = torch.zeros(2, 16, 3)
+    pose[1, 0] = matrix_to_rotvec(upright)
+    pose[1, 1:13, 2] = 0.1
+    pose[0] = mirror_rotvec(pose[1])
+    translation = torch.tensor([[x_m - gap_m / 2, 0.08, depth_m], [x_m + gap_m / 2, 0.08, depth_m]])
+    return HandParameters(pose, torch.zeros(2, 10), translation)
+
+
+@dataclass
+class Truth:
+    """A detector, stage 1 and stage 2 in one, that return a known scene. Hands are told by the centre of their boxes."""
+
+    people: list[HandParameters]
+    camera: Camera = field(default_factory=lambda: Camera.from_fov(WIDTH, HEIGHT, 60.0))
+    model: HandModel = field(default_factory=load_bundled_hand)
+    right_probability: dict[tuple[int, int], float] = field(default_factory=dict)
+    """What the detector believes of (person, hand), if not the truth."""
+    presence: dict[tuple[int, int], float] = field(default_factory=dict)
+    found: list[tuple[int, int]] | None = None
+    """(person, hand) of each detection; None: each hand once."""
+    refined_gap_m: float = 0.3
+    asked: list[HandPair] = field(default_factory=list)
+    refinements: int = 0
+
+    def detections(self) -> list[tuple[int, int]]:
+        every = [(person, hand) for person in range(len(self.people)) for hand in (0, 1)]
+        return every if self.found is None else self.found
+
+    def keypoints_xy(self) -> Tensor:
+        """(person, hand, 21, 2)."""
+        return self.camera.project(self.model.pose_hands(stack(self.people)).keypoints().flatten(0, 2)).view(-1, 2, 21, 2)
+
+    def __call__(self, image: np.ndarray) -> Detection:
+        at = self.detections()
+        if not at:
+            return Detection(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), torch.zeros(0, 2), ())
+        xy = torch.stack([self.keypoints_xy()[p, h] for p, h in at])
+        direction = xy[:, MIDDLE_MCP] - xy[:, 0]
+        return Detection(
+            box_xyxy_px=torch.cat([xy.min(1).values, xy.max(1).values], -1),
+            score=torch.tensor([0.9 - 0.01 * i for i in range(len(at))]),
+            right_probability=torch.tensor([self.right_probability.get(h, 0.98 if h[1] else 0.02) for h in at]),
+            direction=direction / direction.norm(dim=-1, keepdim=True),
+            person=tuple(p for p, _ in at),
+        )
+
+    def infer(self, image: Tensor, camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
+        self.asked += pairs
+        return [self._answer(pair) for pair in pairs]
+
+    def _answer(self, pair: HandPair) -> Stage1Hands:
+        xy = self.keypoints_xy()
+        boxes = torch.cat([xy.min(2).values, xy.max(2).values], -1).flatten(0, 1)
+        parameters = HandParameters.zeros()
+        side_correct, presence = torch.zeros(2), torch.zeros(2)
+        for hand in (0, 1):
+            nearest = int((boxes - pair.box_xyxy_px[hand]).abs().sum(-1).argmin())
+            person, true_hand = divmod(nearest, 2)
+            parameters.pose[hand] = self.people[person].pose[hand]
+            parameters.shape[hand] = self.people[person].shape[hand]
+            parameters.translation_m[hand] = self.people[person].translation_m[true_hand]
+            side_correct[hand] = 0.95 if hand == true_hand else 0.05
+            presence[hand] = self.presence.get((person, true_hand), 0.99)
+        keypoints = self.model.pose_hands(parameters).keypoints()
+        return Stage1Hands(parameters, keypoints, torch.full((2, 21), 0.8), presence, side_correct)
+
+    def refine(self, parameters: HandParameters, keypoint_confidence: Tensor) -> "Moved":
+        self.refinements += 1
+        moved = parameters.translation_m.clone()
+        moved[:, 0, 0] -= self.refined_gap_m / 2
+        moved[:, 1, 0] += self.refined_gap_m / 2
+        return Moved(replace(parameters, translation_m=moved), True)
+
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self, self, self, self.model, self.model)
+
+
+@dataclass(frozen=True)
+class Moved:
+    parameters: HandParameters
+    refined: bool
+
+
+def blank_image() -> np.ndarray:
+    return np.full((HEIGHT, WIDTH, 3), 90, np.uint8)

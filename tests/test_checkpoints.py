@@ -1,0 +1,84 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from twohands.checkpoints import load_weights, read_config, read_header, save_weights, to_device
+from twohands.errors import UserError
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    width: int = 3
+    name: str = "tiny"
+    stages: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True)
+class OtherConfig:
+    width: int = 3
+
+
+def tiny(config: TinyConfig) -> nn.Module:
+    return nn.Sequential(nn.Linear(config.width, config.width), nn.BatchNorm1d(config.width))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
+    network = tiny(TinyConfig(width=5))
+    save_weights(tmp_path / "new" / "tiny.safetensors", network, TinyConfig(width=5), {"steps": "7"})
+    return tmp_path / "new" / "tiny.safetensors", network
+
+
+def test_the_header_rebuilds_the_network(saved):
+    path, network = saved
+    config = read_config(path, TinyConfig)
+    assert config == TinyConfig(width=5)
+    rebuilt = tiny(config)
+    load_weights(path, rebuilt)
+    for name, tensor in network.state_dict().items():
+        assert rebuilt.state_dict()[name].dtype == tensor.dtype
+        assert torch.allclose(rebuilt.state_dict()[name], tensor, atol=1e-3), name
+
+
+def test_full_precision_is_exact(tmp_path):
+    network, other = tiny(TinyConfig()), tiny(TinyConfig())
+    save_weights(tmp_path / "t.safetensors", network, TinyConfig(), {}, half=False)
+    load_weights(tmp_path / "t.safetensors", other)
+    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_facts_stay_in_the_header_and_nothing_is_left_beside(saved):
+    path, _ = saved
+    assert read_header(path)["steps"] == "7"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_missing_or_extra_tensor_is_an_error(saved):
+    path, _ = saved
+    with pytest.raises(UserError, match="lacks"):
+        load_weights(path, nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.Linear(5, 5)))
+    with pytest.raises(UserError, match="no place for"):
+        load_weights(path, nn.Sequential(nn.Linear(5, 5)))
+
+
+def test_another_kind_of_network_is_refused(saved):
+    with pytest.raises(UserError, match="not a OtherConfig"):
+        read_config(saved[0], OtherConfig)
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "no weights"), (b"", "not a safetensors"), (b"\x80\x04pickle", "not a safetensors")])
+def test_what_is_no_weights_file_is_named(tmp_path, content, words):
+    path = tmp_path / "broken.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        read_header(path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_absent_cuda_is_named():
+    with pytest.raises(UserError, match="--device cpu"):
+        to_device(tiny(TinyConfig()), "cuda")

@@ -1,0 +1,130 @@
+"""From photo to records, with networks that know the truth: what goes in comes out, and nothing else does."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from scenes import HEIGHT, WIDTH, Truth, blank_image, two_hands
+from twohands.errors import UserError
+from twohands.geometry.camera import Camera
+
+
+def test_the_truth_comes_through():
+    truth = Truth([two_hands(0.2)])
+    result = truth.pipeline().reconstruct(blank_image())
+    assert (result.width_px, result.height_px) == (WIDTH, HEIGHT)
+    (person,) = result.people
+    expected = truth.model.pose_hands(truth.people[0]).mesh()
+    assert person.hand_present.tolist() == [True, True]
+    assert torch.allclose(person.vertices_m, expected.vertices_m, atol=1e-6)
+    assert torch.allclose(person.keypoints_xy, person.camera.project(expected.keypoints_m), atol=1e-3)
+    assert torch.allclose(person.box_xyxy_px[0, :2], person.keypoints_xy[0].min(0).values)
+    assert ((person.score > 0) & (person.score <= 1)).all()
+    assert person.camera_source == "default"
+    assert person.penetration_cm3 == person.penetration_before_cm3 == 0
+    assert not person.refined
+    assert truth.refinements == 0, "hands that are apart are not refined"
+    stages = {k: v for k, v in result.seconds.items() if k != "total"}
+    assert result.seconds["total"] == pytest.approx(sum(stages.values()))
+
+
+def test_stage_2_runs_only_where_hands_penetrate():
+    truth = Truth([two_hands(0.02)])
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert truth.refinements == 1
+    assert person.refined
+    assert person.penetration_before_cm3 > 1
+    assert person.penetration_cm3 == 0
+    (asis,) = truth.pipeline().reconstruct(blank_image(), refine=False).people
+    assert not asis.refined
+    assert asis.penetration_cm3 == asis.penetration_before_cm3 == person.penetration_before_cm3
+
+
+def test_a_refinement_that_does_not_help_is_not_taken():
+    truth = Truth([two_hands(0.02)], refined_gap_m=0.0)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert not person.refined
+    assert person.penetration_cm3 == person.penetration_before_cm3
+    assert torch.equal(person.parameters.translation_m, truth.people[0].translation_m)
+
+
+@pytest.mark.parametrize("hand", [0, 1])
+def test_a_single_hand_is_a_pair_with_one_absent(hand):
+    truth = Truth([two_hands(0.02)], found=[(0, hand)])
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [hand == 0, hand == 1]
+    absent = 1 - hand
+    assert truth.refinements == 0
+    for value in (person.score, person.vertices_m, person.keypoints_m, person.parameters.pose, person.box_xyxy_px):
+        assert not value[absent].any()
+        assert value[hand].any()
+    assert truth.asked[0].present.tolist() == [hand == 0, hand == 1]
+    assert torch.isfinite(truth.asked[0].box_xyxy_px).all()
+
+
+def test_no_hands_is_an_answer():
+    assert Truth([two_hands(0.2)], found=[]).pipeline().reconstruct(blank_image()).people == ()
+    presence = {(0, 0): 0.1, (0, 1): 0.1}
+    assert Truth([two_hands(0.2)], presence=presence).pipeline().reconstruct(blank_image()).people == ()
+
+
+def test_hands_that_stage_1_does_not_see_are_dropped():
+    (person,) = Truth([two_hands(0.2)], presence={(0, 0): 0.2}).pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [False, True]
+
+
+def test_every_person_is_returned_with_both_hands():
+    truth = Truth([two_hands(0.15, x_m=-0.15), two_hands(0.15, x_m=0.2, depth_m=0.8)])
+    people = truth.pipeline().reconstruct(blank_image()).people
+    assert [p.person for p in people] == [0, 1]
+    assert all(p.hand_present.all() for p in people)
+    assert all(people[0].score.max() >= p.score.max() for p in people)
+
+
+def test_two_detections_of_one_hand_are_one_hand():
+    people = Truth([two_hands(0.2), two_hands(0.2)], found=[(0, 0), (0, 1), (1, 1)]).pipeline().reconstruct(blank_image()).people
+    (person,) = people
+    assert person.hand_present.all()
+
+
+@pytest.mark.parametrize("believed", [{(0, 0): 0.7}, {(0, 1): 0.3}])
+def test_stage_1_corrects_a_side_that_the_detector_got_wrong(believed):
+    ((at, _),) = believed.items()
+    truth = Truth([two_hands(0.2)], found=[at], right_probability=believed)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [at[1] == 0, at[1] == 1]
+
+
+def test_of_two_hands_the_more_likely_way_round_is_taken():
+    # The detector calls both right, one less so: the pair decides.
+    truth = Truth([two_hands(0.2)], right_probability={(0, 0): 0.6, (0, 1): 0.9})
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.all()
+    assert person.keypoints_xy[0, 0, 0] < person.keypoints_xy[1, 0, 0]
+    assert len(truth.asked) == 1, "stage 1 agreed, so it was asked once"
+
+
+def test_the_callers_camera_is_used():
+    truth = Truth([two_hands(0.2)], camera=Camera.from_fov(WIDTH, HEIGHT, 40.0))
+    (person,) = truth.pipeline().reconstruct(blank_image(), fov_deg=40.0).people
+    assert person.camera_source == "caller"
+    assert torch.equal(person.camera.matrix(), truth.camera.matrix())
+    with pytest.raises(UserError, match="together"):
+        truth.pipeline().reconstruct(blank_image(), fov_deg=40.0, focal_px=100.0)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, twohands; assert twohands.UserError; print([m for m in ('torch', 'numba', 'trimesh', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    import twohands
+
+    for name in twohands.__all__:
+        assert getattr(twohands, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        twohands.nonsense  # noqa: B018 - the access is the test

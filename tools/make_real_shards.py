@@ -1,0 +1,172 @@
+"""Turns real photos with teacher keypoints into training shards: the hand model is fitted to every trusted hand, the photo is cut around it.
+
+    python tools/label_photos.py PHOTOS labels.npz          (in an environment with mediapipe)
+    python tools/make_real_shards.py PHOTOS labels.npz OUT
+
+The fit gives pose, shape and place; segmentation and depth are rendered from the fitted mesh. The shards stay outside the project."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from twohands.data.shards import write_shard
+from twohands.geometry.camera import Camera
+from twohands.hands.bundled import load_bundled_hand, load_hand_asset
+from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands, start_from_keypoints
+from twohands.hands.model import HandModel
+from twohands.hands.parameters import HandParameters
+from twohands.joints import MIDDLE_MCP
+from twohands.schema import Sample
+from twohands.synth.photo import hand_maps
+
+FOV_DEG = 60.0
+SIZE = 256
+TRUSTED = 0.66
+
+
+def fit_labels(labels: dict[str, np.ndarray], rows: np.ndarray, hand: HandModel) -> tuple[HandParameters, Tensor, Tensor]:
+    """Parameters (n, 2, ...) of the labelled hands, each in its own side's slot, with the mean 2D error in shares of the hand's size."""
+    photo, side = labels["photo"][rows], torch.from_numpy(labels["side"][rows].astype(np.int64))
+    cameras = [Camera.from_fov(int(labels["width_px"][p]), int(labels["height_px"][p]), FOV_DEG) for p in photo]
+    xy = torch.from_numpy(labels["keypoints_px"][rows]).double()
+    rays = torch.stack([c.to(torch.float64).rays(k)[..., :2] for c, k in zip(cameras, xy, strict=True)])
+    world = torch.from_numpy(labels["keypoints_world_m"][rows]).double()
+    palm = (world[:, MIDDLE_MCP] - world[:, 0]).norm(dim=-1)
+    depth = (world[:, :, 2] - world[:, :1, 2]) / palm[:, None]
+    size = (rays.amax(1) - rays.amin(1)).amax(-1)
+    count = len(rows)
+    index = torch.arange(count)
+
+    def slot(values: Tensor, fill: float = 0.0) -> Tensor:
+        full = torch.full((count, 2, *values.shape[1:]), fill, dtype=torch.float64)
+        full[index, side] = values
+        return full
+
+    weight = slot((1 / (0.015 * size))[:, None].expand(-1, 21))
+    seen = KeypointObservation(slot(rays), weight, slot(depth), slot(torch.full((count, 21), 1 / 0.12, dtype=torch.float64)))
+    start = start_from_keypoints(hand, slot(world - world[:, :1]), seen.ray_xy, seen.ray_weight)
+    bent = start.pose.clone()
+    asset = load_hand_asset()
+    flex = asset.limits.axes[:, 0].double()
+    mirrored = torch.stack([flex * torch.tensor([1.0, -1, -1], dtype=torch.float64), flex])
+    bent[:, :, 1:13] = 0.45 * mirrored[:, 1:13]
+    config = FitConfig(orientation_rad=2.0, pose_rad=0.7, shape=1.0, translation_xy_m=5.0, depth_share=0.5, iterations=40)
+    best: HandParameters | None = None
+    best_error = torch.full((count,), torch.inf, dtype=torch.float64)
+    # Two starts, straight and half closed fingers: a fist is not reached from a flat hand.
+    for pose in (start.pose, bent):
+        found = fit_hands(hand, HandParameters(pose, start.shape, start.translation_m), seen, config, asset.limits)
+        points = hand.pose_hands(found).keypoints()[index, side]
+        error = ((points[..., :2] / points[..., 2:] - rays).norm(dim=-1).mean(-1)) / size
+        z_error = (
+            ((points[..., 2] - points[:, :1, 2]) / (points[:, MIDDLE_MCP] - points[:, 0]).norm(dim=-1)[:, None] - depth).abs().mean(-1)
+        )
+        score = error + 0.05 * z_error
+        if best is None:
+            best, best_error, kept = found, score, error
+        else:
+            better = score < best_error
+            best = HandParameters(*(torch.where(better.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(
+                (found.pose, found.shape, found.translation_m), (best.pose, best.shape, best.translation_m), strict=True)))  # fmt: skip
+            best_error, kept = torch.where(better, score, best_error), torch.where(better, error, kept)
+    assert best is not None
+    return best.to(torch.float32), kept.float(), side
+
+
+def cut(photo: Image.Image, camera: Camera, centre: np.ndarray, side_px: float) -> tuple[np.ndarray, Camera]:
+    """A square of the photo at SIZE pixels (black outside the photo), with its camera."""
+    scale = side_px / SIZE
+    left, top = centre - side_px / 2
+    resampling = Image.Resampling.BICUBIC if scale < 1 else Image.Resampling.BILINEAR
+    if scale > 1:
+        shrink = photo.reduce(max(1, int(scale)))
+        factor = photo.width / shrink.width
+        view = shrink.transform(
+            (SIZE, SIZE), Image.Transform.AFFINE, (scale / factor, 0, left / factor, 0, scale / factor, top / factor), resampling
+        )
+    else:
+        view = photo.transform((SIZE, SIZE), Image.Transform.AFFINE, (scale, 0, left, 0, scale, top), resampling)
+    offset = torch.tensor([left, top], dtype=torch.float32)
+    return np.asarray(view), Camera(camera.focal_px / scale, (camera.principal_px - offset) / scale)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--limit", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with np.load(args.labels) as file:
+        labels = {name: file[name] for name in file.files}
+    rows = np.flatnonzero(labels["trust"] > TRUSTED)
+    rng = np.random.default_rng(0)
+    if args.limit:
+        rows = np.sort(rng.permutation(rows)[: args.limit])
+    hand64 = load_bundled_hand().to(torch.float64)
+    parts = [fit_labels(labels, rows[i : i + 64], hand64) for i in range(0, len(rows), 64)]
+    pose, shape, translation = (torch.cat([getattr(p[0], name) for p in parts]) for name in ("pose", "shape", "translation_m"))
+    error, side = torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
+    print(f"{len(rows)} hands fitted; 2D error over hand size: median {error.median():.4f}, 95 % {error.quantile(0.95):.4f}")
+    good = error < 0.03
+    hand = load_bundled_hand()
+    by_photo: dict[int, list[int]] = {}
+    for k, row in enumerate(rows):
+        if good[k]:
+            by_photo.setdefault(int(labels["photo"][row]), []).append(k)
+    samples: list[Sample] = []
+    # Shuffled in blocks of photos, so that neighbouring frames of one sequence stay on one side of a validation cut.
+    order = sorted(by_photo)
+    blocks = [order[i : i + 40] for i in range(0, len(order), 40)]
+    order = [p for b in rng.permutation(len(blocks)) for p in blocks[b]]
+    args.out.mkdir(parents=True, exist_ok=True)
+    shard = 0
+    for done, p in enumerate(order, 1):
+        members = by_photo[p]
+        with Image.open(args.photos / str(labels["file_name"][p])) as opened:
+            photo = opened.convert("RGB")
+        camera = Camera.from_fov(photo.width, photo.height, FOV_DEG)
+        groups = [members] if len(members) == 2 else [[m] for m in members]
+        boxes = {m: labels["keypoints_px"][rows[m]] for m in members}
+        if len(members) == 2:
+            both = np.concatenate([boxes[m] for m in members])
+            largest = max(np.ptp(boxes[m], axis=0).max() for m in members)
+            if np.ptp(both, axis=0).max() > 3.2 * largest:
+                groups = [[m] for m in members]
+        for group in groups:
+            xy = np.concatenate([boxes[m] for m in group])
+            low, high = xy.min(0), xy.max(0)
+            view, view_camera = cut(photo, camera, (low + high) / 2, float((high - low).max() * 1.9))
+            valid = torch.zeros(2, dtype=torch.bool)
+            parameters = HandParameters.zeros()
+            keypoints_xy = torch.zeros(2, 21, 2)
+            for m in group:
+                s = int(side[m])
+                valid[s] = True
+                parameters.pose[s], parameters.shape[s], parameters.translation_m[s] = pose[m, s], shape[m, s], translation[m, s]
+                keypoints_xy[s] = view_camera.project(camera.unproject(torch.from_numpy(boxes[m]), torch.ones(21)))
+            parameters.translation_m[~valid] = torch.tensor([0.0, 0.0, 1.0])
+            mesh = hand.pose_hands(parameters).mesh()
+            priors = hand_maps(hand, mesh, view_camera, SIZE, SIZE, valid)
+            samples.append(
+                Sample(
+                    image=torch.from_numpy(view).permute(2, 0, 1).contiguous(), camera=view_camera, hand_valid=valid, keypoints_xy=keypoints_xy,
+                    keypoint_visible=valid[:, None].float().expand(2, 21), keypoints_camera_m=mesh.keypoints_m,
+                    keypoints_3d_valid=valid[:, None].expand(2, 21), parameters=parameters, parameters_valid=valid,
+                    box_xyxy_px=torch.cat([keypoints_xy.amin(1), keypoints_xy.amax(1)], -1), priors=priors,
+                    source="teacher/" + str(labels["file_name"][p]).split("/")[0],
+                )
+            )  # fmt: skip
+        if len(samples) >= 500 or done == len(order):
+            write_shard(args.out / f"{shard:05d}.npz", samples)
+            shard, samples = shard + 1, []
+    print(f"{shard} shards in {args.out}")
+
+
+if __name__ == "__main__":
+    main()
