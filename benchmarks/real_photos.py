@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 import tyro
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
@@ -27,10 +26,8 @@ import twohands
 from twohands.errors import UserError
 from twohands.evaluation import real_photos
 from twohands.evaluation.real_photos import ExamPhoto, Prediction, Verdict
-from twohands.export import prediction_entry, write_predictions
 from twohands.joints import OPENPOSE21_BONES
 from twohands.palette import LEFT_RGB, RIGHT_RGB
-from twohands.view.overlay import draw_overlay
 
 PEER = "mediapipe_predictions.json"
 CELL_PX = 300
@@ -81,7 +78,7 @@ def main(options: Options) -> None:
         name, predictions_file = "twohands", options.out / "predictions.json"
         done = run(options, photos)
         overlays = done.overlays
-        write_predictions(predictions_file, done.entries)
+        twohands.write_predictions(predictions_file, done.entries)
         report |= {"prior": done.prior_source, "seconds": by_stage(done.seconds)}
     else:
         name, predictions_file = options.predictions.stem, options.predictions
@@ -92,6 +89,8 @@ def main(options: Options) -> None:
         scores["mediapipe"] = real_photos.score(photos, real_photos.read_predictions(peer))
     print(real_photos.table(scores))
     if "seconds" in report:
+        import torch
+
         threads = torch.get_num_threads()
         print(f"\nPrior: {report['prior']}. Seconds a photo, median of {len(photos)} ({options.device}, {threads} threads):")
         print("\n".join(f"  {stage:10s} {value:.3f}" for stage, value in report["seconds"].items()))
@@ -117,6 +116,8 @@ class Run:
 
 def run(options: Options, photos: tuple[ExamPhoto, ...]) -> Run:
     """Reconstructs every photo, each with its intrinsics where the exam knows them."""
+    from twohands.export import prediction_entry
+
     pipeline = twohands.load(options.device, prior=options.prior)
     entries: dict[str, dict[str, Any]] = {}
     seconds: list[dict[str, float]] = []
@@ -126,7 +127,7 @@ def run(options: Options, photos: tuple[ExamPhoto, ...]) -> Run:
         entries[photo.id] = prediction_entry(result, pipeline.hand_model)
         seconds.append(result.seconds)
         if options.sheets:
-            overlays[photo.id] = Image.fromarray(draw_overlay(result, pipeline.hand_model, longer_side_px=1024))
+            overlays[photo.id] = Image.fromarray(twohands.draw_overlay(result, pipeline.hand_model, longer_side_px=1024))
     return Run(entries, seconds, overlays, pipeline.prior_source)
 
 

@@ -92,12 +92,12 @@ class Truth:
         keypoints = self.model.pose_hands(parameters).keypoints()
         return Stage1Hands(parameters, keypoints, torch.full((2, 21), 0.8), presence, side_correct)
 
-    def refine(self, parameters: HandParameters, keypoint_confidence: Tensor) -> "Moved":
-        self.refinements += 1
+    def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> "Moved":
+        self.refinements += len(keypoint_confidence)
         moved = parameters.translation_m.clone()
         moved[:, 0, 0] -= self.refined_gap_m / 2
         moved[:, 1, 0] += self.refined_gap_m / 2
-        return Moved(replace(parameters, translation_m=moved), True)
+        return Moved(replace(parameters, translation_m=moved), torch.ones(len(moved), dtype=torch.bool))
 
     def pipeline(self) -> Pipeline:
         return Pipeline(self, self, self, self.model, self.model)
@@ -106,7 +106,7 @@ class Truth:
 @dataclass(frozen=True)
 class Moved:
     parameters: HandParameters
-    refined: bool
+    refined: Tensor
 
 
 def blank_image() -> np.ndarray:

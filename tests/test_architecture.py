@@ -57,9 +57,10 @@ def offences(path: Path) -> Iterator[str]:
             called = dotted(node.func)
             if called in ("os.environ.update", "os.environ.setdefault", "os.environ.pop", "os.putenv", "os.unsetenv"):
                 yield f"{where} writes os.environ; pass a setting instead"
-            if called in ("pickle.load", "pickle.loads", "torch.load"):
+            words = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
+            if called in ("pickle.load", "pickle.loads") or (called == "torch.load" and words.get("weights_only") is not True):
                 yield f"{where} unpickles; a pickle can run any code"
-            if any(word.arg == "allow_pickle" and getattr(word.value, "value", True) is not False for word in node.keywords):
+            if words.get("allow_pickle", False) is not False:
                 yield f"{where} allows pickles in arrays; a pickle can run any code"
             if called.endswith(".cuda"):
                 yield f"{where} calls .cuda(); use .to(device)"
@@ -83,6 +84,7 @@ def test_no_file_does_what_none_may():
         "from os import *",
         "def f(**kwargs): pass",
         "import pickle; f = lambda x: pickle.load(x)",
+        "import torch; f = lambda x: torch.load(x)",
         "import numpy as np; f = lambda x: np.load(x, allow_pickle=True)",
         "f = lambda x: x.cuda()",
         "print('hello')",

@@ -157,6 +157,18 @@ def test_folders_that_cannot_be_used(tmp_path, truth, photo, capsys):
     assert (tmp_path / "predictions.json").read_text() == "{", "what is not ours is not overwritten"
 
 
+def test_a_full_disk_is_a_message(tmp_path, truth, photo, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    assert main(["photo", str(photo), "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "No space left" in told
+    assert "Traceback" not in told
+    assert not list((tmp_path / "out").iterdir()), "nothing half written stays"
+
+
 def test_an_interruption_leaves_what_is_done(tmp_path, truth, photo, monkeypatch, capsys):
     Image.fromarray(blank_image()).save(photo.parent / "b.png")
     answer = truth.infer

@@ -1,5 +1,6 @@
 """From photo to records, with networks that know the truth: what goes in comes out, and nothing else does."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import torch
 from scenes import HEIGHT, WIDTH, Truth, blank_image, two_hands
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
+from twohands.hands.model import HandModel
 
 
 def test_the_truth_comes_through():
@@ -113,6 +115,17 @@ def test_the_callers_camera_is_used():
     assert torch.equal(person.camera.matrix(), truth.camera.matrix())
     with pytest.raises(UserError, match="together"):
         truth.pipeline().reconstruct(blank_image(), fov_deg=40.0, focal_px=100.0)
+
+
+def test_results_can_be_given_in_another_hand_model(hand):
+    other = HandModel(dataclasses.replace(hand.data, name="other", v_template=hand.data.v_template * 1.03))
+    truth = Truth([two_hands(0.02)], found=[(0, 0), (0, 1)])
+    pipeline = dataclasses.replace(truth.pipeline(), hand_model=other)
+    (given,) = pipeline.reconstruct(blank_image()).people
+    (own,) = truth.pipeline().reconstruct(blank_image()).people
+    assert torch.allclose(other.pose_hands(given.parameters).mesh().vertices_m, given.vertices_m, atol=1e-6)
+    assert (given.keypoints_m - own.keypoints_m).norm(dim=-1).mean() < 0.002
+    assert given.refined
 
 
 def test_importing_the_package_imports_nothing_heavy():

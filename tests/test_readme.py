@@ -1,6 +1,7 @@
 """README.md keeps its word: its commands and its Python run, in order, in one empty folder that holds your.jpg."""
 
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -68,3 +69,15 @@ def test_links_lead_somewhere():
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
 def test_nothing_is_left_to_fill_in(path):
     assert re.findall(r"FILL|TODO|TBD", path.read_text(encoding="utf-8")) == []
+
+
+def test_names_in_the_method_exist():
+    text = (ROOT / "docs" / "METHOD.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`([a-z_]+(?:\.\w+)+)`", text))
+    missing = []
+    for name in sorted(names):
+        try:
+            pkgutil.resolve_name(f"twohands.{name}")
+        except (ImportError, AttributeError):
+            missing.append(name)
+    assert missing == []

@@ -128,22 +128,24 @@ def main() -> None:
             row = f"| {count} | {name} | {measure(proxies, pose_right(test_angles, test_shape), test_shape)} |"
             print(row, flush=True)
             rows.append(row)
-    np.savez_compressed(ASSETS / "spheres.npz", **arrays)
+    np.savez_compressed(ASSETS / "spheres.npz", **arrays)  # type: ignore[arg-type]  # the stub takes every keyword for allow_pickle
     (ASSETS / "SPHERES.md").write_text(SPHERES_MD.format(rows="\n".join(rows), meshes=FIT_MESHES, steps=arguments.steps))
 
 
 SPHERES_MD = """# Sphere proxies
 
-`spheres.npz` holds the spheres that stand in for the bundled right hand in collision energies (the left hand mirrors them). Made from `hand.npz`
-by `python tools/fit_spheres.py` and, like it, CC0. `hand_digest` in the file names the mesh; the loader refuses any other.
+`spheres.npz` holds the spheres that stand in for the bundled right hand in collision energies (the left hand mirrors them). Made from
+`hand.npz` by `python tools/fit_spheres.py` and, like it, CC0. `hand_digest` in the file names the mesh; the loader refuses any other.
 
-A greedy cover of the skin by spheres of the medial axis, then {steps} gradient steps on weights and radii so that the skin of {meshes} random poses and
-shapes lies on the union of the spheres. For each set (48, 96, 192 spheres), with prefix `spheres<count>_`: `vertex_index` and `vertex_weight` (a centre is
-that convex combination of 12 skin vertices), `radius_m`, `radius_shape_m` (metres per standard deviation of each shape coefficient).
+A greedy cover of the skin by spheres of the medial axis, then {steps} gradient steps on weights and radii so that the skin of {meshes}
+random poses and shapes lies on the union of the spheres; the lid on the wrist is left bare, since an arm goes on there. For each set (48,
+96, 192 spheres), with prefix `spheres<count>_`: `vertex_index` and `vertex_weight` (a centre is that convex combination of 12 skin
+vertices), `radius_m`, `radius_shape_m` (metres per standard deviation of each shape coefficient).
 
-Covered: share of the hand's volume within a sphere. Outside: volume of the spheres outside the hand, as a share of the hand's. Skin: distance in mm from each
-skin vertex to the union of the spheres of its own and neighbouring parts (largest: skin left bare). Protrusion: how far the union's surface lies outside
-the skin, mm. The random poses are uniform within the joint limits and were not fitted to; many of them pass through themselves.
+Covered: share of the hand's volume within a sphere. Outside: volume of the spheres outside the hand, as a share of the hand's. Skin:
+distance in mm from each skin vertex to the union of the spheres of its own and neighbouring parts (largest: skin left bare). Protrusion:
+how far the union's surface lies outside the skin, mm. The random poses are uniform within the joint limits and were not fitted to; many of
+them pass through themselves.
 
 | spheres | pose | covered | outside | skin mean | skin 95 % | skin largest | protrusion 95 % | protrusion largest |
 |---|---|---|---|---|---|---|---|---|

@@ -96,10 +96,10 @@ def photo(
             without_hands += not result.people
             _say(_summary(path, out, result))
             if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
-                export.write_predictions(predictions_path, predictions)
+                _save(predictions_path, predictions)
                 saved_at = time.monotonic()
     finally:
-        export.write_predictions(predictions_path, predictions)
+        _save(predictions_path, predictions)
     if len(paths) > 1:
         done = f"{len(paths) - len(failed)} of {len(paths)} photos done, {without_hands} of them without hands; results in {out}"
         _say(done)
@@ -118,10 +118,19 @@ def demo(out: Path = Path("out/demo"), device: Literal["cpu", "cuda"] = "cpu") -
         out: Folder for the results.
         device: Where the networks run.
     """
+    from twohands import pipeline
+    from twohands.view import overlay
+
+    _make_folder(out)
+    model = pipeline.load(device=device)
+    _say_prior(model, "auto")
     with resources.as_file(resources.files("twohands") / "example" / "two_hands.jpg") as example:
-        code = photo([example], out, device=device)
-    print(f"look at {out / 'two_hands.overlay.png'}; open {out / 'two_hands.glb'} in any 3D viewer")
-    return code
+        result = model.reconstruct(example)
+    _write_result(out, "two_hands", result, model)
+    overlay.write_picture(out / "two_hands.views.png", overlay.side_by_side(result, model.hand_model))
+    print(_summary(Path("two_hands.jpg"), out, result))
+    print(f"look at {out / 'two_hands.views.png'}; open {out / 'two_hands.glb'} in any 3D viewer")
+    return 0
 
 
 @app.command
@@ -203,6 +212,15 @@ def _write_result(out: Path, stem: str, result: "PhotoResult", model: "Pipeline"
                 (out / f"{stem}.{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the results of {stem} into {out} ({error.strerror}); make room or choose another folder") from error
+
+
+def _save(path: Path, predictions: dict[str, dict[str, Any]]) -> None:
+    from twohands.export import write_predictions
+
+    try:
+        write_predictions(path, predictions)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); make room or choose another folder") from error
 
 
 def _say_prior(model: "Pipeline", asked: str) -> None:

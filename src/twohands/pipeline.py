@@ -1,6 +1,7 @@
 """The whole way of a photo: detector, stage 1, gate, stage 2, and the records that come out.
 
-What each stage must offer is written as a protocol, so that a stage can be replaced by anything that keeps it.
+What each stage must offer is written as a protocol, so that a stage can be replaced by anything that keeps it. Stages are handed tensors on
+the CPU and may answer from any device.
 """
 
 import importlib.util
@@ -18,11 +19,10 @@ from jaxtyping import Bool, Float, UInt8
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from twohands.checkpoints import bundled_weights
 from twohands.collision.volume import hands_shared_volume_cm3
 from twohands.geometry.camera import Camera
 from twohands.geometry.photo import Photo, as_photo, choose_camera, read_photo
-from twohands.hands.bundled import load_bundled_hand
+from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mano import load_mano
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
@@ -60,14 +60,14 @@ class Refined(Protocol):
     @property
     def parameters(self) -> HandParameters: ...
     @property
-    def refined(self) -> bool: ...
+    def refined(self) -> Bool[Tensor, "pair"]: ...
 
 
 class Refiner(Protocol):
     """Stage 2."""
 
-    def refine(self, parameters: HandParameters, keypoint_confidence: Float[Tensor, "1 hand 21"]) -> Refined:
-        """Plausible hands near the given ones (batch of one pair), with less penetration."""
+    def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Float[Tensor, "pair hand 21"]) -> Refined:
+        """Plausible hands near the given ones, with less penetration; `refined` says which pairs were changed."""
         ...
 
 
@@ -113,7 +113,6 @@ class Pipeline:
     """The hand of the results; its `faces` join their vertices."""
     prior_source: str = "encoder"
     """"encoder" or "teacher"."""
-    device: str = "cpu"
 
     @torch.no_grad()
     def reconstruct(
@@ -135,20 +134,36 @@ class Pipeline:
             height, width = read.image.shape[:2]
             camera, source = choose_camera(width, height, focal_px, fov_deg, intrinsics, read.focal_px_exif)
         with clock.stage("detect"):
-            detection = self.detector(read.image).to("cpu")
+            detection = self.detector(read.image)
+        result = self.from_detection(read.image, camera, detection, source, refine)
+        seconds = clock.seconds | result.seconds
+        return replace(result, seconds=seconds | {"total": clock.seconds["read"] + clock.seconds["detect"] + result.seconds["total"]})
+
+    @torch.no_grad()
+    def from_detection(
+        self,
+        image: UInt8[np.ndarray, "height width 3"],
+        camera: Camera,
+        detection: Detection,
+        camera_source: str = "caller",
+        refine: bool = True,
+    ) -> PhotoResult:
+        """The same from hands that were found already, by another detector or in the frame before; `image` is upright RGB."""
+        clock = _Clock()
         with clock.stage("stage 1"):
-            candidates = self._stage_1(read.image, camera, detection)
-        candidates = without_duplicates([c for c in candidates if c.present.any()])
-        candidates.sort(key=lambda c: -float(c.score.max()))
-        people = self._stage_2(candidates, camera, source, clock, refine) if candidates else ()
-        return PhotoResult(people, width, height, clock.seconds | {"total": sum(clock.seconds.values())}, self.prior_source, read.image)
+            candidates = self._stage_1(image, camera, detection.to("cpu"))
+            candidates = without_duplicates([c for c in candidates if c.present.any()])
+            candidates.sort(key=lambda c: -float(c.score.max()))
+        people = self._stage_2(candidates, camera, camera_source, clock, refine) if candidates else ()
+        seconds = clock.seconds | {"total": sum(clock.seconds.values())}
+        return PhotoResult(people, image.shape[1], image.shape[0], seconds, self.prior_source, image)
 
     def _stage_1(self, image: np.ndarray, camera: Camera, detection: Detection) -> list[Candidate]:
         """Hands of every person, each with the sides that detector and stage 1 together find more likely."""
         people = sides_of_people(detection)
         if not people:
             return []
-        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
         first = self._infer(pixels, camera, detection, people)
         doubted = [i for i, candidate in enumerate(first) if candidate.side_support < 0]
         if doubted:
@@ -159,7 +174,7 @@ class Pipeline:
 
     def _infer(self, pixels: Tensor, camera: Camera, detection: Detection, people: list[Sides]) -> list[Candidate]:
         pairs = [hand_pair(detection, sides) for sides in people]
-        answers = self.regressor.infer(pixels, camera.to(self.device), [pair.to(self.device) for pair in pairs])
+        answers = self.regressor.infer(pixels, camera, pairs)
         candidates = []
         for sides, pair, answer in zip(people, pairs, answers, strict=True):
             hands = answer.to("cpu")
@@ -180,15 +195,16 @@ class Pipeline:
         with clock.stage("mesh"):
             before = _volumes_cm3(self.network_hand, parameters, candidates, camera)
         after, refined = list(before), [False] * len(candidates)
-        if refine and self.refiner is not None:
+        penetrating = [i for i, volume in enumerate(before) if volume > 0]
+        if refine and self.refiner is not None and penetrating:
             with clock.stage("stage 2"):
-                for i in [i for i, volume in enumerate(before) if volume > 0]:
-                    confidence = candidates[i].hands.keypoint_confidence[None].to(self.device)
-                    answer = self.refiner.refine(stack([parameters[i]]).to(self.device), confidence)
-                    cleaner = answer.parameters[0].to("cpu")
-                    volume = _volumes_cm3(self.network_hand, [cleaner], [candidates[i]], camera)[0]
-                    if answer.refined and volume < before[i]:
-                        parameters[i], after[i], refined[i] = cleaner, volume, True
+                confidence = torch.stack([candidates[i].hands.keypoint_confidence for i in penetrating])
+                answer = self.refiner.refine(self.network_hand, stack([parameters[i] for i in penetrating]), confidence)
+                cleaner = [answer.parameters[k].to("cpu") for k in range(len(penetrating))]
+                volumes = _volumes_cm3(self.network_hand, cleaner, [candidates[i] for i in penetrating], camera)
+                for k, i in enumerate(penetrating):
+                    if bool(answer.refined[k]) and volumes[k] < before[i]:
+                        parameters[i], after[i], refined[i] = cleaner[k], volumes[k], True
         with clock.stage("mesh"):
             if self.hand_model is not self.network_hand:
                 present = [c.present for c in candidates]
@@ -224,10 +240,10 @@ def load(device: str = "cpu", prior: PriorChoice = "auto", mano: Path | str | No
     `prior`: where the 2D prior of stage 1 comes from. "encoder" is the fusion alignment encoder, "teacher" the light teacher (UserError
     if it is not installed), "auto" the teacher where it is installed, else the encoder; `Pipeline.prior_source` says which. `mano`: folder
     with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO parameters and meshes."""
-    from twohands.detector import load_detector
+    from twohands.detector import Detector as HandDetector
     from twohands.priors.mediapipe import LandmarkTeacher
-    from twohands.refine.refiner import load_refiner
-    from twohands.regress.infer import load_regressor
+    from twohands.refine.refiner import Refiner as Stage2
+    from twohands.regress.infer import Stage1
 
     # What is wrong with the caller's own files is said before seconds are spent on loading ours.
     bundled = load_bundled_hand()
@@ -235,13 +251,12 @@ def load(device: str = "cpu", prior: PriorChoice = "auto", mano: Path | str | No
     with_teacher = prior == "teacher" or (prior == "auto" and teacher_installed())
     teacher = LandmarkTeacher.load() if with_teacher else None
     return Pipeline(
-        detector=load_detector(bundled_weights("detector.safetensors"), device),
-        regressor=load_regressor(bundled_weights("regressor.safetensors"), device, teacher),
-        refiner=load_refiner(bundled_weights("refiner.safetensors"), device),
+        detector=HandDetector.load(device=device),
+        regressor=Stage1.load(bundled, load_hand_asset().limits, teacher=teacher, device=device),
+        refiner=Stage2.load(device=device),
         network_hand=bundled,
         hand_model=hand_model,
         prior_source="encoder" if teacher is None else "teacher",
-        device=device,
     )
 
 

@@ -3,10 +3,13 @@
 import copy
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from twohands.errors import UserError
 from twohands.evaluation import real_photos
@@ -186,3 +189,18 @@ def test_known_scores_of_the_real_exam():
     assert one_scene.pa_mpjpe_mm == pytest.approx(10.44994425098952, abs=1e-6)
     assert report.groups["all real"].pck == pytest.approx((0.6469893742621016, 0.8323494687131051, 0.8925619834710744), abs=1e-6)
     assert (report.two_hand_solved, report.two_hand_photos) == (1, 6)
+
+
+def test_the_benchmark_scores_a_file_and_draws_sheets(tmp_path, exam):
+    for entry in (*exam["images"], *exam["qualitative"]):
+        Image.new("RGB", (520, 128), (90, 120, 60)).save(tmp_path / entry["file"])
+    answers = all_right(exam)
+    answers["pair"]["hands"].pop()
+    scored(tmp_path, exam, answers)
+    script = Path(__file__).parents[2] / "benchmarks" / "real_photos.py"
+    command = [sys.executable, str(script), ".", "--predictions", "predictions.json", "--out", "result", "--sheets"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| studio | predictions | 2 | 0.50 |" in done.stdout
+    assert json.loads((tmp_path / "result" / "report.json").read_text())["scores"]["predictions"]["groups"]["studio"]["recall"] == 0.5
+    assert sorted(path.name for path in (tmp_path / "result").glob("*.png")) == ["sheet_two_hand.png", "sheet_varied.png", "sheet_wild.png"]

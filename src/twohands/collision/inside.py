@@ -54,9 +54,7 @@ def penetrating_vertices(vertices_m: Float[np.ndarray, "hand vert 3"], faces: In
     return Penetration(np.stack([left[0], right[0]]), np.stack([left[1], right[1]]))
 
 
-def surface_gap_m(
-    vertices_m: Float[np.ndarray, "hand vert 3"], faces: Int[np.ndarray, "hand face 3"], farthest_m: float = 0.05
-) -> float:
+def surface_gap_m(vertices_m: Float[np.ndarray, "hand vert 3"], faces: Int[np.ndarray, "hand face 3"], farthest_m: float = 0.01) -> float:
     """Smallest distance between the two hands' surfaces (exact: faces, edges and corners), 0 if they penetrate, `farthest_m` if they are
     farther apart than that: the search grows with it."""
     left, right = (manifold_solid(v, f, name) for v, f, name in zip(vertices_m, faces, ("left hand", "right hand"), strict=True))

@@ -92,7 +92,7 @@ def _common_box(a: np.ndarray, b: np.ndarray) -> _Box | None:
 
 
 @numba.njit(cache=True)
-def _filled_cells(vertices, faces, nx, ny, nz):  # type: ignore[no-untyped-def]
+def _filled_cells(vertices, faces, nx, ny, nz):
     """Cells whose centre has winding number >= 1: each face adds its sign to all cells of a column above it."""
     change = np.zeros((nx, ny, nz), np.int32)
     for f in range(faces.shape[0]):
@@ -125,7 +125,7 @@ def _filled_cells(vertices, faces, nx, ny, nz):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _edge(vertices, i, j, x, y):  # type: ignore[no-untyped-def]
+def _edge(vertices, i, j, x, y):
     """Twice the signed area of (i, j, point). Computed from the lower index, so that the two faces of an edge agree to the last bit: no ray
     slips between them."""
     if i > j:
@@ -134,5 +134,5 @@ def _edge(vertices, i, j, x, y):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _edge_up(vertices, i, j, x, y):  # type: ignore[no-untyped-def]
+def _edge_up(vertices, i, j, x, y):
     return (vertices[j, 0] - vertices[i, 0]) * (y - vertices[i, 1]) - (vertices[j, 1] - vertices[i, 1]) * (x - vertices[i, 0])

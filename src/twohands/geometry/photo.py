@@ -74,7 +74,7 @@ def read_photo(path: Path | str) -> Photo:
         except Exception as error:
             # Pillow's decoders raise every kind of exception on broken files, from SyntaxError to struct.error.
             raise UserError(f"{path} is damaged or cut short ({_one_line(error)}); copy the photo again") from error
-        return Photo(np.asarray(image), _exif_focal_px(opened))
+        return Photo(np.array(image), _exif_focal_px(opened))
 
 
 def as_photo(image: np.ndarray) -> Photo:

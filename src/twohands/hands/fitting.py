@@ -19,6 +19,8 @@ from twohands.hands.parameters import HandParameters
 from twohands.joints import MANO16_PARENTS, MIDDLE_MCP, OPENPOSE21_FROM_MANO16_AND_TIPS
 from twohands.record import Record
 
+SHAPE_BOUND = 4.0
+"""No fitted shape coefficient exceeds this many standard deviations."""
 TIP_JOINTS = (15, 3, 6, 12, 9)
 """MANO16 joint that carries each fingertip (thumb, index, middle, ring, pinky)."""
 
@@ -224,7 +226,9 @@ def fit_hands(
         length = turn.norm(dim=-1, keepdim=True)
         turn = turn * (0.5 / length.clamp_min(0.5))
         next_rotation = roma.rotvec_to_rotmat(turn) @ rotation
-        next_shape, next_translation = shape + step[..., 48:58], translation + step[..., 58:]
+        # A far start explains bent fingers by giants and dwarfs: keep each step, and the whole, inside what hands look like.
+        next_shape = (shape + step[..., 48:58].clamp(-0.5, 0.5)).clamp(-SHAPE_BOUND, SHAPE_BOUND)
+        next_translation = translation + step[..., 58:]
         tried = cost(next_rotation, next_shape, next_translation)
         better = tried < current
         pick = better[:, None, None]
@@ -275,7 +279,10 @@ def start_from_keypoints(
     pose = rest.pose.clone()
     pose[:, :, 0] = roma.rotmat_to_rotvec(orientation)
     unplaced = HandParameters(pose, rest.shape, rest.translation_m)
-    return place_hands(model, unplaced, ray_xy, ray_weight)
+    # The fingers are not posed yet: only the palm may say where the hand is.
+    rigid = torch.zeros_like(ray_weight)
+    rigid[..., palm] = ray_weight[..., palm]
+    return place_hands(model, unplaced, ray_xy, rigid)
 
 
 def place_hands(

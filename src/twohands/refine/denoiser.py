@@ -80,7 +80,9 @@ class PairAttention(nn.Module):
 
 
 class PairBlock(nn.Module):
-    """Pre-norm transformer block on both hands; shifts, scales and gates come from the time (adaLN, Peebles and Xie 2023)."""
+    """Pre-norm transformer block on both hands; shifts, scales and gates come from the time (adaLN, Peebles and Xie 2023).
+
+    Gates start at one, not at zero as in DiT: four blocks need no warming up, and learn from the first step."""
 
     def __init__(self, width: int, heads: int, expansion: int) -> None:
         super().__init__()
@@ -88,11 +90,15 @@ class PairBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
         self.attention = PairAttention(width, heads)
         self.mlp = Mlp(width, expansion * width, width)
+        self.modulate = nn.Linear(width, 6 * width)
+        nn.init.normal_(self.modulate.weight, std=0.02)
+        nn.init.zeros_(self.modulate.bias)
 
-    def forward(self, tokens: Float[Tensor, "batch 34 width"], modulation: Float[Tensor, "batch 6 width"]) -> Tensor:
-        scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = (part[:, None] for part in modulation.unbind(1))
-        tokens = tokens + gate_a * self.attention(self.norm_attention(tokens) * (1 + scale_a) + shift_a)
-        return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
+    def forward(self, tokens: Float[Tensor, "batch 34 width"], time: Float[Tensor, "batch width"]) -> Tensor:
+        parts = self.modulate(time).unflatten(-1, (6, 1, -1)).unbind(1)
+        scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = parts
+        tokens = tokens + (1 + gate_a) * self.attention(self.norm_attention(tokens) * (1 + scale_a) + shift_a)
+        return tokens + (1 + gate_m) * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
 
 
 class Denoiser(nn.Module):
@@ -112,15 +118,11 @@ class Denoiser(nn.Module):
         self.embed_condition = Mlp(CONDITION_FEATURES, width, width)
         self.token = nn.Parameter(torch.randn(TOKENS, width) * 0.02)
         self.embed_time = Mlp(width, width, width)
-        self.modulate = nn.ModuleList(nn.Linear(width, 6 * width) for _ in range(config.depth))
         self.blocks = nn.ModuleList(PairBlock(width, config.heads, config.expansion) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, WIDTH)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        for linear in self.modulate:
-            nn.init.normal_(linear.weight, std=0.02)
-            nn.init.zeros_(linear.bias)
 
     def forward(
         self, noisy: Float[Tensor, "batch hand 17 13"], step: Float[Tensor, "batch"], condition: Condition
@@ -140,13 +142,6 @@ class Denoiser(nn.Module):
         seen = torch.cat([seen[:, :, :-1], torch.cat([seen[:, :, -1:, :WIDTH] * place, seen[:, :, -1:, WIDTH:]], -1)], -2)
         tokens = (self.embed_noisy(noisy) + self.embed_condition(seen) + self.token).reshape(batch, 2 * TOKENS, -1)
         time = functional.silu(self.embed_time(sinusoids(step, self.config.width)))
-        for linear, block in zip(self.modulate, self.blocks, strict=True):
-            tokens = block(tokens, 1.0 * linear(time).view(batch, 6, -1) + self._gate_one(time))
+        for block in self.blocks:
+            tokens = block(tokens, time)
         return self.out(self.norm(tokens)).view(batch, 2, TOKENS, WIDTH) * self.used
-
-    @staticmethod
-    def _gate_one(time: Tensor) -> Tensor:
-        """Gates start at one, not at zero as in DiT: four blocks need no warming up, and train faster with signal from the first step."""
-        start = torch.zeros(1, 6, 1, dtype=time.dtype, device=time.device)
-        start[:, 2] = start[:, 5] = 1.0
-        return start

@@ -1,16 +1,22 @@
 """Noise levels and the training loss of stage 2: 1,000 steps, cosine schedule, x0 prediction (MDM; Nichol and Dhariwal 2021)."""
 
 import math
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from twohands.hands.model import HandModel
-from twohands.refine.denoiser import Condition, Denoiser
-from twohands.refine.state import PairFrame, posed, used_numbers
+from twohands.refine.state import PairFrame, StateScale, posed, used_numbers
 
 STEPS = 1000
+
+
+class Denoise(Protocol):
+    """Clean estimate of a noisy scaled state; the condition is already bound. A network, a guided one, or any function."""
+
+    def __call__(self, noisy: Float[Tensor, "batch hand 17 13"], step: Float[Tensor, "batch"], /) -> Float[Tensor, "batch hand 17 13"]: ...
 
 
 def alpha_bar(step: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -31,24 +37,25 @@ def add_noise(
 
 
 def diffusion_loss(
-    denoiser: Denoiser,
+    denoise: Denoise,
+    scale: StateScale,
     model: HandModel,
     clean_state: Float[Tensor, "batch hand 17 13"],
-    condition: Condition,
+    condition_state: Float[Tensor, "batch hand 17 13"],
     frame: PairFrame,
     step: Float[Tensor, "batch"],
     noise: Float[Tensor, "batch hand 17 13"],
     keypoint_weight: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """‖X_0 - D(X_t, t, X_c)‖² (eq. 4), in scaled numbers, averaged over those in use; plus, with `keypoint_weight` (per cm), the mean
-    distance of the 21 keypoints of both hands in their common frame, which is what the numbers are for. Returns the loss and numbers to log."""
-    clean = denoiser.scale.normalise(clean_state, condition.state)
-    guess = denoiser(add_noise(clean, step, noise), step, condition)
+    distance of the 21 keypoints of both hands in their common frame, which is what the numbers are for. Returns the loss and what to log."""
+    clean = scale.normalise(clean_state, condition_state)
+    guess = denoise(add_noise(clean, step, noise), step)
     used = used_numbers().to(clean.device)
     loss_state = (guess - clean).square()[..., used].mean()
     loss, logs = loss_state, {"state": loss_state.detach()}
     if keypoint_weight:
-        found = posed(model, denoiser.scale.restore(guess, condition.state), frame).keypoints()
+        found = posed(model, scale.restore(guess, condition_state), frame).keypoints()
         with torch.no_grad():
             true = posed(model, clean_state, frame).keypoints()
         # The square root's gradient blows up at zero distance: 0.1 mm under the root.

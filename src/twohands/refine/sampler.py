@@ -1,20 +1,13 @@
-"""Samplers: functions of (denoise, x_T, steps), where `denoise(x_t, step) -> X_0` may be a network, a guided one, or any function."""
+"""Samplers: functions of (denoise, x_T, steps), where `denoise(x_t, step)` gives X_0."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from twohands.refine.diffusion import STEPS, alpha_bar
-
-
-class Denoise(Protocol):
-    """Clean estimate of a noisy scaled state; the condition is already bound."""
-
-    def __call__(self, noisy: Float[Tensor, "batch hand 17 13"], step: Float[Tensor, "batch"]) -> Float[Tensor, "batch hand 17 13"]: ...
+from twohands.refine.diffusion import STEPS, Denoise, add_noise, alpha_bar
 
 
 def steps_down(count: int, start: float = STEPS) -> list[float]:
@@ -29,6 +22,13 @@ def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Float[Tensor, "b
 
     Drawn on the CPU, as devices draw different numbers from one seed."""
     return torch.stack([torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def start_noisy(
+    clean: Float[Tensor, "batch hand 17 13"], noise: Float[Tensor, "batch hand 17 13"], start: float
+) -> Float[Tensor, "batch hand 17 13"]:
+    """X at noising step `start` of a guess of the clean hands (SDEdit, Meng et al. 2022)."""
+    return add_noise(clean, torch.full((clean.shape[0],), float(start), device=clean.device), noise)
 
 
 def ddim(

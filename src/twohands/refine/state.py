@@ -59,7 +59,7 @@ class PairFrame(Record):
         x_axis = functional.normalize(wrists[..., 1, :] - wrists[..., 0, :] + wrists.new_tensor([1e-6, 0.0, 0.0]), dim=-1)
         y_axis = ahead - (ahead * x_axis).sum(-1, keepdim=True) * x_axis
         spare = torch.linalg.cross(x_axis, torch.linalg.cross(wrists.new_tensor([0.0, 1.0, 0.0]).expand_as(x_axis), x_axis))
-        y_axis = functional.normalize(y_axis + 1e-4 * spare, dim=-1)
+        y_axis = functional.normalize(y_axis + 1e-6 * spare, dim=-1)
         return PairFrame(torch.stack([x_axis, y_axis, torch.linalg.cross(x_axis, y_axis)], -1), wrists.mean(-2))
 
     def direction_to_pair(self, direction: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch hand 3"]:
@@ -97,7 +97,7 @@ def _parts(model: HandModel, state: Tensor, frame: PairFrame) -> tuple[Tensor, T
     rotations = left_as_right_rotation(six_d_to_matrix(state[..., :JOINT_TOKENS, :6]))
     wrist = frame.R_camera_pair[..., None, :, :] @ rotations[..., 0, :, :]
     rotations = torch.cat([wrist[..., None, :, :], rotations[..., 1:, :, :]], -3)
-    shape = state[..., JOINT_TOKENS, 3:WIDTH]
+    shape = shape_of(state)
     place = left_as_right_points(state[..., JOINT_TOKENS:, :3])[..., 0, :]
     wrists = place @ frame.R_camera_pair.transpose(-1, -2) + frame.origin_m[..., None, :]
     return rotations, shape, wrists - rest_wrists_m(model, shape)
@@ -142,6 +142,25 @@ class StateScale(nn.Module):
         """Sets the scale from differences X_0 - X_c. Unused numbers keep 1."""
         spread = difference.square().mean((0, 1)).sqrt()
         self.deviation.copy_(torch.where(used_numbers(), spread.clamp_min(1e-4), torch.ones_like(spread)))
+
+
+def shape_of(state: Float[Tensor, "*batch hand 17 13"]) -> Float[Tensor, "*batch hand 10"]:
+    """Shape coefficients of a state."""
+    return state[..., JOINT_TOKENS, 3:WIDTH]
+
+
+def shape_numbers() -> Tensor:
+    """Bool (17, 13): the shape coefficients."""
+    shape = torch.zeros(TOKENS, WIDTH, dtype=torch.bool)
+    shape[JOINT_TOKENS, 3:WIDTH] = True
+    return shape
+
+
+def place_numbers() -> Tensor:
+    """Bool (17, 13): where the wrists are."""
+    place = torch.zeros(TOKENS, WIDTH, dtype=torch.bool)
+    place[JOINT_TOKENS, :3] = True
+    return place
 
 
 def used_numbers() -> Tensor:

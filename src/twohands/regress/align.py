@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twohands.record import Record
 from twohands.backbone import BackboneConfig, Stages, Stem, conv_norm, stage_widths
+from twohands.record import Record
 
 CROP_PARTS = 18
 """Segmentation classes inside a crop: 0 background, 1-16 the parts of the hand that the crop belongs to, 17 the other hand."""

@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from twohands.backbone import conv_norm
 from twohands.geometry.rotations import six_d_to_matrix
 from twohands.layers import Mlp
 from twohands.record import Record
 from twohands.regress.align import cell_centres
-from twohands.backbone import conv_norm
 
 RELATIVE_UNIT_M = 0.1
 """The relative-translation head works in this unit, which makes its output of order one."""

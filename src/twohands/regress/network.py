@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from twohands.regress.align import CropPriors, FusionAlignmentEncoder, PriorProjection
 from twohands.backbone import BackboneConfig, Stages, Stem, stage_widths
+from twohands.regress.align import CropPriors, FusionAlignmentEncoder, PriorProjection
 from twohands.regress.fusion import PAIR_GEOMETRY, Fusion
 from twohands.regress.head import HandPrediction, JointMaps, ParameterHead, RelativeHead
 
@@ -96,7 +96,7 @@ class Regressor(nn.Module):
         maps = self.stages(self.stem(images))
         tokens = self.image_norm(self.image_tokens(maps[-1].flatten(2).transpose(1, 2)))
         aligned = self.align(maps[0] if self.config.align_shares_start else images)
-        count, width = tokens.shape[1:]
+        count = tokens.shape[1]
 
         def scatter(x: Tensor) -> Tensor:
             return torch.zeros(2 * pairs, *x.shape[1:], dtype=x.dtype, device=x.device).index_copy(0, index, x).unflatten(0, (pairs, 2))

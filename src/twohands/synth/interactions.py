@@ -336,7 +336,7 @@ class _Descent:
         count = shape.shape[0]
         turn = torch.full((count, 3), 1e-4)
         spots = self._spots_m(self.posed(self.first, turn, torch.zeros(count, 3)), start.spot, start.spot_depth_m)
-        self.variables = (self.first.clone(), turn, spots[:, 1] - spots[:, 0] + start.approach)
+        self.variables: tuple[Tensor, ...] = (self.first.clone(), turn, spots[:, 1] - spots[:, 0] + start.approach)
 
     def fingers(self, angles: Tensor) -> Float[Tensor, "batch hand 16 3"]:
         """Rotation vectors of both hands' fingers, zero for the wrists."""
@@ -367,8 +367,8 @@ class _Descent:
         self._descend(energy, config.meet_steps, 1.0)
 
     def part(self, margin_m: float, steps: int) -> None:
-        """Pushes overlapping spheres apart until `margin_m` lies between them, keeps those in touch that are meant to be, and otherwise leaves
-        the hands where they are."""
+        """Pushes overlapping spheres apart until `margin_m` lies between them, keeps in touch those pairs that are meant to touch, and
+        otherwise leaves the hands where they are."""
         held = self.variables[0]
 
         def energy(progress: float, hands: PosedHands, angles: Tensor) -> Tensor:
@@ -392,7 +392,8 @@ class _Descent:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * (1 - 0.9 * step / steps)
             optimizer.zero_grad()
-            energy(step / steps, self.posed(*variables), variables[0]).sum().backward()
+            with torch.enable_grad():
+                energy(step / steps, self.posed(*variables), variables[0]).sum().backward()
             optimizer.step()
             with torch.no_grad():
                 variables[0].clamp_(self.low, self.high)

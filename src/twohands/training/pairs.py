@@ -117,10 +117,7 @@ def make_batch(
 
 def _gather(chosen: list[tuple[ShardSet, int]]) -> dict:
     """Stacks the arrays of the chosen images into tensors."""
-    names = (
-        "hand_valid keypoints_xy keypoint_visible keypoints_camera_m keypoints_3d_valid pose shape translation_m parameters_valid "
-        "segmentation depth_mm has_maps focal_px principal_px"
-    ).split()
+    names = ["hand_valid", "keypoints_xy", "keypoint_visible", "keypoints_camera_m", "keypoints_3d_valid", "pose", "shape", "translation_m", "parameters_valid", "segmentation", "depth_mm", "has_maps", "focal_px", "principal_px"]
     scene: dict = {name: torch.from_numpy(np.stack([s.arrays[name][i] for s, i in chosen])) for name in names}
     scene["image"] = torch.from_numpy(np.stack([s.decode(i) for s, i in chosen]))
     scene["camera"] = Camera(scene["focal_px"], scene["principal_px"])
@@ -140,10 +137,8 @@ def _boxes(scene: dict, rng: np.random.Generator, a: AugmentConfig | None) -> tu
     presence = present.float()
     if a:
         centre = centre + side * torch.from_numpy(rng.normal(0, a.shift, (count, 2, 2))).float()
-        angle = rng.normal(0, np.radians(a.turn_deg), (count, 2)) + (rng.random((count, 2)) < a.wild_turn) * rng.uniform(
-            -np.pi, np.pi, (count, 2)
-        )
-        angle = torch.from_numpy(angle).float()
+        wild = (rng.random((count, 2)) < a.wild_turn) * rng.uniform(-np.pi, np.pi, (count, 2))
+        angle = torch.from_numpy(rng.normal(0, np.radians(a.turn_deg), (count, 2)) + wild).float()
         cos, sin = angle.cos(), angle.sin()
         direction = torch.stack([cos * direction[..., 0] - sin * direction[..., 1], sin * direction[..., 0] + cos * direction[..., 1]], -1)
         both = present.all(1) & torch.from_numpy(rng.random(count) < a.union)
@@ -187,7 +182,7 @@ def _resample(scene: dict, view: PairView, crop_px: int, grid_px: int) -> tuple[
     image = scene["image"].permute(0, 3, 1, 2).float() / 255
     read = functional.grid_sample(image, positions(2 * crop_px), align_corners=False)
     crops = functional.avg_pool2d(read, 2).unflatten(2, (2, crop_px)).transpose(1, 2).contiguous()
-    maps = torch.stack([scene["segmentation"].float(), scene["depth_mm"].float() / 1000], 1)
+    maps = torch.stack([scene["segmentation"].float(), scene["depth_mm"].to(torch.float32) / 1000], 1)
     read = functional.grid_sample(maps, positions(grid_px), mode="nearest", align_corners=False).unflatten(2, (2, grid_px))
     return crops, read[:, 0].round().long(), read[:, 1]
 

@@ -109,9 +109,10 @@ def _aligned(p: Tensor, q: Tensor) -> list[float]:
 def train_regressor(training: RegressorTraining) -> Path:
     """Trains (or goes on training) and writes regressor.safetensors into the run folder; returns its path."""
     torch.manual_seed(training.fit.seed)
-    sets = [ShardSet(sorted(folder.glob("*.npz"))) for folder in training.shards]
+    sets = [ShardSet.read(sorted(folder.glob("*.npz"))) for folder in training.shards]
     module = RegressorModule(training)
-    stride = training.network.crop_px // module.network.token_grid(training.network.crop_px)
+    network = Regressor(training.network)
+    stride = training.network.crop_px // network.token_grid(training.network.crop_px)
     schedule = [(int(share * training.fit.steps), px) for share, px in training.crop_schedule]
     held_out = [(s, len(s) - 1 - k) for s in sets for k in range(training.validation)]
     kept = [s.without_last(training.validation) for s in sets]
@@ -122,7 +123,7 @@ def train_regressor(training: RegressorTraining) -> Path:
     def validate(network: nn.Module, step: int) -> dict[str, float]:
         found: dict[str, list[float]] = {}
         size = [px for first, px in schedule if first <= step][-1]
-        for k, s in enumerate(sets):
+        for k in range(len(sets)):
             chosen = held_out[k * training.validation : (k + 1) * training.validation]
             for first in range(0, len(chosen), 64):
                 batch = make_batch(chosen[first : first + 64], size, stride, np.random.default_rng(0), None)

@@ -16,8 +16,8 @@ from twohands.geometry.rotations import axis_rotation
 from twohands.hands.model import HandModel
 from twohands.joints import OPENPOSE21_BONES
 from twohands.palette import HAND_RGB
-from twohands.render import rasterise
-from twohands.schema import PhotoResult
+from twohands.render import interpolate, rasterize
+from twohands.schema import PhotoResult, TwoHands
 
 LARGEST_OVERLAY_PX = 1920
 """Longer side; larger photos are shrunk, for a PNG of a 12-megapixel photo has 20 MB."""
@@ -39,11 +39,11 @@ class _Scene:
     face_rgb: UInt8[np.ndarray, "face 3"]
 
     @staticmethod
-    def of(result: PhotoResult, model: HandModel) -> "_Scene | None":
+    def of(people: tuple[TwoHands, ...], model: HandModel) -> "_Scene | None":
         """None if there are no hands."""
         vertices, normals, faces, colours = [], [], [], []
         offset = 0
-        for person in result.people:
+        for person in people:
             for hand in (0, 1):
                 if person.hand_present[hand]:
                     v, f = person.vertices_m[hand].float(), model.faces[hand]
@@ -85,7 +85,7 @@ def draw_overlay(
         size = (max(1, round(result.width_px * scale)), max(1, round(result.height_px * scale)))
         photo = photo.resize(size, Image.Resampling.LANCZOS)
     picture = np.asarray(photo)
-    scene = _Scene.of(result, model)
+    scene = _Scene.of(result.people, model)
     if scene is not None and opacity > 0:
         picture = _painted(picture, scene, _scaled(result.people[0].camera, scale), opacity)
     return _with_skeletons(picture, result, scale) if skeleton else picture.copy()
@@ -94,9 +94,9 @@ def draw_overlay(
 def draw_view(
     result: PhotoResult, model: HandModel, size_px: int = 480, yaw_deg: float = 60.0, pitch_deg: float = 20.0
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """The hands alone, seen from elsewhere: what is wrong in depth shows there."""
+    """The hands of the surest person alone, seen from elsewhere: what is wrong in depth shows there."""
     paper = np.full((size_px, size_px, 3), PAPER_RGB, np.uint8)
-    scene = _Scene.of(result, model)
+    scene = _Scene.of(result.people[:1], model)
     if scene is None:
         return paper
     turned, camera = scene.turned(math.radians(yaw_deg), math.radians(pitch_deg))
@@ -104,7 +104,7 @@ def draw_view(
 
 
 def side_by_side(result: PhotoResult, model: HandModel, height_px: int = 480) -> UInt8[np.ndarray, "height width 3"]:
-    """In one row: the photo, the meshes over it, the skeletons over it, and the hands seen from the side."""
+    """In one row: the photo, the meshes over it, the skeletons over it, and the hands of the surest person seen from the side."""
     longer = round(max(result.width_px, result.height_px) * height_px / result.height_px)
     # Photos are brought to size before anything is drawn, so that the drawing is sharp on small ones too.
     panels = [draw_overlay(result, model, opacity, skeleton, longer) for opacity, skeleton in ((0.0, False), (0.85, False), (0.0, True))]
@@ -151,20 +151,19 @@ def _painted(picture: UInt8[np.ndarray, "height width 3"], scene: _Scene, camera
 
 def _render(scene: _Scene, camera: Camera, width: int, height: int) -> Float[np.ndarray, "height width 4"]:
     """Shaded colour 0..255, premultiplied, and coverage 0 or 1."""
-    raster = rasterise(scene.vertices_m, scene.faces, camera, width, height)
+    faces = scene.faces.numpy().astype(np.int32)
+    raster = rasterize(scene.vertices_m.numpy(), faces, camera.focal_px.numpy(), camera.principal_px.numpy(), height, width)
     seen = raster.face >= 0
-    face = raster.face[seen]
-    corners = scene.normals.numpy()[scene.faces.numpy()[face]]
-    normal = (corners * raster.barycentric[seen][..., None]).sum(1)
+    normal = interpolate(raster, faces, scene.normals.numpy())[seen]
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
     light = np.array(LIGHT) / np.linalg.norm(LIGHT)
     # Wrapped diffuse light has no hard terminator, and so leaves form to see in the shade; the highlight is Blinn and Phong's.
     diffuse = ((normal @ light + 0.4) / 1.4).clip(0, 1)
     half = light + np.array([0.0, 0.0, -1.0])
     highlight = (normal @ (half / np.linalg.norm(half))).clip(0, 1) ** 30
-    colour = scene.face_rgb[face] * (0.3 + 0.8 * diffuse[:, None]) + 60 * highlight[:, None]
+    colour = scene.face_rgb[raster.face[seen]] * (0.3 + 0.8 * diffuse[:, None]) + 60 * highlight[:, None]
     rgba = np.zeros((height, width, 4), np.float32)
-    rgba[seen] = np.concatenate([colour.clip(0, 255), np.ones((len(face), 1))], 1)
+    rgba[seen] = np.concatenate([colour.clip(0, 255), np.ones((len(colour), 1))], 1)
     return rgba
 
 

@@ -1,0 +1,152 @@
+"""A software rasteriser: triangles and a camera to face ids, barycentric coordinates and depth. No GPU, no display, no system library.
+
+Two hands at 256 x 256 pixels take about a millisecond on one core.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from jaxtyping import Float32, Int32
+
+NEAR_M = 0.01
+"""Triangles with a corner nearer to the camera than this are left out: clipping them is not worth its code for hands."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """What every pixel sees."""
+
+    face: Int32[np.ndarray, "height width"]
+    """Index of the nearest triangle, -1 where there is none."""
+    barycentric: Float32[np.ndarray, "height width 3"]
+    """Perspective-correct weights of that triangle's corners."""
+    depth_m: Float32[np.ndarray, "height width"]
+    """Depth along z; infinite where there is nothing."""
+
+
+def rasterize(
+    vertices_m: Float32[np.ndarray, "vert 3"],
+    faces: Int32[np.ndarray, "face 3"],
+    focal_px: Float32[np.ndarray, "2"],
+    principal_px: Float32[np.ndarray, "2"],
+    height: int,
+    width: int,
+) -> Raster:
+    """Nearest triangle at each pixel's centre, both sides of a triangle seen; vertices in the camera frame (OpenCV axes)."""
+    face = np.empty((height, width), np.int32)
+    barycentric = np.zeros((height, width, 3), np.float32)
+    depth_m = np.empty((height, width), np.float32)
+    _rasterize(
+        np.ascontiguousarray(vertices_m, np.float32),
+        np.ascontiguousarray(faces, np.int32),
+        np.asarray(focal_px, np.float32),
+        np.asarray(principal_px, np.float32),
+        face,
+        barycentric,
+        depth_m,
+    )
+    return Raster(face, barycentric, depth_m)
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
+def _rasterize(vertices, faces, focal, principal, face, barycentric, depth):  # type: ignore[no-untyped-def]
+    one = np.float32(1)
+    half = np.float32(0.5)
+    height, width = face.shape
+    screen = np.empty((vertices.shape[0], 3), np.float32)
+    for i in range(vertices.shape[0]):
+        inverse = one / vertices[i, 2]
+        screen[i, 0] = focal[0] * vertices[i, 0] * inverse + principal[0] - half
+        screen[i, 1] = focal[1] * vertices[i, 1] * inverse + principal[1] - half
+        screen[i, 2] = inverse
+    face[:] = -1
+    depth[:] = np.float32(0)  # holds 1 / z until the end: it is linear over the screen
+    for t in range(faces.shape[0]):
+        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+        if vertices[a, 2] < NEAR_M or vertices[b, 2] < NEAR_M or vertices[c, 2] < NEAR_M:
+            continue
+        x0, y0, x1, y1, x2, y2 = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if area == 0:
+            continue
+        left = max(0, int(np.ceil(min(x0, x1, x2))))
+        right = min(width - 1, int(np.floor(max(x0, x1, x2))))
+        top = max(0, int(np.ceil(min(y0, y1, y2))))
+        bottom = min(height - 1, int(np.floor(max(y0, y1, y2))))
+        if left > right or top > bottom:
+            continue
+        scale = one / area
+        # Edge functions relative to the third corner: screen coordinates of a thousand pixels would cancel otherwise.
+        w0_x, w0_y = (y1 - y2) * scale, (x2 - x1) * scale
+        w1_x, w1_y = (y2 - y0) * scale, (x0 - x2) * scale
+        z0, z1, z2 = screen[a, 2], screen[b, 2], screen[c, 2]
+        for v in range(top, bottom + 1):
+            w0 = np.float32(w0_x * (left - x2) + w0_y * (v - y2))
+            w1 = np.float32(w1_x * (left - x2) + w1_y * (v - y2))
+            for u in range(left, right + 1):
+                w2 = one - w0 - w1
+                if w0 >= 0 and w1 >= 0 and w2 >= 0:
+                    inverse = w0 * z0 + w1 * z1 + w2 * z2
+                    if inverse > depth[v, u]:
+                        depth[v, u] = inverse
+                        face[v, u] = t
+                        barycentric[v, u, 0] = w0 * z0
+                        barycentric[v, u, 1] = w1 * z1
+                        barycentric[v, u, 2] = w2 * z2
+                w0 += w0_x
+                w1 += w1_x
+    for v in range(height):
+        for u in range(width):
+            if face[v, u] >= 0:
+                z = one / depth[v, u]
+                depth[v, u] = z
+                for k in range(3):
+                    barycentric[v, u, k] *= z
+            else:
+                depth[v, u] = np.float32(np.inf)
+
+
+def interpolate(raster: Raster, faces: Int32[np.ndarray, "face 3"], attributes: Float32[np.ndarray, "vert channel"]) -> np.ndarray:
+    """Vertex attributes at every pixel, (height, width, channel) float32; 0 where there is nothing."""
+    out = np.zeros((*raster.face.shape, attributes.shape[1]), np.float32)
+    _interpolate(raster.face, raster.barycentric, np.ascontiguousarray(faces, np.int32), np.ascontiguousarray(attributes, np.float32), out)
+    return out
+
+
+@numba.njit(cache=True, fastmath=True)
+def _interpolate(face, barycentric, faces, attributes, out):  # type: ignore[no-untyped-def]
+    for v in range(face.shape[0]):
+        for u in range(face.shape[1]):
+            t = face[v, u]
+            if t < 0:
+                continue
+            for k in range(attributes.shape[1]):
+                value = np.float32(0)
+                for corner in range(3):
+                    value += barycentric[v, u, corner] * attributes[faces[t, corner], k]
+                out[v, u, k] = value
+
+
+def smooth_normals(vertices_m: Float32[np.ndarray, "vert 3"], faces: Int32[np.ndarray, "face 3"]) -> Float32[np.ndarray, "vert 3"]:
+    """Unit vertex normals, each face weighted by its area; faces counter-clockwise seen from outside."""
+    return _smooth_normals(np.ascontiguousarray(vertices_m, np.float32), np.ascontiguousarray(faces, np.int32))
+
+
+@numba.njit(cache=True, fastmath=True)
+def _smooth_normals(vertices, faces):  # type: ignore[no-untyped-def]
+    normals = np.zeros(vertices.shape, np.float32)
+    for t in range(faces.shape[0]):
+        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+        ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
+        vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for corner in (a, b, c):
+            normals[corner, 0] += nx
+            normals[corner, 1] += ny
+            normals[corner, 2] += nz
+    for i in range(vertices.shape[0]):
+        length = np.sqrt(normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2 + np.float32(1e-24))
+        for k in range(3):
+            normals[i, k] /= length
+    return normals

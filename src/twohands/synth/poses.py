@@ -1,0 +1,151 @@
+"""Finger poses of one hand: gestures, grasps, letters and rest, with the fingers' natural coupling, inside the joint limits."""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from twohands.hands.bundled import load_bundled_hand, load_hand_asset
+from twohands.hands.parameters import HandParameters
+from twohands.joints import OPENPOSE21_BONES
+
+LONG_FINGERS = {"index": 1, "middle": 4, "pinky": 7, "ring": 10}
+"""First MANO16 joint of each; the columns below are in this order."""
+FIRST = np.array(list(LONG_FINGERS.values()))
+BONE_CLEARANCE_M = 0.0095
+"""Bones of different fingers nearer than this pass through each other's flesh."""
+
+
+@dataclass(frozen=True)
+class Curl:
+    """A gesture as degrees of flexion at MCP and PIP of index, middle, pinky, ring, and the thumb's (CMC flexion, spread, twist, MCP, IP)."""
+
+    mcp: tuple[float, float, float, float]
+    pip: tuple[float, float, float, float]
+    thumb: tuple[float, float, float, float, float]
+    fan: float = 0.0
+    """Degrees by which the fingers spread from the middle one."""
+
+
+OPEN, SHUT = 3.0, 95.0
+THUMB_OUT, THUMB_IN, THUMB_ACROSS, THUMB_UP = (-12, 10, 0, 5, 5), (14, 13, 13, 18, 20), (22, 5, 18, 35, 40), (-15, -10, -5, 0, -5)
+GESTURES = {
+    "flat": Curl((0, 0, 0, 0), (OPEN,) * 4, (-5, 5, 0, 5, 5)),
+    "spread": Curl((0, 0, 0, 0), (OPEN,) * 4, THUMB_OUT, 12),
+    "relaxed": Curl((20, 25, 35, 30), (25, 30, 40, 35), (2, 10, 5, 12, 15)),
+    "fist": Curl((75, 80, 82, 80), (SHUT,) * 4, THUMB_ACROSS),
+    "loose fist": Curl((55, 60, 62, 60), (75, 80, 80, 80), (15, 8, 12, 25, 30)),
+    "point": Curl((5, 75, 80, 78), (5, SHUT, SHUT, SHUT), THUMB_ACROSS),
+    "victory": Curl((3, 3, 80, 78), (5, 5, SHUT, SHUT), THUMB_ACROSS, 10),
+    "three": Curl((3, 3, 75, 3), (5, 5, 90, 5), THUMB_ACROSS, 8),
+    "four": Curl((3, 3, 3, 3), (5, 5, 5, 5), THUMB_ACROSS, 8),
+    "thumb up": Curl((72, 78, 80, 78), (SHUT,) * 4, THUMB_UP),
+    "gun": Curl((3, 75, 80, 78), (5, SHUT, SHUT, SHUT), THUMB_UP),
+    "call": Curl((70, 76, 3, 74), (90, 92, 5, 90), THUMB_OUT),
+    "horns": Curl((3, 75, 3, 75), (5, SHUT, 5, 92), THUMB_ACROSS, 6),
+    "love": Curl((3, 75, 3, 75), (5, SHUT, 5, 92), THUMB_OUT, 8),
+    "ring shape": Curl((55, 12, 3, 8), (50, 15, 8, 12), THUMB_IN, 6),
+    "pinch": Curl((52, 40, 25, 32), (50, 45, 30, 38), THUMB_IN),
+    "o": Curl((50, 52, 52, 52), (52, 55, 52, 55), (16, 14, 14, 20, 25)),
+    "c": Curl((28, 30, 30, 30), (42, 44, 42, 44), (5, 25, 5, 10, 20)),
+    "claw": Curl((-5, -5, -5, -5), (70, 72, 70, 72), (0, 18, 5, 20, 40), 10),
+    "cylinder": Curl((42, 46, 50, 48), (58, 60, 60, 60), (8, 26, 8, 15, 25)),
+    "ball": Curl((28, 28, 30, 28), (40, 42, 42, 42), (2, 28, 5, 10, 20), 14),
+    "pen": Curl((48, 52, 62, 58), (40, 55, 72, 68), (12, 16, 14, 22, 25)),
+    "key": Curl((50, 62, 70, 66), (72, 80, 84, 82), (8, -4, 8, 10, 15)),
+    "hook": Curl((8, 8, 8, 8), (85, 88, 86, 88), (5, 5, 5, 20, 25)),
+    "table": Curl((60, 60, 60, 60), (8, 8, 8, 8), (8, 12, 5, 10, 8)),
+    "crossed": Curl((12, 2, 80, 78), (8, 4, SHUT, SHUT), THUMB_ACROSS, -6),
+    "index bent": Curl((15, 75, 80, 78), (70, SHUT, SHUT, SHUT), THUMB_ACROSS),
+}
+
+
+def sample_poses(count: int, seed: int) -> Float[Tensor, "count 16 3"]:
+    """Rotation vectors of a right hand's joints; the wrist's is zero. The same (count, seed) gives the same poses.
+
+    Six in ten are gestures with variation, the rest correlated random flexion, fingers on or off, or uniform over the limits. Hands whose
+    fingers would run through each other are drawn again."""
+    rng = np.random.default_rng([seed, 16])
+    kept: list[np.ndarray] = []
+    limits = load_hand_asset().limits
+    while sum(len(k) for k in kept) < count:
+        angles = np.stack([_angles(rng) for _ in range(2 * count)])
+        rotvec = limits.clamp(limits.angles_to_rotvec(torch.from_numpy(angles).float()))
+        kept.append(rotvec[~_collides(rotvec)].numpy())
+    return torch.from_numpy(np.concatenate(kept)[:count])
+
+
+def _angles(rng: np.random.Generator) -> Float[np.ndarray, "16 3"]:
+    """Flexion, spread, twist of every joint in radians."""
+    kind = rng.random()
+    thumb = np.array(THUMB_IN, float)
+    fan = rng.normal(2, 5)
+    if kind < 0.58:
+        gesture = GESTURES[rng.choice(list(GESTURES))]
+        strength = rng.uniform(0.85, 1.1)
+        mcp = np.array(gesture.mcp) * strength + rng.normal(0, 8, 4)
+        pip = np.array(gesture.pip) * strength + rng.normal(0, 9, 4)
+        thumb = np.array(gesture.thumb, float) + rng.normal(0, 6, 5)
+        fan = gesture.fan + rng.normal(0, 3.5)
+    elif kind < 0.78:
+        base = rng.uniform(-5, 85)
+        mcp = base + rng.normal(0, 16, 4)
+        pip = rng.normal(1.0, 0.3) * mcp + rng.normal(8, 14, 4)
+        thumb = rng.normal([5, 10, 5, 15, 18], [14, 12, 12, 16, 24])
+    elif kind < 0.92:
+        up = rng.random(4) < rng.uniform(0.2, 0.9)
+        mcp = np.where(up, rng.normal(4, 8, 4), rng.normal(70, 12, 4))
+        pip = np.where(up, rng.normal(7, 8, 4), rng.normal(90, 12, 4))
+        poses = (THUMB_OUT, THUMB_IN, THUMB_ACROSS, THUMB_UP)
+        thumb = np.array(poses[rng.integers(4)], float) + rng.normal(0, 7, 5)
+    else:
+        mcp, pip = rng.uniform(-15, 88, 4), rng.uniform(-4, 108, 4)
+        thumb = rng.uniform([-18, -18, -15, -8, -15], [33, 28, 30, 55, 80])
+    # Neighbours follow each other: one tendon sheath, one skin.
+    mcp = 0.85 * mcp + 0.15 * mcp[[1, [0, 3][rng.integers(2)], 3, 1]]
+    dip = np.clip(pip * rng.uniform(0.45, 0.8) + rng.normal(0, 7, 4), -5, 78)
+    angles = np.zeros((16, 3))
+    angles[FIRST, 0], angles[FIRST + 1, 0], angles[FIRST + 2, 0] = mcp, pip, dip
+    # Bent knuckles lock the spread (the collateral ligaments tighten).
+    lock = np.clip(1 - mcp / 95, 0.1, 1)
+    angles[FIRST, 1] = (fan * np.array([1.0, 0.1, -1.3, -0.6]) + rng.normal(0, 2.5, 4)) * lock
+    angles[FIRST, 2] = rng.normal(0, 2, 4)
+    angles[13] = thumb[:3]
+    angles[14, 0], angles[15, 0] = thumb[3:]
+    angles[14, 1] = rng.normal(0, 3)
+    return np.radians(angles)
+
+
+def _collides(rotvec: Float[Tensor, "count 16 3"]) -> Tensor:
+    """True where bones of different fingers come too near."""
+    count = len(rotvec)
+    pose = torch.zeros(count, 2, 16, 3)
+    pose[:, 1] = rotvec
+    hand = load_bundled_hand()
+    points = hand.pose_hands(HandParameters(pose, torch.zeros(count, 2, 10), torch.zeros(count, 2, 3))).keypoints()[:, 1]
+    return torch.from_numpy(_bones_near(points.numpy().astype(np.float64), np.array(OPENPOSE21_BONES), BONE_CLEARANCE_M))
+
+
+@numba.njit(cache=True)
+def _bones_near(points, bones, clearance):  # type: ignore[no-untyped-def]
+    hit = np.zeros(points.shape[0], np.bool_)
+    for n in range(points.shape[0]):
+        for first in range(len(bones)):
+            for second in range(first + 1, len(bones)):
+                a, b = bones[first]
+                c, d = bones[second]
+                if first // 4 == second // 4 or a == 0 or c == 0:
+                    continue
+                for i in range(5):
+                    for j in range(5):
+                        s, t = (i + 0.5) / 5, (j + 0.5) / 5
+                        distance = 0.0
+                        for k in range(3):
+                            gap = points[n, a, k] * (1 - s) + points[n, b, k] * s - points[n, c, k] * (1 - t) - points[n, d, k] * t
+                            distance += gap * gap
+                        if distance < clearance * clearance:
+                            hit[n] = True
+    return hit

@@ -1,0 +1,36 @@
+import torch
+from pairs import condition_of, random_denoiser, random_hands
+
+from twohands.hands.model import HandModel
+from twohands.refine.diffusion import STEPS, add_noise, alpha_bar, diffusion_loss
+from twohands.refine.guidance import bind
+
+
+def test_signal_falls_from_all_to_almost_nothing() -> None:
+    share = alpha_bar(torch.arange(0, STEPS + 1))
+    assert share[0] == 1
+    assert bool((share[1:] <= share[:-1]).all())
+    assert 0 < share[-1] < 1e-4
+
+
+def test_noised_unit_variance_stays_unit_variance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn(4000, 2, 17, 13, generator=generator)[:, :1, :1, :4] for _ in range(2))
+    for step in (1.0, 300.0, 999.0):
+        assert abs(float(add_noise(clean, torch.full((4000,), step), noise).std()) - 1) < 0.03
+
+
+def test_loss_is_zero_for_the_truth_and_its_gradient_reaches_the_network(hand: HandModel) -> None:
+    hands = random_hands(4, 0)
+    condition, frame = condition_of(hand, hands)
+    denoiser = random_denoiser(0).requires_grad_(True)
+    clean = condition.state + 0.01
+    step, noise = torch.full((4,), 500.0), torch.randn(4, 2, 17, 13)
+    truth = denoiser.scale.normalise(clean, condition.state)
+    loss, logs = diffusion_loss(lambda x, t: truth, denoiser.scale, hand, clean, condition.state, frame, step, noise, 1.0)
+    # 0.1 mm under the root of each distance, one tenth of a millimetre as centimetres.
+    assert float(logs["state"]) == 0
+    assert float(loss) < 0.02
+    loss, _ = diffusion_loss(bind(denoiser, condition), denoiser.scale, hand, clean, condition.state, frame, step, noise, 1.0)
+    loss.backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in denoiser.parameters())

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from twohands.hands.bundled import load_bundled_hand, load_hand_asset
+from twohands.hands.mirror import left_as_right_rotvec
+from twohands.refine.refiner import shared_volumes_cm3
+from twohands.synth.interactions import LARGEST_VOLUME_CM3, TEMPLATES, Interactions, sample_interactions, sample_labelled_interactions
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Interactions:
+    return sample_labelled_interactions(load_bundled_hand(), 48, seed=3)
+
+
+def test_hands_do_not_pass_through_each_other(pairs: Interactions) -> None:
+    assert float(shared_volumes_cm3(load_bundled_hand(), pairs.parameters).max()) <= LARGEST_VOLUME_CM3
+
+
+def test_joints_stay_within_their_limits(pairs: Interactions) -> None:
+    limits = load_hand_asset().limits
+    assert float(limits.violation_rad(left_as_right_rotvec(pairs.parameters.pose))[:, :, 1:].max()) < 1e-4
+
+
+def test_both_hands_are_of_one_person_and_near_each_other(pairs: Interactions) -> None:
+    parameters = pairs.parameters
+    assert float((parameters.shape[:, 0] - parameters.shape[:, 1]).abs().max()) < 0.5
+    joints = load_bundled_hand().pose_hands(parameters).joints_m
+    torch.testing.assert_close(joints.mean((1, 2)), torch.zeros(48, 3), atol=1e-4, rtol=0)
+    apart = torch.cdist(joints[:, 0], joints[:, 1]).amin((1, 2))
+    touching = torch.tensor([TEMPLATES[t].touch for t in pairs.template])
+    assert float(apart[touching].median()) < 0.025
+    assert float(apart.max()) < 0.25
+
+
+def test_same_seed_same_pairs_other_seed_other_pairs() -> None:
+    model = load_bundled_hand()
+    first, again, other = (sample_interactions(model, 3, seed) for seed in (5, 5, 6))
+    assert torch.equal(first.pose, again.pose)
+    assert not torch.allclose(first.pose, other.pose)
+
+
+def test_no_pairs_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        sample_interactions(load_bundled_hand(), 0, 0)
