@@ -32,9 +32,9 @@ def fit_labels(labels: dict[str, np.ndarray], rows: np.ndarray, hand: HandModel)
     """Parameters (n, 2, ...) of the labelled hands, each in its own side's slot, with the mean 2D error in shares of the hand's size."""
     photo, side = labels["photo"][rows], torch.from_numpy(labels["side"][rows].astype(np.int64))
     cameras = [Camera.from_fov(int(labels["width_px"][p]), int(labels["height_px"][p]), FOV_DEG) for p in photo]
-    xy = torch.from_numpy(labels["keypoints_px"][rows]).double()
-    rays = torch.stack([c.to(torch.float64).rays(k)[..., :2] for c, k in zip(cameras, xy, strict=True)])
-    world = torch.from_numpy(labels["keypoints_world_m"][rows]).double()
+    xy = torch.from_numpy(labels["keypoints_px"][rows])
+    rays = torch.stack([c.rays(k)[..., :2] for c, k in zip(cameras, xy, strict=True)])
+    world = torch.from_numpy(labels["keypoints_world_m"][rows])
     palm = (world[:, MIDDLE_MCP] - world[:, 0]).norm(dim=-1)
     depth = (world[:, :, 2] - world[:, :1, 2]) / palm[:, None]
     size = (rays.amax(1) - rays.amin(1)).amax(-1)
@@ -42,21 +42,21 @@ def fit_labels(labels: dict[str, np.ndarray], rows: np.ndarray, hand: HandModel)
     index = torch.arange(count)
 
     def slot(values: Tensor, fill: float = 0.0) -> Tensor:
-        full = torch.full((count, 2, *values.shape[1:]), fill, dtype=torch.float64)
+        full = torch.full((count, 2, *values.shape[1:]), fill, dtype=torch.float32)
         full[index, side] = values
         return full
 
     weight = slot((1 / (0.015 * size))[:, None].expand(-1, 21))
-    seen = KeypointObservation(slot(rays), weight, slot(depth), slot(torch.full((count, 21), 1 / 0.12, dtype=torch.float64)))
+    seen = KeypointObservation(slot(rays), weight, slot(depth), slot(torch.full((count, 21), 1 / 0.12, dtype=torch.float32)))
     start = start_from_keypoints(hand, slot(world - world[:, :1]), seen.ray_xy, seen.ray_weight)
     bent = start.pose.clone()
     asset = load_hand_asset()
-    flex = asset.limits.axes[:, 0].double()
-    mirrored = torch.stack([flex * torch.tensor([1.0, -1, -1], dtype=torch.float64), flex])
+    flex = asset.limits.axes[:, 0]
+    mirrored = torch.stack([flex * torch.tensor([1.0, -1, -1], dtype=torch.float32), flex])
     bent[:, :, 1:13] = 0.45 * mirrored[:, 1:13]
-    config = FitConfig(orientation_rad=2.0, pose_rad=0.7, shape=1.0, translation_xy_m=5.0, depth_share=0.5, iterations=40)
+    config = FitConfig(orientation_rad=2.0, pose_rad=0.7, shape=1.0, translation_xy_m=5.0, depth_share=0.5, iterations=20)
     best: HandParameters | None = None
-    best_error = torch.full((count,), torch.inf, dtype=torch.float64)
+    best_error = torch.full((count,), torch.inf, dtype=torch.float32)
     # Two starts, straight and half closed fingers: a fist is not reached from a flat hand.
     for pose in (start.pose, bent):
         found = fit_hands(hand, HandParameters(pose, start.shape, start.translation_m), seen, config, asset.limits)
@@ -108,13 +108,12 @@ def main() -> None:
     rng = np.random.default_rng(0)
     if args.limit:
         rows = np.sort(rng.permutation(rows)[: args.limit])
-    hand64 = load_bundled_hand().to(torch.float64)
-    parts = [fit_labels(labels, rows[i : i + 64], hand64) for i in range(0, len(rows), 64)]
+    hand = load_bundled_hand()
+    parts = [fit_labels(labels, rows[i : i + 64], hand) for i in range(0, len(rows), 64)]
     pose, shape, translation = (torch.cat([getattr(p[0], name) for p in parts]) for name in ("pose", "shape", "translation_m"))
     error, side = torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
     print(f"{len(rows)} hands fitted; 2D error over hand size: median {error.median():.4f}, 95 % {error.quantile(0.95):.4f}")
     good = error < 0.03
-    hand = load_bundled_hand()
     by_photo: dict[int, list[int]] = {}
     for k, row in enumerate(rows):
         if good[k]:

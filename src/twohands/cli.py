@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 app = tyro.extras.SubcommandApp()
 teachers = tyro.extras.SubcommandApp()
 app.command(teachers, name="teachers")
+train = tyro.extras.SubcommandApp()
+app.command(train, name="train")
 
 SECONDS_BETWEEN_SAVES = 5.0
 
@@ -134,23 +136,30 @@ def demo(out: Path = Path("out/demo"), device: Literal["cpu", "cuda"] = "cpu") -
 
 
 @app.command
-def synth(out: Path, seed: int = 0, count: int = 1000, framing: Literal["close", "wide"] = "close", workers: int = 1) -> None:
+def synth(
+    out: Path,
+    seed: int = 0,
+    count: int = 1000,
+    framing: Literal["close", "wide"] = "close",
+    workers: int = 1,
+    backgrounds: Path | None = None,
+) -> None:
     """Render synthetic photos of two hands, with exact 3D truth and prior maps, into shards.
 
     Args:
-        out: Folder for the shards.
-        seed: First seed; the same seeds give the same photos.
+        out: Folder for the shards; those that are there already are kept.
+        seed: The same seed gives the same photos.
         count: How many photos.
         framing: Hands filling the picture, or whole scenes.
         workers: Processes to render with.
+        backgrounds: Folder of photos whose borders serve as backgrounds now and then.
     """
-    if count < 1 or workers < 1:
-        raise UserError(f"--count {count} and --workers {workers} must be at least 1")
-    _make_folder(out)
-
     from twohands.synth.generate import write_shards
+    from twohands.synth.scene import SceneKnobs
 
-    write_shards(out, seed=seed, count=count, framing=framing, workers=workers)
+    with _bar(count) as bar:
+        paths = write_shards(out, seed, count, SceneKnobs(framing=framing), workers=workers, photos=backgrounds, progress=bar.update)
+    print(f"{count} photos in {len(paths)} shards in {out}")
 
 
 @teachers.command
@@ -256,6 +265,12 @@ def _progress(paths: list[Path]) -> Any:
     return tqdm(paths, desc="photos", unit="photo", file=sys.stderr, disable=len(paths) < 2)
 
 
+def _bar(total: int) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="photos", unit="photo", file=sys.stderr)
+
+
 def _say(line: str, stream: Any = None) -> None:
     """Prints without tearing the progress bar."""
     from tqdm import tqdm
@@ -266,3 +281,51 @@ def _say(line: str, stream: Any = None) -> None:
 # ---------------------------------------------------------------------------------------------------------------------------------
 # Training. One command per network: `twohands train detector | regressor | refiner`.
 # ---------------------------------------------------------------------------------------------------------------------------------
+
+
+@train.command
+def regressor(
+    shards: list[Path],
+    mixture: list[float],
+    out: Path,
+    experiment: Literal["small", "paper"] = "small",
+    steps: int | None = None,
+    seed: int = 0,
+    devices: int = 1,
+) -> None:
+    """Train stage 1 (align). Run the same command again to go on where it stopped.
+
+    Args:
+        shards: Folders of shards (`twohands synth`, tools/make_real_shards.py).
+        mixture: One weight per folder: how often its images are drawn.
+        out: Run folder: config.json, log.jsonl, last.ckpt and, at the end, regressor.safetensors.
+        experiment: small is the network that ships, paper the paper's two ResNet-50.
+        steps: Length of the run; the experiment's own by default.
+        seed: Fixes data order and initial weights.
+        devices: Processes (or GPUs) that train together.
+    """
+    from twohands.training.experiments import regressor_experiment
+    from twohands.training.regressor import train_regressor
+
+    print(train_regressor(regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices)))
+
+
+@train.command
+def refiner(out: Path, bank: Path | None = None, pairs: int = 8000, minutes: float | None = None, steps: int = 20_000, seed: int = 0) -> None:
+    """Train stage 2 (refine). Run the same command again to go on where it stopped.
+
+    Args:
+        out: Run folder: last.ckpt and, at the end, refiner.safetensors.
+        bank: NPZ of clean interacting pairs; made in `out` if it is not given and not there yet.
+        pairs: How many pairs that bank holds.
+        minutes: Ends the run by the clock, if that comes before `steps`.
+        steps: Length of the run.
+        seed: Fixes the pairs, the noise and the initial weights.
+    """
+    from twohands.hands.bundled import load_bundled_hand
+    from twohands.training.refiner import build_bank, train_refiner
+
+    bank = bank or out / "bank.npz"
+    if not bank.is_file():
+        build_bank(bank, load_bundled_hand(), pairs, seed)
+    print(train_refiner(out, bank, minutes, steps, seed=seed, resume=(out / "last.ckpt").is_file()))

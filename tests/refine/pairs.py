@@ -2,6 +2,7 @@
 
 import torch
 
+from twohands.collision.proxies import SphereProxies
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.refine.denoiser import Condition, Denoiser, DenoiserConfig
@@ -44,4 +45,4 @@ def condition_of(model: HandModel, parameters: HandParameters, seed: int = 0) ->
     """Condition with random confidence, and frame."""
     frame = PairFrame.of(model, parameters)
     confidence = torch.rand(parameters.shape.shape[0], 2, 17, generator=torch.Generator().manual_seed(seed))
-    return Condition.of(model, parameters, frame, confidence), frame
+    return Condition.of(model, SphereProxies.of(model.data), parameters, frame, confidence), frame

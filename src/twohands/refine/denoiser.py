@@ -11,14 +11,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twohands.hands.model import HandModel
+from twohands.collision.energy import penetration_energy
+from twohands.collision.proxies import SphereProxies
+from twohands.hands.model import HandModel, PosedHands
 from twohands.hands.parameters import HandParameters
 from twohands.layers import Mlp, sinusoids
 from twohands.record import Record
-from twohands.refine.state import TOKENS, WIDTH, PairFrame, StateScale, pack, used_numbers
+from twohands.refine.diffusion import alpha_bar
+from twohands.refine.state import TOKENS, WIDTH, PairFrame, StateScale, pack, place_numbers, used_numbers
 
-CONDITION_FEATURES = WIDTH + 3 + 3 + 1
-"""Per token of the condition: its numbers, the joint's position, the viewing direction, the confidence."""
+CONDITION_FEATURES = WIDTH + 3 + 3 + 3 + 1
+"""Per token of the condition: its numbers, the joint's position, the push out of the other hand, the viewing direction, the confidence."""
+
+_PUSH_REACH_M = 0.003
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class DenoiserConfig:
     expansion: int = 4
     position_scale_m: float = 0.05
     """Positions are divided by this before they enter the network."""
+    push_scale_m: float = 0.01
+    """And pushes by this."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,9 @@ class Condition(Record):
     state: Float[Tensor, "batch hand 17 13"]
     position_m: Float[Tensor, "batch hand 17 3"]
     """MANO16 joints in the pair's frame (left hand mirrored); the placement token has the middle knuckle's."""
+    push_m: Float[Tensor, "batch hand 17 3"]
+    """Sum of the overlaps of a joint's sphere proxies with the other hand's, each in the direction that ends it; of all joints for the
+    placement token. Nearness of up to 3 mm counts as overlap, so that contact is felt before it is penetration."""
     view: Float[Tensor, "batch hand 3"]
     """Unit direction from the camera to the hands in the pair's frame: along it stage 1 errs most. Zero if there is no camera."""
     confidence: Float[Tensor, "batch hand 17"]
@@ -47,14 +57,36 @@ class Condition(Record):
 
     @staticmethod
     def of(
-        model: HandModel, parameters: HandParameters, frame: PairFrame, confidence: Float[Tensor, "batch hand 17"], has_camera: bool = True
+        model: HandModel,
+        proxies: SphereProxies,
+        parameters: HandParameters,
+        frame: PairFrame,
+        confidence: Float[Tensor, "batch hand 17"],
+        has_camera: bool = True,
     ) -> "Condition":
         """The condition of hands in a camera frame (or, with `has_camera` false, in any frame)."""
-        joints = frame.points_to_pair(model.pose_hands(parameters).joints_m)
-        view = frame.direction_to_pair(functional.normalize(frame.origin_m, dim=-1))
+        hands = model.pose_hands(parameters)
+        joints = frame.points_to_pair(hands.joints_m)
         middle_knuckle = joints[..., 4:5, :]
-        view = view if has_camera else torch.zeros_like(view)
-        return Condition(pack(model, parameters, frame), torch.cat([joints, middle_knuckle], -2), view, confidence)
+        push = frame.directions_to_pair(_pushes_m(proxies, hands, parameters.shape))
+        view = frame.directions_to_pair(functional.normalize(frame.origin_m, dim=-1)[..., None, None, :].expand(-1, 2, 1, -1))[..., 0, :]
+        return Condition(
+            state=pack(model, parameters, frame),
+            position_m=torch.cat([joints, middle_knuckle], -2),
+            push_m=torch.cat([push, push.sum(-2, keepdim=True)], -2),
+            view=view if has_camera else torch.zeros_like(view),
+            confidence=confidence,
+        )
+
+
+def _pushes_m(proxies: SphereProxies, hands: PosedHands, shape: Tensor) -> Float[Tensor, "batch hand 16 3"]:
+    """Overlap times direction, summed over each joint's spheres: half the falling gradient of the penetration energy."""
+    with torch.enable_grad():
+        centres = proxies.centres_posed(hands).detach().requires_grad_()
+        energy = penetration_energy(centres, proxies.radii(shape).detach(), _PUSH_REACH_M).sum()
+        (gradient,) = torch.autograd.grad(energy, centres)
+    pushes = torch.zeros(*centres.shape[:2], 16, 3, dtype=centres.dtype, device=centres.device)
+    return pushes.scatter_add(2, proxies.part[None, :, :, None].expand(centres.shape), -0.5 * gradient)
 
 
 class PairAttention(nn.Module):
@@ -104,7 +136,8 @@ class PairBlock(nn.Module):
 class Denoiser(nn.Module):
     """Predicts the clean scaled state from the noisy one. `scale` travels with the weights.
 
-    The output layer starts at zero, and zero means "X_0 is X_c" (state.py, Scale): an untrained denoiser leaves hands as they are."""
+    The network's answer is added to the best linear guess from X_t alone, as in Karras et al. 2022, for clean numbers of variance one:
+    D = √ᾱ X_t + √(1 - ᾱ) F(X_t, t, X_c). The output layer starts at zero, so an untrained denoiser takes pure noise for X_c."""
 
     used: Tensor
 
@@ -128,20 +161,25 @@ class Denoiser(nn.Module):
         self, noisy: Float[Tensor, "batch hand 17 13"], step: Float[Tensor, "batch"], condition: Condition
     ) -> Float[Tensor, "batch hand 17 13"]:
         """`noisy` is the scaled X_t, `step` its noising step (0 to 1,000, see diffusion.py); the answer is the scaled X_0."""
-        batch = noisy.shape[0]
+        share = alpha_bar(step)[:, None, None, None]
+        answer = self._network(noisy, step, condition).to(noisy.dtype)
+        return (share.sqrt() * noisy + (1 - share).sqrt() * answer) * self.used
+
+    def _network(self, noisy: Tensor, step: Tensor, condition: Condition) -> Float[Tensor, "batch hand 17 13"]:
+        batch, config = noisy.shape[0], self.config
+        place = torch.where(place_numbers().to(noisy.device), 1 / config.position_scale_m, 1.0)
         seen = torch.cat(
             [
-                condition.state,
-                condition.position_m / self.config.position_scale_m,
+                condition.state * place,
+                condition.position_m / config.position_scale_m,
+                condition.push_m / config.push_scale_m,
                 condition.view[..., None, :].expand(-1, -1, TOKENS, -1),
                 condition.confidence[..., None],
             ],
             -1,
         )
-        place = torch.cat([torch.ones(3, device=noisy.device) / self.config.position_scale_m, torch.ones(10, device=noisy.device)])
-        seen = torch.cat([seen[:, :, :-1], torch.cat([seen[:, :, -1:, :WIDTH] * place, seen[:, :, -1:, WIDTH:]], -1)], -2)
         tokens = (self.embed_noisy(noisy) + self.embed_condition(seen) + self.token).reshape(batch, 2 * TOKENS, -1)
-        time = functional.silu(self.embed_time(sinusoids(step, self.config.width)))
+        time = functional.silu(self.embed_time(sinusoids(step, config.width)))
         for block in self.blocks:
             tokens = block(tokens, time)
-        return self.out(self.norm(tokens)).view(batch, 2, TOKENS, WIDTH) * self.used
+        return self.out(self.norm(tokens)).view(batch, 2, TOKENS, WIDTH)

@@ -18,7 +18,7 @@ from twohands.refine.denoiser import Condition, Denoiser, DenoiserConfig
 from twohands.refine.diffusion import STEPS
 from twohands.refine.guidance import Energy, bind, energy_and_gradient, guided, paper_energy, sphere_energy
 from twohands.refine.sampler import ddim, seeded_noise, start_noisy, steps_down
-from twohands.refine.state import TOKENS, WIDTH, PairFrame, place_numbers, shape_numbers, unpack
+from twohands.refine.state import TOKENS, WIDTH, PairFrame, along_view, shape_numbers, unpack
 
 FREE_CM3 = 0.001
 """Exact shared volume up to which hands count as not penetrating."""
@@ -49,6 +49,10 @@ class RefineConfig:
     """"spheres", or "paper" for the paper's vertex rule."""
     projection_steps: int = 12
     """Steps of each round of the final projection."""
+    projection_length: float = 1.5
+    """Of a step, relative to Polyak's."""
+    depth_ease: float = 2.0
+    """How much more readily wrists move in depth than a number of confidence 0 moves at all."""
     margin_m: tuple[float, ...] = (0.0008, 0.0016, 0.003)
     """Kept between the spheres in each round of the projection, as long as the exact test still finds penetration."""
     largest_move_m: float = 0.008
@@ -141,7 +145,7 @@ class Refiner:
         """Hands that were sampled (or not) and projected, their exact volume, and whether they stay near enough to those given."""
         config, denoiser, proxies = self.config, self.denoiser, self.proxies(model)
         frame = PairFrame.of(model, parameters)
-        condition = Condition.of(model, parameters, frame, token_confidence(sure), camera_frame)
+        condition = Condition.of(model, proxies, parameters, frame, token_confidence(sure), camera_frame)
         scaled = torch.zeros_like(condition.state)
         if sampled and config.steps:
             energy = self._energy(proxies)
@@ -171,15 +175,15 @@ class Refiner:
                 raise ValueError(f"there is no energy {other!r}; choose spheres or paper")
 
     def _projected(self, scaled: Tensor, model: HandModel, condition: Condition, frame: PairFrame, energy: Energy) -> Tensor:
-        """Steps of Polyak's length down an energy whose least value is known to be zero; what is sure moves least. Each pair for itself."""
-        weight = (1.1 - condition.confidence)[..., None].expand_as(scaled).clone()
-        # Wrists move as freely as need be together: two hands part more credibly than ten fingers bend out of the way.
-        weight = torch.where(place_numbers(), weight + 0.5, weight).masked_fill(shape_numbers(), 0.0)
+        """Steps of Polyak's length down an energy whose least value is known to be zero. What is sure moves least, and hands move more readily
+        along the viewing direction, where the image does not contradict. Each pair for itself."""
+        weight = (1.05 - condition.confidence)[..., None].expand_as(scaled).masked_fill(shape_numbers(), 0.0)
         for _ in range(self.config.projection_steps):
             value, gradient = energy_and_gradient(scaled, model, self.denoiser.scale, condition, frame, energy)
-            slope = (gradient.square() * weight).sum((1, 2, 3)).clamp_min(1e-12)
-            length = torch.where(value > 0, 1.5 * value / slope, torch.zeros_like(value))
-            step = length[:, None, None, None] * weight * gradient
+            way = weight * gradient + self.config.depth_ease * along_view(gradient, condition.view)
+            slope = (gradient * way).sum((1, 2, 3)).clamp_min(1e-12)
+            length = torch.where(value > 0, self.config.projection_length * value / slope, torch.zeros_like(value))
+            step = length[:, None, None, None] * way
             # No number may leap by more than a standard error.
             scaled = scaled - step / step.abs().amax((1, 2, 3), keepdim=True).clamp_min(1.0)
         return scaled

@@ -40,6 +40,11 @@ def rest_wrists_m(model: HandModel, shape: Float[Tensor, "*batch hand 10"]) -> F
     return model.with_shape(shape).joints_rest_m[..., 0, :]
 
 
+def _direction(vector: Float[Tensor, "*batch 3"], otherwise: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """Unit vector, or another where it has no length to speak of."""
+    return torch.where(vector.norm(dim=-1, keepdim=True) > 1e-6, functional.normalize(vector, dim=-1), otherwise)
+
+
 @dataclass(frozen=True)
 class PairFrame(Record):
     """The frame of a pair of hands: x_camera = R_camera_pair @ x_pair + origin_m."""
@@ -55,17 +60,14 @@ class PairFrame(Record):
         R_wrist = rotvec_to_matrix(parameters.pose[..., 0, :])
         right_way = torch.tensor(_FORWARD_UP, dtype=wrists.dtype, device=wrists.device)
         ahead = (R_wrist @ torch.stack([mirror_points(right_way), right_way])[..., None])[..., 0].sum(-2)
-        # The small constants only matter where a direction vanishes; they then choose one.
-        x_axis = functional.normalize(wrists[..., 1, :] - wrists[..., 0, :] + wrists.new_tensor([1e-6, 0.0, 0.0]), dim=-1)
-        y_axis = ahead - (ahead * x_axis).sum(-1, keepdim=True) * x_axis
-        spare = torch.linalg.cross(x_axis, torch.linalg.cross(wrists.new_tensor([0.0, 1.0, 0.0]).expand_as(x_axis), x_axis))
-        y_axis = functional.normalize(y_axis + 1e-6 * spare, dim=-1)
+        x_axis = _direction(wrists[..., 1, :] - wrists[..., 0, :], wrists.new_tensor([1.0, 0.0, 0.0]))
+        spare = wrists.new_tensor([0.0, 1.0, 0.0]) - x_axis[..., 1:2] * x_axis
+        y_axis = _direction(ahead - (ahead * x_axis).sum(-1, keepdim=True) * x_axis, _direction(spare, wrists.new_tensor([0.0, 0.0, 1.0])))
         return PairFrame(torch.stack([x_axis, y_axis, torch.linalg.cross(x_axis, y_axis)], -1), wrists.mean(-2))
 
-    def direction_to_pair(self, direction: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch hand 3"]:
-        """A camera-frame direction as each hand sees it (mirrored for the left one)."""
-        inside = (self.R_camera_pair.transpose(-1, -2) @ direction[..., None])[..., 0]
-        return torch.stack([mirror_points(inside), inside], -2)
+    def directions_to_pair(self, directions: Float[Tensor, "*batch hand some 3"]) -> Float[Tensor, "*batch hand some 3"]:
+        """Camera-frame directions at each hand in the pair's frame (mirrored for the left one)."""
+        return left_as_right_points(directions @ self.R_camera_pair[..., None, :, :])
 
     def points_to_pair(self, points_m: Float[Tensor, "*batch hand point 3"]) -> Float[Tensor, "*batch hand point 3"]:
         """Camera-frame points of each hand in the pair's frame (mirrored for the left one)."""
@@ -147,6 +149,14 @@ class StateScale(nn.Module):
 def shape_of(state: Float[Tensor, "*batch hand 17 13"]) -> Float[Tensor, "*batch hand 10"]:
     """Shape coefficients of a state."""
     return state[..., JOINT_TOKENS, 3:WIDTH]
+
+
+def along_view(change: Float[Tensor, "*batch hand 17 13"], view: Float[Tensor, "*batch hand 3"]) -> Float[Tensor, "*batch hand 17 13"]:
+    """The part of a change that moves the wrists along the viewing direction (zero where there is none)."""
+    place = change[..., JOINT_TOKENS, :3]
+    part = torch.zeros_like(change)
+    part[..., JOINT_TOKENS, :3] = (place * view).sum(-1, keepdim=True) * view
+    return part
 
 
 def shape_numbers() -> Tensor:

@@ -65,7 +65,9 @@ class AveragedModule(lightning.LightningModule):
             self.running[name] = 0.98 * self.running.get(name, value) + 0.02 * value
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Steps, then moves the average: here and not at the batch's end, where a checkpoint may already have been written without it."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         decay = min(self.fit_config.average, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             source, target = self.network.state_dict(), self.average.state_dict()

@@ -39,7 +39,7 @@ HELD_OUT_SEED = 1_000_000
 class RefinerTraining:
     """How the denoiser is trained."""
 
-    rate: float = 4e-4
+    rate: float = 1e-3
     """Peak learning rate of AdamW; rises over the first steps, then falls by a cosine."""
     weight_decay: float = 0.01
     warmup_steps: int = 200
@@ -77,10 +77,12 @@ def read_bank(path: Path) -> HandParameters:
         return HandParameters(*(torch.from_numpy(stored[name]).float() for name in ("pose", "shape", "translation_m")))
 
 
-def conditioned(model: HandModel, pairs: Perturbed, camera_known: bool = True) -> tuple[Tensor, Condition, PairFrame]:
+def conditioned(
+    model: HandModel, proxies: SphereProxies, pairs: Perturbed, camera_known: bool = True
+) -> tuple[Tensor, Condition, PairFrame]:
     """Clean state, condition and frame of pairs."""
     frame = PairFrame.of(model, pairs.parameters)
-    condition = Condition.of(model, pairs.parameters, frame, token_confidence(pairs.keypoint_confidence), camera_known)
+    condition = Condition.of(model, proxies, pairs.parameters, frame, token_confidence(pairs.keypoint_confidence), camera_known)
     return pack(model, pairs.clean, frame), condition, frame
 
 
@@ -101,8 +103,11 @@ class PairStream(IterableDataset):
 class RefinerModule(L.LightningModule):
     """The denoiser, its moving average, and the loss."""
 
-    def __init__(self, model: HandModel, config: DenoiserConfig, training: RefinerTraining, steps: int, minutes: float | None) -> None:
+    def __init__(
+        self, model: HandModel, proxies: SphereProxies, config: DenoiserConfig, training: RefinerTraining, steps: int, minutes: float | None
+    ) -> None:
         super().__init__()
+        self.proxies = proxies
         self.model, self.training_config, self.steps, self.minutes = model, training, steps, minutes
         self.denoiser = Denoiser(config)
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
@@ -138,8 +143,9 @@ class RefinerModule(L.LightningModule):
         if blind:
             pairs = dataclasses.replace(pairs, keypoint_confidence=torch.full_like(pairs.keypoint_confidence, 0.5))
         with torch.no_grad():
-            clean, condition, frame = conditioned(self.model, pairs, camera_known=not blind)
-        step = torch.randint(1, STEPS + 1, (count,)).float()
+            clean, condition, frame = conditioned(self.model, self.proxies, pairs, camera_known=not blind)
+        # Sampling in few steps lives off the noisy end: there it is trained most.
+        step = (STEPS * torch.rand(count).sqrt()).ceil()
         config = self.training_config
 
         def denoise(noisy: Tensor, at: Tensor) -> Tensor:
@@ -207,14 +213,14 @@ def train_refiner(
     model = load_bundled_hand()
     proxies = SphereProxies.of(model.data)
     clean = read_bank(bank)
-    module = RefinerModule(model, config, training, steps, minutes)
+    module = RefinerModule(model, proxies, config, training, steps, minutes)
     last = out / "last.ckpt"
     if resume and not last.is_file():
         raise UserError(f"nothing to resume at {last}; start without resuming")
     with torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randint(clean.shape.shape[0], (2048,), generator=generator)
-        state, condition, _ = conditioned(model, perturb(model, proxies, clean[rows], generator, perturb_config))
+        state, condition, _ = conditioned(model, proxies, perturb(model, proxies, clean[rows], generator, perturb_config))
         for denoiser in (module.denoiser, module.average):
             denoiser.scale.fit(state - condition.state)
     # A resumed run draws other pairs than the first did, not the same again.

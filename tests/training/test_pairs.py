@@ -1,0 +1,94 @@
+"""Batches for stage 1: the truth in them must be the truth of what the crops show."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from twohands.data.shards import ShardSet
+from twohands.hands.bundled import load_bundled_hand
+from twohands.hands.mirror import mirror_points
+from twohands.regress.losses import predicted_joints_m
+from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, make_batch
+
+
+def batch_of(shards: ShardSet, augment: AugmentConfig | None, seed: int = 0) -> PairBatch:
+    return make_batch([(shards, i) for i in range(len(shards))], 64, 16, np.random.default_rng(seed), augment)
+
+
+def test_batch_is_a_function_of_seed_rank_and_step(shards: ShardSet) -> None:
+    stream = PairBatches([shards], [1.0], 4, [(0, 32), (5, 48)], 16, seed=3)
+    resumed = PairBatches([shards], [1.0], 4, [(0, 32), (5, 48)], 16, seed=3, start_step=6)
+    seventh = [batch for batch, _ in zip(stream, range(7), strict=False)][6]
+    again = next(iter(resumed))
+    torch.testing.assert_close(seventh.crops, again.crops, rtol=0, atol=0)
+    torch.testing.assert_close(seventh.truth.joints_xy, again.truth.joints_xy, rtol=0, atol=0, equal_nan=True)
+    assert seventh.crops.shape[-1] == 48
+    assert not torch.equal(stream.make(6).crops, PairBatches([shards], [1.0], 4, [(0, 48)], 16, seed=3, rank=1).make(6).crops)
+
+
+def test_parameters_and_joints_agree(shards: ShardSet) -> None:
+    """Forward kinematics of the crop-frame parameters gives the crop-frame joints, mirrored left hands included."""
+    truth = batch_of(shards, AugmentConfig()).truth
+    usable = truth.parameters_valid & truth.joints_valid.all(-1)
+    rotation = torch.where(usable[..., None, None, None], truth.rotation, torch.eye(3))
+    joints = predicted_joints_m(load_bundled_hand(), SimpleNamespace(rotation=rotation, shape=truth.shape))  # type: ignore[arg-type]
+    assert usable.sum() >= 8
+    torch.testing.assert_close(joints[usable], truth.joints_m[usable], atol=2e-6, rtol=0)
+
+
+def test_2d_truth_is_the_projection_of_the_3d_truth(shards: ShardSet) -> None:
+    batch = make_batch([(shards, i) for i in range(len(shards))], 64, 16, np.random.default_rng(1), AugmentConfig(mirror=0.0))
+    crop, truth = batch.view.crop, batch.truth
+    points = torch.stack([torch.from_numpy(shards.arrays["keypoints_camera_m"][i]) for i in range(len(shards))])
+    xy = crop.project(points) / crop.size_px - 0.5
+    valid = truth.xy_valid
+    torch.testing.assert_close(xy[valid], truth.joints_xy[valid], atol=2e-3, rtol=0)
+
+
+def test_fingers_point_up_without_augmentation(shards: ShardSet) -> None:
+    truth = batch_of(shards, None).truth
+    up = truth.joints_xy[:, :, 9] - truth.joints_xy[:, :, 0]
+    shown = truth.xy_valid.all(-1)
+    assert (up[shown][:, 0].abs() < 0.02).all()
+    assert (up[shown][:, 1] < 0).all()
+
+
+def test_own_parts_lie_under_the_joints(shards: ShardSet) -> None:
+    batch = batch_of(shards, None)
+    grid = batch.priors.parts.shape[-1]
+    parts = batch.priors.parts.unflatten(0, (-1, 2))
+    share = []
+    for i in range(len(shards)):
+        seen = torch.from_numpy(shards.arrays["keypoint_visible"][i]).bool()
+        for h in (0, 1):
+            for k in torch.nonzero(seen[h] & batch.truth.xy_valid[i, h])[:, 0]:
+                u, v = ((batch.truth.joints_xy[i, h, k] + 0.5) * grid).long().clamp(0, grid - 1).tolist()
+                share.append(1 <= int(parts[i, h, v, u]) <= 16)
+    assert np.mean(share) > 0.85
+
+
+def test_mirroring_swaps_hands_and_keeps_relations(shards: ShardSet) -> None:
+    """A mirrored scene: hands change places, the vector between the wrists is that of the mirrored world."""
+    plain = make_batch([(shards, i) for i in range(len(shards))], 64, 16, np.random.default_rng(2), AugmentConfig(mirror=0.0))
+    mirrored = make_batch([(shards, i) for i in range(len(shards))], 64, 16, np.random.default_rng(2), AugmentConfig(mirror=1.0))
+    torch.testing.assert_close(mirrored.crops, plain.crops.flip(1))
+    torch.testing.assert_close(mirrored.truth.joints_xy, plain.truth.joints_xy.flip(1), equal_nan=True)
+    # left' - right' = M right - M left
+    torch.testing.assert_close(mirrored.truth.relative_m, -mirror_points(plain.truth.relative_m))
+    torch.testing.assert_close(mirrored.view.geometry[..., 0], -plain.view.geometry.flip(1)[..., 0])
+
+
+def test_wrong_side_and_empty_slots_are_marked(shards: ShardSet) -> None:
+    augment = AugmentConfig(wrong_side=1.0, empty=0.0, mirror=0.0)
+    batch = batch_of(shards, augment)
+    single = torch.from_numpy(shards.arrays["hand_valid"]).sum(1) == 1
+    assert single.any()
+    truth = batch.truth
+    shown = batch.present[single]
+    assert (shown.sum(1) == 1).all()
+    assert (truth.side_correct[single][shown] == 0).all()
+    assert not truth.parameters_valid[single].any()
+    empty = batch_of(shards, AugmentConfig(wrong_side=0.0, empty=1.0, mirror=0.0))
+    assert empty.present[single].all()
+    assert (empty.truth.presence[single].sum(1) == 1).all()

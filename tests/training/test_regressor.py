@@ -1,0 +1,70 @@
+"""Stage 1's trainer: it learns, it resumes exactly, it writes weights that load."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from twohands.checkpoints import load_weights, read_config
+from twohands.data.shards import ShardSet
+from twohands.regress.network import Regressor, RegressorConfig
+from twohands.training.fit import FitConfig
+from twohands.training.pairs import AugmentConfig
+from twohands.training.regressor import RegressorModule, RegressorTraining, train_regressor
+
+TINY = RegressorConfig(
+    crop_px=32, stem=8, widths=(8, 16, 16, 16), depths=(1, 1, 1, 1), align_widths=(8, 8, 8, 8), align_depths=(1, 1, 1, 1), prior_width=8,
+    width=24, heads=2, depth=1, pyramid=8, hidden=32,
+)  # fmt: skip
+
+
+def run(out: Path, folder: Path, steps: int, stop: int | None = None) -> RegressorTraining:
+    """Trains for `steps`; with `stop` only the first part of the same schedule."""
+    fit = FitConfig(out, steps, warmup_steps=2, checkpoint_steps=stop or steps, precision="32-true", accelerator="cpu")
+    return RegressorTraining(fit, (folder,), (1.0,), TINY, batch=4, crop_schedule=((0.0, 32),), augment=AugmentConfig(), validation=4)
+
+
+def test_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, shard_folder: Path) -> None:
+    whole = train_regressor(run(tmp_path / "whole", shard_folder, 6))
+    broken = run(tmp_path / "broken", shard_folder, 6)
+    # Cut off after three of six steps, as a killed process would be: only the checkpoint stays.
+    torch.manual_seed(broken.fit.seed)
+    first = RegressorModule(broken)
+    import lightning
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from torch.utils.data import DataLoader
+
+    from twohands.training.pairs import PairBatches
+
+    kept = ShardSet.read(sorted(shard_folder.glob("*.npz"))).without_last(4)
+    saver = ModelCheckpoint(broken.fit.out, filename="last", every_n_train_steps=3, enable_version_counter=False)
+    trainer = lightning.Trainer(max_steps=3, logger=False, enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=broken.fit.clip_norm,
+                                accelerator="cpu", callbacks=[saver])  # fmt: skip
+    stream = PairBatches([kept], [1.0], 4, [(0, 32)], 16, 0, augment=broken.augment)
+    trainer.fit(first, DataLoader(stream, batch_size=None))
+    resumed = train_regressor(broken)
+    one, two = Regressor(TINY), Regressor(TINY)
+    load_weights(whole, one)
+    load_weights(resumed, two)
+    for (name, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
+
+
+def test_it_learns_and_its_weights_load(tmp_path: Path, shard_folder: Path) -> None:
+    training = run(tmp_path / "run", shard_folder, 40)
+    training = dataclasses.replace(training, fit=dataclasses.replace(training.fit, learning_rate=3e-3, checkpoint_steps=40))
+    path = train_regressor(training)
+    assert read_config(path, RegressorConfig) == TINY
+    batch_loss = []
+    for weights in (None, path):
+        torch.manual_seed(0)
+        module = RegressorModule(training)
+        if weights:
+            load_weights(weights, module.network)
+        module.eval()
+        stream = ShardSet.read(sorted(shard_folder.glob("*.npz"))).without_last(4)
+        from twohands.training.pairs import PairBatches
+
+        with torch.no_grad():
+            batch_loss.append(sum(float(module.loss(PairBatches([stream], [1.0], 8, [(0, 32)], 16, 9).make(k))[0]) for k in range(3)))
+    assert batch_loss[1] < 0.9 * batch_loss[0]
