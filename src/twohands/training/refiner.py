@@ -205,7 +205,7 @@ def train_refiner(
     """Trains the denoiser on a bank of clean pairs and writes `out/refiner.safetensors`; returns its path.
 
     Ends after `steps` or `minutes`, whichever comes first; the learning rate falls accordingly. `out/last.ckpt` is written every three
-    minutes, and `resume` goes on from it. One thread."""
+    minutes and at the end, and `resume` goes on from it. One thread."""
     config, perturb_config = config or DenoiserConfig(), perturb_config or PerturbConfig()
     torch.set_num_threads(1)
     L.seed_everything(seed, verbose=False)
@@ -242,6 +242,7 @@ def train_refiner(
     )
     loader = DataLoader(stream, batch_size=None)
     trainer.fit(module, loader, ckpt_path=last if resume else None, weights_only=True)
+    trainer.save_checkpoint(last)
     facts = {"steps": str(module.global_step), "batch": str(batch), "seconds": f"{module.elapsed_s():.0f}", "pairs": str(clean.shape.shape[0])}
     weights = out / "refiner.safetensors"
     save_weights(weights, module.average, config, facts)

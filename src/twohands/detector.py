@@ -1,0 +1,195 @@
+"""Finds hands in photos of any size, clasped ones included: box, side, in-plane direction, confidence.
+
+A centre-point detector (Zhou et al., "Objects as Points", 2019) with two classes, the person's left and right hand. Each class has its own box
+and direction at every cell, so that two hands on top of one another are still two hands.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from twohands.backbone import BackboneConfig, Stages, Stem, conv_norm, stage_widths
+from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
+from twohands.schema import Detection
+
+STRIDE = 8
+"""Pixels a cell."""
+FIELDS = 6
+"""Per class and cell: centre offset x, y (cells), log width, log height (cells), direction x, y."""
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """Sizes, and how raw maps become hands."""
+
+    input_px: int = 256
+    """The photo's longer side is brought to this."""
+    stem: int = 24
+    widths: tuple[int, ...] = (32, 48, 96, 144)
+    depths: tuple[int, ...] = (1, 2, 2, 2)
+    pyramid: int = 64
+    threshold: float = 0.35
+    """Least heat of a hand."""
+    same_class_iou: float = 0.45
+    """Boxes of one side that overlap more are one hand."""
+    other_class_iou: float = 0.7
+    """A left and a right box that overlap more are one hand, unless both are sure (`both_share`)."""
+    both_share: float = 0.6
+    """The weaker of two such boxes stays if its heat is at least this share of the stronger's."""
+    small_px: float = 44.0
+    """If all hands of a large photo are smaller than this (of 256 px), or there are none, it is looked at again at twice the resolution."""
+
+    def backbone(self) -> BackboneConfig:
+        return BackboneConfig("basic", self.stem, self.widths, self.depths, (2, 2, 2, 2), False)
+
+
+class DetectorNetwork(nn.Module):
+    """Residual backbone, top-down merge to stride 8, one output map."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.config = config
+        backbone = config.backbone()
+        self.stem = Stem(backbone)
+        self.stages = Stages(backbone, config.stem)
+        widths = stage_widths(backbone)
+        self.top = nn.Conv2d(widths[3], config.pyramid, 1)
+        self.laterals = nn.ModuleList(nn.Conv2d(width, config.pyramid, 1) for width in (widths[2], widths[1]))
+        self.merges = nn.ModuleList(nn.Sequential(conv_norm(config.pyramid, config.pyramid), nn.ReLU(inplace=True)) for _ in range(2))
+        self.head = nn.Sequential(conv_norm(config.pyramid, config.pyramid), nn.ReLU(inplace=True), nn.Conv2d(config.pyramid, 2 * (1 + FIELDS), 1))
+        last = self.head[2]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        nn.init.constant_(last.bias[:2], -4.0)  # almost no cell holds a hand: start there
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> tuple[Tensor, Tensor]:
+        """(heat logits (batch, 2, h, w), fields (batch, 2, 6, h, w)) at stride 8; RGB in 0..1, sides multiples of 32."""
+        maps = self.stages(self.stem((image - 0.45) * 4))
+        x = self.top(maps[3])
+        for lateral, merge, feature in zip(self.laterals, self.merges, (maps[2], maps[1]), strict=True):
+            x = merge(functional.interpolate(x, scale_factor=2.0, mode="nearest") + lateral(feature))
+        out = self.head(x).float()
+        return out[:, :2], out[:, 2:].unflatten(1, (2, FIELDS))
+
+
+class Detector:
+    """Photo to hands."""
+
+    def __init__(self, network: DetectorNetwork, device: str = "cpu") -> None:
+        self.network, self.config, self.device = network, network.config, device
+
+    @staticmethod
+    def load(path: Path | None = None, device: str = "cpu") -> "Detector":
+        """From a weights file (the bundled one by default). UserError if it is missing or belongs to another network."""
+        path = path or bundled_weights("detector.safetensors")
+        network = DetectorNetwork(read_config(path, DetectorConfig))
+        load_weights(path, network)
+        to_device(network, device)
+        return Detector(network.to(memory_format=torch.channels_last), device)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Detection:
+        """Every hand of an upright RGB photo, best first. ValueError if it is no uint8 RGB array."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        found = self._at(pixels, self.config.input_px)
+        longer = max(image.shape[:2])
+        limit = self.config.small_px * longer / self.config.input_px
+        sides = (found.box_xyxy_px[:, 2:] - found.box_xyxy_px[:, :2]).amax(-1)
+        if longer > 1.5 * self.config.input_px and (len(sides) == 0 or float(sides.max()) < limit):
+            closer = self._at(pixels, 2 * self.config.input_px)
+            found = self._joined(found, closer)
+        return found
+
+    def _at(self, pixels: Tensor, input_px: int) -> Detection:
+        """Hands seen with the photo's longer side at `input_px`."""
+        height, width = pixels.shape[2:]
+        scale = input_px / max(height, width)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        small = functional.interpolate(pixels, size=size, mode="bilinear", antialias=scale < 1, align_corners=False)
+        small = functional.pad(small, (0, -size[1] % 32, 0, -size[0] % 32))
+        heat, fields = self.network(small.to(self.device))
+        classes, boxes, scores, right, direction = decode(heat[0].cpu(), fields[0].cpu(), self.config)
+        keep = _suppress(classes, boxes, scores, self.config)
+        boxes = boxes[keep] / torch.tensor([size[1] / width, size[0] / height]).repeat(2)
+        return Detection(boxes, scores[keep], right[keep], direction[keep], pair_people(boxes, classes[keep], scores[keep]))
+
+    def _joined(self, first: Detection, second: Detection) -> Detection:
+        boxes = torch.cat([first.box_xyxy_px, second.box_xyxy_px])
+        scores = torch.cat([first.score, second.score])
+        right = torch.cat([first.right_probability, second.right_probability])
+        direction = torch.cat([first.direction, second.direction])
+        classes = (right > 0.5).long()
+        keep = _suppress(classes, boxes, scores, self.config)
+        return Detection(boxes[keep], scores[keep], right[keep], direction[keep], pair_people(boxes[keep], classes[keep], scores[keep]))
+
+
+def decode(heat: Float[Tensor, "2 h w"], fields: Float[Tensor, "2 6 h w"], config: DetectorConfig) -> tuple[Tensor, ...]:
+    """Local maxima of the heat as (class, box in input pixels, score, probability of a right hand, direction), unsuppressed."""
+    probability = heat.sigmoid()
+    peak = (probability == functional.max_pool2d(probability[None], 3, 1, 1)[0]) & (probability >= config.threshold)
+    classes, rows, columns = peak.nonzero(as_tuple=True)
+    value = fields[classes, :, rows, columns]
+    centre = (torch.stack([columns, rows], 1).float() + 0.5 + value[:, :2].clamp(-2, 2)) * STRIDE
+    size = value[:, 2:4].clamp(-3, 5).exp() * STRIDE
+    boxes = torch.cat([centre - size / 2, centre + size / 2], 1)
+    both = probability[:, rows, columns]
+    return classes, boxes, probability[classes, rows, columns], both[1] / both.sum(0), functional.normalize(value[:, 4:6], dim=-1)
+
+
+def overlap(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
+    """Intersection over union of boxes."""
+    low = torch.maximum(a[:, None, :2], b[None, :, :2])
+    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (high - low).clamp_min(0).prod(-1)
+    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
+    return shared / (area_a[:, None] + area_b[None] - shared).clamp_min(1e-9)
+
+
+def _suppress(classes: Tensor, boxes: Tensor, scores: Tensor, config: DetectorConfig) -> list[int]:
+    """Indices that stay, best first: one box per hand and side; a left and a right in one place only if both are sure."""
+    iou = overlap(boxes, boxes)
+    kept: list[int] = []
+    for i in scores.argsort(descending=True).tolist():
+        for j in kept:
+            if classes[i] == classes[j] and iou[i, j] > config.same_class_iou:
+                break
+            if classes[i] != classes[j] and iou[i, j] > config.other_class_iou and scores[i] < config.both_share * scores[j]:
+                break
+        else:
+            kept.append(i)
+    return kept
+
+
+def pair_people(boxes: Float[Tensor, "n 4"], classes: Tensor, scores: Tensor) -> tuple[int, ...]:
+    """A person number for every hand: a left and a right hand of like size, nearest first, belong together. Hands more than twelve box sides
+    apart, or of which one is 2.5 times as large, are two people's."""
+    count = len(classes)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = (boxes[:, 2:] - boxes[:, :2]).amax(-1)
+    candidates = []
+    for i in range(count):
+        for j in range(count):
+            if classes[i] == 0 and classes[j] == 1:
+                ratio = float(side[i] / side[j])
+                distance = float((centre[i] - centre[j]).norm() / ((side[i] + side[j]) / 2))
+                if distance < 12 and 0.4 < ratio < 2.5:
+                    candidates.append((distance + 2 * abs(math.log(ratio)), i, j))
+    person = [-1] * count
+    number = 0
+    for _, i, j in sorted(candidates):
+        if person[i] < 0 and person[j] < 0:
+            person[i] = person[j] = number
+            number += 1
+    for i in range(count):
+        if person[i] < 0:
+            person[i] = number
+            number += 1
+    return tuple(person)
