@@ -71,7 +71,7 @@ def main() -> None:
         image = sample.image.permute(1, 2, 0).numpy()
         camera = sample.camera
         if args.boxes == "truth":
-            result = model.reconstruct_detected(image, camera, "caller", true_detection(sample), refine=not args.no_refine)
+            result = model.from_detection(image, camera, true_detection(sample), refine=not args.no_refine)
         else:
             result = model.reconstruct(image, intrinsics=Camera.matrix(camera).numpy(), refine=not args.no_refine)
         truth = hand.pose_hands(sample.parameters).mesh()
@@ -107,7 +107,8 @@ def main() -> None:
         "before_cm3": float(np.mean([v[0] for v in penetrating])) if penetrating else 0.0,
         "after_cm3": float(np.mean([v[1] for v in penetrating])) if penetrating else 0.0,
     }
-    print(f"synthetic, {args.count} scenes of seed {args.seed}, boxes: {args.boxes}, prior: {model.prior_source}, {time.perf_counter() - started:.0f} s")
+    seconds = time.perf_counter() - started
+    print(f"synthetic, {args.count} scenes of seed {args.seed}, boxes: {args.boxes}, prior: {model.prior_source}, {seconds:.0f} s")
     for name, row in report.items():
         print(f"{name:12s} " + "  ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
     if args.json:

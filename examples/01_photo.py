@@ -1,6 +1,6 @@
 """From a photo to two hands: what the result holds, and how it leaves the program.
 
-    python examples/01_photo.py [PHOTO] [OUT]
+python examples/01_photo.py [PHOTO] [OUT]
 """
 
 import sys

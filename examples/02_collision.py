@@ -1,6 +1,6 @@
 """Two hands that pass through one another: how much they share, exactly, and how a gradient pulls them apart.
 
-    python examples/02_collision.py
+python examples/02_collision.py
 """
 
 import torch

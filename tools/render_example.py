@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageFilter
@@ -112,15 +113,11 @@ def shaded(shot: Shot, width: int, height: int, lamps: int, skies: int) -> Float
     normal *= np.where((normal * view).sum(1, keepdims=True) < 0, -1, 1)  # the inside of a sleeve, or a tube that is wound inwards
     middle = shot.keypoints_m.reshape(-1, 3).mean(0)
     radius = float(np.linalg.norm(shot.keypoints_m.reshape(-1, 3) - middle, axis=1).max()) * 1.25
-    total = np.zeros((len(points), 3))
+    total = np.zeros((len(points), 3), np.float32)
+    pixels = [np.ascontiguousarray(x, np.float32) for x in (points + 0.0008 * normal, normal, view, colour, specular[:, 0])]
     for to_light, radiance in zip(*directions(lamps, skies), strict=True):
-        cosine = normal @ to_light
-        lit = visibility(shot, points + 0.0008 * normal, to_light, middle, radius)[:, None]
-        diffuse = np.clip((cosine[:, None] + WRAP) / (1 + WRAP), 0, None)
-        half = view + to_light
-        mirror = np.clip((normal * half).sum(1) / np.linalg.norm(half, axis=1), 0, 1)[:, None]
-        gloss = specular * (0.35 * mirror**12 + 0.35 * mirror**45) * np.clip(cosine, 0, None)[:, None]
-        total += lit * radiance * (colour * diffuse + gloss)
+        R, shift, shadow_focal, shadow = shadow_map(shot, to_light, middle, radius)
+        add_light(*pixels, np.float32(to_light), np.float32(radiance), np.float32(WRAP), R, shift, shadow_focal, shadow, total)
     out = np.zeros((height, width, 4), np.float32)
     out[seen] = np.concatenate([total, np.ones((len(total), 1))], 1)
     return out
@@ -139,29 +136,53 @@ def welded_normals(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return smooth_normals(vertices_m[first], joined[~lids])[index]
 
 
-def visibility(shot: Shot, points: np.ndarray, to_light: np.ndarray, middle: np.ndarray, radius: float) -> np.ndarray:
-    """1 where a far light reaches a point, 0 in shadow, smooth between neighbouring cells of the shadow map."""
+def shadow_map(
+    shot: Shot, to_light: np.ndarray, middle: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray, np.float32, np.ndarray]:
+    """Pose and focal length of a far light's camera, and the depth that it sees."""
     far = 40 * radius
     z = -to_light
     x = np.cross(z, [0.31, 0.52, 0.79])
     x /= np.linalg.norm(x)
     R = np.stack([x, np.cross(z, x), z])
     shift = np.array([0, 0, far]) - R @ middle
-    focal = np.full(2, SHADOW_PX / 2 * far / radius, np.float32)
+    focal = np.float32(SHADOW_PX / 2 * far / radius)
     principal = np.full(2, SHADOW_PX / 2, np.float32)
-    depth = rasterize((shot.vertices_m @ R.T + shift).astype(np.float32), shot.faces, focal, principal, SHADOW_PX, SHADOW_PX).depth_m
-    local = points @ R.T + shift
-    uv = local[:, :2] / local[:, 2:] * focal + principal - 0.5
-    corner = np.floor(uv).astype(int)
-    share = uv - corner
-    inside = ((corner >= 0) & (corner < SHADOW_PX - 1)).all(1)
-    corner = corner.clip(0, SHADOW_PX - 2)
-    lit = np.zeros(len(points))
-    for dy in (0, 1):
-        for dx in (0, 1):
-            weight = np.abs(1 - dx - share[:, 0]) * np.abs(1 - dy - share[:, 1])
-            lit += weight * (local[:, 2] < depth[corner[:, 1] + dy, corner[:, 0] + dx] + 0.0025)
-    return np.where(inside, lit, 1.0)
+    seen = (shot.vertices_m @ R.T + shift).astype(np.float32)
+    depth_m = rasterize(seen, shot.faces, np.full(2, focal), principal, SHADOW_PX, SHADOW_PX).depth_m
+    return np.float32(R), np.float32(shift), focal, depth_m
+
+
+@numba.njit(fastmath=True)
+def add_light(points, normals, views, colours, specular, to_light, radiance, wrap, R, shift, focal, shadow, total):  # type: ignore[no-untyped-def]
+    """Adds one light: wrapped diffuse and Blinn-Phong, times how much of the light's shadow map (bilinear) leaves the point lit."""
+    side = shadow.shape[0]
+    for i in range(points.shape[0]):
+        x, y, z = points[i]
+        lx = R[0, 0] * x + R[0, 1] * y + R[0, 2] * z + shift[0]
+        ly = R[1, 0] * x + R[1, 1] * y + R[1, 2] * z + shift[1]
+        lz = R[2, 0] * x + R[2, 1] * y + R[2, 2] * z + shift[2]
+        u, v = focal * lx / lz + side / 2 - 0.5, focal * ly / lz + side / 2 - 0.5
+        iu, iv = int(np.floor(u)), int(np.floor(v))
+        lit = 1.0
+        if 0 <= iu < side - 1 and 0 <= iv < side - 1:
+            lit = 0.0
+            for dy in range(2):
+                for dx in range(2):
+                    if lz < shadow[iv + dy, iu + dx] + 0.0025:
+                        lit += abs(1 - dx - (u - iu)) * abs(1 - dy - (v - iv))
+        if lit == 0:
+            continue
+        cosine = normals[i, 0] * to_light[0] + normals[i, 1] * to_light[1] + normals[i, 2] * to_light[2]
+        gloss = 0.0
+        if cosine > 0:
+            hx, hy, hz = views[i, 0] + to_light[0], views[i, 1] + to_light[1], views[i, 2] + to_light[2]
+            mirror = (normals[i, 0] * hx + normals[i, 1] * hy + normals[i, 2] * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
+            if mirror > 0:
+                gloss = specular[i] * 0.35 * (mirror**12 + mirror**45) * cosine
+        for k in range(3):
+            diffuse = max(0.0, (cosine + wrap[k]) / (1 + wrap[k]))
+            total[i, k] += lit * radiance[k] * (colours[i, k] * diffuse + gloss)
 
 
 def backdrop(width: int, height: int, rng: np.random.Generator) -> Float[np.ndarray, "height width 3"]:

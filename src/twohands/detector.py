@@ -5,17 +5,20 @@ and direction at every cell, so that two hands on top of one another are still t
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from twohands.backbone import BackboneConfig, Stages, Stem, conv_norm, stage_widths
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
+from twohands.record import Record
 from twohands.schema import Detection
 
 STRIDE = 8
@@ -95,53 +98,79 @@ class Detector:
 
     @torch.inference_mode()
     def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Detection:
-        """Every hand of an upright RGB photo, best first. ValueError if it is no uint8 RGB array."""
+        """Every hand of an upright RGB photo, best first. ValueError if it is no uint8 RGB array.
+
+        A large photo with small hands only, or none, is looked at again at twice the resolution: five times the cost of one look together."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-        found = self._at(pixels, self.config.input_px)
+        found = self._at(image, self.config.input_px)
         longer = max(image.shape[:2])
         limit = self.config.small_px * longer / self.config.input_px
-        sides = (found.box_xyxy_px[:, 2:] - found.box_xyxy_px[:, :2]).amax(-1)
+        sides = (found.box[:, 2:] - found.box[:, :2]).amax(-1)
         if longer > 1.5 * self.config.input_px and (len(sides) == 0 or float(sides.max()) < limit):
-            closer = self._at(pixels, 2 * self.config.input_px)
-            found = self._joined(found, closer)
-        return found
+            found = joined(found, self._at(image, 2 * self.config.input_px))
+        keep = suppress(found.side, found.box, found.score, self.config)
+        found = explained(found[keep])
+        return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side, found.score))
 
-    def _at(self, pixels: Tensor, input_px: int) -> Detection:
-        """Hands seen with the photo's longer side at `input_px`."""
-        height, width = pixels.shape[2:]
+    def _at(self, image: np.ndarray, input_px: int) -> "Peaks":
+        """Hands seen with the photo's longer side at `input_px`, in pixels of the photo."""
+        height, width = image.shape[:2]
         scale = input_px / max(height, width)
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        small = functional.interpolate(pixels, size=size, mode="bilinear", antialias=scale < 1, align_corners=False)
-        small = functional.pad(small, (0, -size[1] % 32, 0, -size[0] % 32))
-        heat, fields = self.network(small.to(self.device))
-        classes, boxes, scores, right, direction = decode(heat[0].cpu(), fields[0].cpu(), self.config)
-        keep = _suppress(classes, boxes, scores, self.config)
-        boxes = boxes[keep] / torch.tensor([size[1] / width, size[0] / height]).repeat(2)
-        return Detection(boxes, scores[keep], right[keep], direction[keep], pair_people(boxes, classes[keep], scores[keep]))
-
-    def _joined(self, first: Detection, second: Detection) -> Detection:
-        boxes = torch.cat([first.box_xyxy_px, second.box_xyxy_px])
-        scores = torch.cat([first.score, second.score])
-        right = torch.cat([first.right_probability, second.right_probability])
-        direction = torch.cat([first.direction, second.direction])
-        classes = (right > 0.5).long()
-        keep = _suppress(classes, boxes, scores, self.config)
-        return Detection(boxes[keep], scores[keep], right[keep], direction[keep], pair_people(boxes[keep], classes[keep], scores[keep]))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        # Pillow's filter widens as the photo shrinks, so that nothing aliases; whole pixels are averaged first, which a large photo needs.
+        small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+        pixels = torch.from_numpy(small.copy()).permute(2, 0, 1)[None].to(self.device).float() / 255
+        pixels = functional.pad(pixels, (0, -size[0] % 32, 0, -size[1] % 32))
+        heat, fields = self.network(pixels)
+        peaks = decode(heat[0].cpu(), fields[0].cpu(), self.config)
+        return replace(peaks, box=peaks.box * torch.tensor([width / size[0], height / size[1]]).repeat(2))
 
 
-def decode(heat: Float[Tensor, "2 h w"], fields: Float[Tensor, "2 6 h w"], config: DetectorConfig) -> tuple[Tensor, ...]:
-    """Local maxima of the heat as (class, box in input pixels, score, probability of a right hand, direction), unsuppressed."""
+@dataclass(frozen=True)
+class Peaks(Record):
+    """Local maxima of the heat."""
+
+    side: Int[Tensor, "found"]
+    """Whose class it is: 0 left, 1 right."""
+    box: Float[Tensor, "found 4"]
+    score: Float[Tensor, "found"]
+    right: Float[Tensor, "found"]
+    """Share of the right class in the heat of the place."""
+    direction: Float[Tensor, "found 2"]
+
+
+def decode(heat: Float[Tensor, "2 h w"], fields: Float[Tensor, "2 6 h w"], config: DetectorConfig) -> Peaks:
+    """Local maxima of the heat above the threshold, boxes in input pixels, unsuppressed."""
     probability = heat.sigmoid()
     peak = (probability == functional.max_pool2d(probability[None], 3, 1, 1)[0]) & (probability >= config.threshold)
-    classes, rows, columns = peak.nonzero(as_tuple=True)
-    value = fields[classes, :, rows, columns]
+    side, rows, columns = peak.nonzero(as_tuple=True)
+    value = fields[side, :, rows, columns]
     centre = (torch.stack([columns, rows], 1).float() + 0.5 + value[:, :2].clamp(-2, 2)) * STRIDE
     size = value[:, 2:4].clamp(-3, 5).exp() * STRIDE
-    boxes = torch.cat([centre - size / 2, centre + size / 2], 1)
     both = probability[:, rows, columns]
-    return classes, boxes, probability[classes, rows, columns], both[1] / both.sum(0), functional.normalize(value[:, 4:6], dim=-1)
+    return Peaks(
+        side=side,
+        box=torch.cat([centre - size / 2, centre + size / 2], 1),
+        score=probability[side, rows, columns],
+        right=both[1] / both.sum(0),
+        direction=functional.normalize(value[:, 4:6], dim=-1),
+    )
+
+
+def joined(a: Peaks, b: Peaks) -> Peaks:
+    """What two looks at a photo found together."""
+    return Peaks(*(torch.cat([getattr(a, field.name), getattr(b, field.name)]) for field in fields_of(Peaks)))
+
+
+def explained(peaks: Peaks) -> Peaks:
+    """Sides of hands that lie on one another. There both classes are hot, which would read as doubt; but heat of the other class is
+    explained by the other hand, as far as that one is sure, and no longer speaks against this one's side."""
+    over = overlap(peaks.box, peaks.box).clamp_max(1) * (peaks.side[:, None] != peaks.side[None])
+    unexplained = (1 - (over > 0.2) * peaks.score[None]).amin(1) if len(peaks.side) else peaks.score
+    own = torch.where(peaks.side == 1, peaks.right, 1 - peaks.right)
+    own = own / (own + (1 - own) * unexplained).clamp_min(1e-6)
+    return replace(peaks, right=torch.where(peaks.side == 1, own, 1 - own))
 
 
 def overlap(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
@@ -153,7 +182,7 @@ def overlap(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "
     return shared / (area_a[:, None] + area_b[None] - shared).clamp_min(1e-9)
 
 
-def _suppress(classes: Tensor, boxes: Tensor, scores: Tensor, config: DetectorConfig) -> list[int]:
+def suppress(classes: Tensor, boxes: Tensor, scores: Tensor, config: DetectorConfig) -> list[int]:
     """Indices that stay, best first: one box per hand and side; a left and a right in one place only if both are sure."""
     iou = overlap(boxes, boxes)
     kept: list[int] = []

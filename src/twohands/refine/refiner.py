@@ -80,7 +80,7 @@ class Refiner:
     def __init__(self, denoiser: Denoiser, config: RefineConfig = RefineConfig()) -> None:
         self.denoiser = denoiser.eval().requires_grad_(False)
         self.config = config
-        self._proxies: tuple[HandModel, SphereProxies] | None = None
+        self._known: tuple[HandModel, HandModel, SphereProxies] | None = None
 
     @staticmethod
     def load(path: Path | None = None, config: RefineConfig = RefineConfig(), device: str = "cpu") -> "Refiner":
@@ -91,11 +91,13 @@ class Refiner:
         to_device(denoiser, device)
         return Refiner(denoiser, config)
 
-    def proxies(self, model: HandModel) -> SphereProxies:
-        """Spheres of a hand model, made once for each."""
-        if self._proxies is None or self._proxies[0] is not model:
-            self._proxies = (model, SphereProxies.of(model.data))
-        return self._proxies[1]
+    def prepared(self, model: HandModel) -> tuple[HandModel, SphereProxies]:
+        """A hand model and its spheres on the denoiser's device, made once as long as it is the same model."""
+        if self._known is None or self._known[0] is not model:
+            device = self.denoiser.scale.deviation.device
+            here = model if model.data.v_template.device == device else model.to(device)
+            self._known = (model, here, SphereProxies.of(here.data))
+        return self._known[1:]
 
     def refine(
         self,
@@ -113,9 +115,11 @@ class Refiner:
         if keypoint_confidence is None:
             keypoint_confidence = torch.full((*batch, 2, 21), 0.5)
         _check(parameters, keypoint_confidence)
+        model, proxies = self.prepared(model)
+        device = proxies.radius_m.device
         flat = HandParameters(
             parameters.pose.reshape(-1, 2, 16, 3), parameters.shape.reshape(-1, 2, 10), parameters.translation_m.reshape(-1, 2, 3)
-        ).map(torch.clone)
+        ).map(lambda t: t.to(device, torch.float32, copy=True))
         sure = keypoint_confidence.reshape(-1, 2, 21).clamp(0, 1).to(flat.shape)
         with torch.no_grad():
             before = shared_volumes_cm3(model, flat)
@@ -123,27 +127,27 @@ class Refiner:
             after, refined = before.clone(), torch.zeros_like(before, dtype=torch.bool)
             if len(deep):
                 given, known = flat[deep], sure[deep]
-                found, volume, good = self._attempt(model, given, known, camera_frame, sampled=True)
+                found, volume, good = self._attempt(model, proxies, given, known, camera_frame, sampled=True)
                 # What sampling cannot free, or would move too far, may still be freed from where it is.
                 again = (~good | (volume > FREE_CM3)).nonzero()[:, 0]
                 if len(again) and self.config.steps:
-                    plain, plain_volume, plain_good = self._attempt(model, given[again], known[again], camera_frame, sampled=False)
+                    plain, plain_volume, plain_good = self._attempt(
+                        model, proxies, given[again], known[again], camera_frame, sampled=False
+                    )
                     take = plain_good & (~good[again] | (plain_volume < volume[again]))
                     _assign(found, again[take], plain[take])
                     volume[again[take]], good[again[take]] = plain_volume[take], True
                 better = good & (volume < before[deep])
                 _assign(flat, deep[better], found[better])
                 after[deep[better]], refined[deep[better]] = volume[better], True
-        result = HandParameters(
-            flat.pose.view_as(parameters.pose), flat.shape.view_as(parameters.shape), flat.translation_m.view_as(parameters.translation_m)
-        )
-        return RefineResult(result, before.view(batch), after.view(batch), refined.view(batch))
+        result = HandParameters(*(found.view_as(given).to(given) for found, given in _fields(flat, parameters)))
+        return RefineResult(result, before.view(batch).cpu(), after.view(batch).cpu(), refined.view(batch).cpu())
 
     def _attempt(
-        self, model: HandModel, parameters: HandParameters, sure: Tensor, camera_frame: bool, sampled: bool
+        self, model: HandModel, proxies: SphereProxies, parameters: HandParameters, sure: Tensor, camera_frame: bool, sampled: bool
     ) -> tuple[HandParameters, Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
         """Hands that were sampled (or not) and projected, their exact volume, and whether they stay near enough to those given."""
-        config, denoiser, proxies = self.config, self.denoiser, self.proxies(model)
+        config, denoiser = self.config, self.denoiser
         frame = PairFrame.of(model, parameters)
         condition = Condition.of(model, proxies, parameters, frame, token_confidence(sure), camera_frame)
         scaled = torch.zeros_like(condition.state)
@@ -206,6 +210,10 @@ class Refiner:
 def _assign(hands: HandParameters, rows: Tensor, others: HandParameters) -> None:
     """Puts `others` in these rows, in place."""
     hands.pose[rows], hands.shape[rows], hands.translation_m[rows] = others.pose, others.shape, others.translation_m
+
+
+def _fields(a: HandParameters, b: HandParameters) -> tuple[tuple[Tensor, Tensor], ...]:
+    return (a.pose, b.pose), (a.shape, b.shape), (a.translation_m, b.translation_m)
 
 
 def shared_volumes_cm3(model: HandModel, parameters: HandParameters) -> Float[Tensor, "*batch"]:

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from twohands.checkpoints import save_weights
 from twohands.data.shards import ShardSet
-from twohands.detector import FIELDS, STRIDE, DetectorConfig, DetectorNetwork, decode, overlap
+from twohands.detector import FIELDS, STRIDE, DetectorConfig, DetectorNetwork, decode, overlap, suppress
 from twohands.record import Record
 from twohands.training.fit import AveragedModule, FitConfig, fit
 
@@ -99,9 +99,10 @@ def _picture(parts: list[tuple[ShardSet, int]], size: int, t: DetectorTraining, 
         if mirror:
             R = np.diag([-1.0, 1.0]) @ R
         theta = torch.from_numpy(np.concatenate([R, -(R @ shift)[:, None]], 1)).float()[None]
-        grid = functional.affine_grid(theta, [1, 3, 2 * cell, 2 * cell], align_corners=False)
-        read = functional.avg_pool2d(functional.grid_sample(image, grid, align_corners=False), 2)[0]
-        inside = functional.avg_pool2d((grid.abs().amax(-1) < 1).float()[:, None], 2)[0]
+        fine = 2 if scale * cell < 0.7 * image.shape[-1] else 1  # a photo made much smaller would alias
+        grid = functional.affine_grid(theta, [1, 3, fine * cell, fine * cell], align_corners=False)
+        read = functional.avg_pool2d(functional.grid_sample(image, grid, align_corners=False), fine)[0]
+        inside = functional.avg_pool2d((grid.abs().amax(-1) < 1).float()[:, None], fine)[0]
         gain = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.08, 3)).astype(np.float32)
         read = (read * torch.from_numpy(gain)[:, None, None] + float(rng.normal(0, 0.05))).clamp(0, 1)
         if rng.random() < 0.12:
@@ -220,9 +221,9 @@ def detection_scores(network: nn.Module, shards: ShardSet, indices: list[int], c
         image = torch.from_numpy(shards.decode(index).copy()).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             heat, fields = network(image)
-        classes, boxes, scores, _, direction = decode(heat[0].float(), fields[0].float(), config)
-        best = scores.argsort(descending=True)
-        classes, boxes, direction = classes[best], boxes[best], direction[best]
+        peaks = decode(heat[0].float(), fields[0].float(), config)
+        peaks = peaks[suppress(peaks.side, peaks.box, peaks.score, config)]
+        classes, boxes, direction = peaks.side, peaks.box, peaks.direction
         used: set[int] = set()
         for h in np.flatnonzero(shards.arrays["hand_valid"][index]):
             xy = torch.from_numpy(shards.arrays["keypoints_xy"][index][h])

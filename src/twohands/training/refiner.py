@@ -112,19 +112,19 @@ class RefinerModule(L.LightningModule):
         self.denoiser = Denoiser(config)
         self.average = copy.deepcopy(self.denoiser).requires_grad_(False)
         self.spent_s = 0.0
-        self._since = time.monotonic()
+        self._since = time.process_time()
 
     def progress(self) -> float:
-        """Share of the training that is over: by steps, or by the clock if that is ahead."""
+        """Share of the training that is over: by steps, or by time if that is ahead."""
         by_steps = self.global_step / self.steps
         return min(1.0, by_steps if self.minutes is None else max(by_steps, self.elapsed_s() / (60 * self.minutes)))
 
     def elapsed_s(self) -> float:
-        """Seconds trained, those of earlier runs included."""
-        return self.spent_s + time.monotonic() - self._since
+        """Seconds of processor time, those of earlier runs included: the clock on the wall says little where cores are shared."""
+        return self.spent_s + time.process_time() - self._since
 
     def on_train_start(self) -> None:
-        self._since = time.monotonic()
+        self._since = time.process_time()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["spent_s"] = self.elapsed_s()
@@ -204,8 +204,8 @@ def train_refiner(
 ) -> Path:
     """Trains the denoiser on a bank of clean pairs and writes `out/refiner.safetensors`; returns its path.
 
-    Ends after `steps` or `minutes`, whichever comes first; the learning rate falls accordingly. `out/last.ckpt` is written every three
-    minutes and at the end, and `resume` goes on from it. One thread."""
+    Ends after `steps` or `minutes` of processor time, whichever comes first; the learning rate falls accordingly. `out/last.ckpt` is
+    written every three minutes and at the end, and `resume` goes on from it. One thread."""
     config, perturb_config = config or DenoiserConfig(), perturb_config or PerturbConfig()
     torch.set_num_threads(1)
     L.seed_everything(seed, verbose=False)

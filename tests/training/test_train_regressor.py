@@ -13,8 +13,8 @@ from twohands.training.pairs import AugmentConfig
 from twohands.training.regressor import RegressorModule, RegressorTraining, train_regressor
 
 TINY = RegressorConfig(
-    crop_px=32, stem=8, widths=(8, 16, 16, 16), depths=(1, 1, 1, 1), align_widths=(8, 8, 8, 8), align_depths=(1, 1, 1, 1), prior_width=8,
-    width=24, heads=2, depth=1, pyramid=8, hidden=32,
+    crop_px=32, stem=16, widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), align_widths=(16, 16, 16, 16), align_depths=(1, 1, 1, 1), prior_width=32,
+    width=24, heads=2, depth=1, pyramid=16, hidden=32,
 )  # fmt: skip
 
 

@@ -1,0 +1,170 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from twohands.checkpoints import save_weights
+from twohands.detector import FIELDS, STRIDE, Detector, DetectorConfig, DetectorNetwork, decode, explained, overlap, pair_people, suppress
+
+SMALL = DetectorConfig(input_px=64, stem=4, widths=(4, 4, 8, 8), depths=(1, 1, 1, 1), pyramid=8)
+CONFIG = DetectorConfig()
+
+
+class RedIsLeft(nn.Module):
+    """A network that knows: bright red is a left hand, bright green a right one, two cells wide, pointing up."""
+
+    config = SMALL
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen_px: list[int] = []
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen_px.append(max(image.shape[2:]))
+        heat = functional.avg_pool2d(image[:, :2], STRIDE) * 20 - 10
+        fields = torch.zeros(*heat.shape[:2], FIELDS, *heat.shape[2:])
+        fields[:, :, 2:4] = math.log(2)
+        fields[:, :, 5] = -1
+        return heat, fields
+
+
+def maps(rows: int = 8, columns: int = 8) -> tuple[Tensor, Tensor]:
+    return torch.full((2, rows, columns), -9.0), torch.zeros(2, FIELDS, rows, columns)
+
+
+def put(heat: Tensor, fields: Tensor, side: int, cell: tuple[int, int], box: list[float], logit: float = 3.0) -> None:
+    """Writes a hand into the maps, as a trained network would."""
+    row, column = cell
+    low, high = torch.tensor(box[:2]) / STRIDE, torch.tensor(box[2:]) / STRIDE
+    heat[side, row, column] = logit
+    fields[side, :2, row, column] = (low + high) / 2 - torch.tensor([column + 0.5, row + 0.5])
+    fields[side, 2:4, row, column] = (high - low).log()
+    fields[side, 4:, row, column] = torch.tensor([0.6, -0.8])
+
+
+def hands(*boxes: tuple[float, float, float]) -> Tensor:
+    """Square boxes from (x, y, side)."""
+    return torch.tensor([[x - s / 2, y - s / 2, x + s / 2, y + s / 2] for x, y, s in boxes])
+
+
+def test_what_the_maps_say_is_what_is_found():
+    heat, fields = maps()
+    put(heat, fields, 1, (2, 3), [12.0, 4.0, 44.0, 40.0])
+    found = decode(heat, fields, CONFIG)
+    assert found.side.tolist() == [1]
+    torch.testing.assert_close(found.box, torch.tensor([[12.0, 4.0, 44.0, 40.0]]))
+    assert found.score.item() == pytest.approx(torch.tensor(3.0).sigmoid().item())
+    assert found.right.item() > 0.99
+    torch.testing.assert_close(found.direction, torch.tensor([[0.6, -0.8]]))
+
+
+def test_clasped_hands_in_one_cell_keep_their_own_boxes():
+    heat, fields = maps()
+    both = torch.tensor([[8.0, 8.0, 40.0, 40.0], [16.0, 4.0, 36.0, 48.0]])
+    for side in (0, 1):
+        put(heat, fields, side, (3, 3), both[side].tolist())
+    found = decode(heat, fields, CONFIG)
+    assert sorted(suppress(found.side, found.box, found.score, CONFIG)) == [0, 1]
+    torch.testing.assert_close(found.box[found.side.argsort()], both)
+    torch.testing.assert_close(found.right, torch.full((2,), 0.5))
+    # Each is hot because the other is there, which is no doubt about its side.
+    assert explained(found).right[found.side == 1].item() > 0.9
+    assert explained(found).right[found.side == 0].item() < 0.1
+
+
+def test_a_hand_alone_keeps_its_doubt():
+    heat, fields = maps()
+    put(heat, fields, 1, (2, 3), [12.0, 4.0, 44.0, 40.0], logit=1.0)
+    heat[0, 2, 3] = -1.0
+    found = decode(heat, fields, CONFIG)
+    torch.testing.assert_close(explained(found).right, found.right)
+
+
+def test_nothing_below_the_threshold_is_found():
+    heat, fields = maps()
+    assert len(decode(heat, fields, CONFIG).score) == 0
+
+
+@pytest.mark.parametrize(("classes", "scores", "kept"), [
+    ([1, 1], [0.9, 0.8], [0]),  # one hand, found twice
+    ([0, 1], [0.9, 0.4], [0]),  # one hand whose side is in little doubt
+    ([0, 1], [0.9, 0.8], [0, 1]),  # two hands in one place
+])  # fmt: skip
+def test_boxes_in_one_place(classes, scores, kept):
+    boxes = hands((50, 50, 20), (51, 50, 20))
+    assert suppress(torch.tensor(classes), boxes, torch.tensor(scores), CONFIG) == kept
+
+
+coordinate = st.floats(-100, 100, width=32)
+box = st.tuples(coordinate, coordinate, st.floats(1, 50, width=32))
+
+
+@given(st.lists(box, min_size=1, max_size=4))
+def test_overlap_is_symmetric_and_one_with_itself(boxes):
+    iou = overlap(hands(*boxes), hands(*boxes))
+    torch.testing.assert_close(iou, iou.T)
+    torch.testing.assert_close(iou.diagonal(), torch.ones(len(boxes)), atol=1e-3, rtol=0)
+    assert iou.min() >= 0
+    assert iou.max() <= 1 + 1e-3
+
+
+@given(st.lists(st.tuples(box, st.integers(0, 1)), max_size=6))
+def test_nobody_has_two_hands_of_one_side(found):
+    classes = torch.tensor([side for _, side in found], dtype=torch.long)
+    boxes = hands(*(b for b, _ in found)).reshape(-1, 4)
+    person = pair_people(boxes, classes, torch.ones(len(found)))
+    assert len({*zip(person, classes.tolist(), strict=True)}) == len(found)
+
+
+@pytest.mark.parametrize(("other", "together"), [((80, 50, 20), True), ((500, 50, 20), False), ((80, 50, 60), False)])
+def test_a_pair_is_near_and_of_like_size(other, together):
+    person = pair_people(hands((50, 50, 20), other), torch.tensor([0, 1]), torch.ones(2))
+    assert (person[0] == person[1]) == together
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 90), (333, 250), (17, 64), (1200, 700)])
+def test_hands_are_found_where_they_are_in_photos_of_any_size(height, width):
+    cell = max(height, width) / SMALL.input_px * STRIDE  # what one cell covers of the photo
+    image = np.zeros((height, width, 3), np.uint8)
+    x, y = round(width / 2), round(height / 2)
+    half = round(cell)
+    image[max(0, y - half) : y + half, x - half : x + half, 1] = 255
+    found = Detector(RedIsLeft())(image)  # type: ignore[arg-type]
+    centre = (found.box_xyxy_px[0, :2] + found.box_xyxy_px[0, 2:]) / 2
+    assert (centre - torch.tensor([float(x), float(y)])).abs().max() <= 1.1 * cell
+    assert found.right_probability[0] > 0.9
+    torch.testing.assert_close(found.direction[0], torch.tensor([0.0, -1.0]))
+    assert len(found.person) == len(found.box_xyxy_px)
+
+
+def test_a_large_photo_with_nothing_in_it_is_looked_at_twice():
+    network = RedIsLeft()
+    found = Detector(network)(np.zeros((200, 300, 3), np.uint8))  # type: ignore[arg-type]
+    assert network.seen_px == [64, 128]
+    assert (len(found.score), found.person) == (0, ())
+    network.seen_px.clear()
+    Detector(network)(np.zeros((60, 64, 3), np.uint8))  # type: ignore[arg-type]
+    assert network.seen_px == [64]
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)])
+def test_what_is_no_photo_is_refused(image):
+    with pytest.raises(ValueError, match="uint8 RGB"):
+        Detector(RedIsLeft())(image)  # type: ignore[arg-type]
+
+
+def test_a_detector_survives_its_file(tmp_path):
+    torch.manual_seed(0)
+    network = DetectorNetwork(SMALL).eval()
+    save_weights(tmp_path / "d.safetensors", network, SMALL, {}, half=False)
+    loaded = Detector.load(tmp_path / "d.safetensors").network
+    image = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        for a, b in zip(network(image), loaded(image), strict=True):
+            torch.testing.assert_close(a, b)
+            assert a.shape[-2:] == (8, 12)
