@@ -41,7 +41,7 @@ LAMP_SIZE = 0.28
 LAMP_RGB, SKY_RGB, GROUND_RGB = np.array([1.0, 0.93, 0.84]) * 1.55, np.array([0.80, 0.88, 1.0]) * 0.62, np.array([0.55, 0.45, 0.38]) * 0.35
 WRAP = np.array([0.28, 0.12, 0.08])
 """Light that bleeds around the terminator, red most of all: a cheap stand-in for what skin does beneath its surface."""
-EXPOSURE = 0.95
+EXPOSURE = 1.25
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ def shaded(shot: Shot, width: int, height: int, lamps: int, skies: int) -> Float
     rays = np.stack([(u + 0.5 - principal[0]) / focal[0], (v + 0.5 - principal[1]) / focal[1], np.ones(len(u))], 1)
     points = rays * raster.depth_m[seen][:, None]
     view = -rays / np.linalg.norm(rays, axis=1, keepdims=True)
-    normal *= np.where((normal * view).sum(1, keepdims=True) < 0, -1, 1)  # the inside of a sleeve, or a tube that is wound inwards
+    # The inside of a sleeve is lit as the side that is seen. Faces decide: near an outline smooth normals look away where the face does not.
+    a, b, c = (vertices[shot.faces[raster.face[seen], k]] for k in range(3))
+    normal *= np.where((np.cross(b - a, c - a) * view).sum(1, keepdims=True) < 0, -1, 1)
     middle = shot.keypoints_m.reshape(-1, 3).mean(0)
     radius = float(np.linalg.norm(shot.keypoints_m.reshape(-1, 3) - middle, axis=1).max()) * 1.25
     total = np.zeros((len(points), 3), np.float32)
@@ -125,7 +127,7 @@ def shaded(shot: Shot, width: int, height: int, lamps: int, skies: int) -> Float
 
 def welded_normals(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Normals without seams where pieces meet: vertices in one place count as one, and the lids between hand and forearm are left out."""
-    _, first, index = np.unique((vertices_m * 1e5).round().astype(np.int64), axis=0, return_index=True, return_inverse=True)
+    _, first, index = np.unique((vertices_m * 1e4).round().astype(np.int64), axis=0, return_index=True, return_inverse=True)
     index = index.reshape(-1)
     joined = index[faces].astype(np.int32)
     rim = np.bincount(index) > 1

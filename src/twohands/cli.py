@@ -311,6 +311,24 @@ def regressor(
 
 
 @train.command
+def detector(shards: list[Path], mixture: list[float], out: Path, steps: int | None = None, seed: int = 0, devices: int = 1) -> None:
+    """Train the hand detector. Run the same command again to go on where it stopped.
+
+    Args:
+        shards: Folders of shards (`twohands synth`, tools/make_detector_shards.py).
+        mixture: One weight per folder: how often its images are drawn.
+        out: Run folder: config.json, log.jsonl, last.ckpt and, at the end, detector.safetensors.
+        steps: Length of the run; the experiment's own by default.
+        seed: Fixes data order and initial weights.
+        devices: Processes (or GPUs) that train together.
+    """
+    from twohands.training.detector import train_detector
+    from twohands.training.experiments import detector_experiment
+
+    print(train_detector(detector_experiment(out, tuple(shards), tuple(mixture), steps, seed, devices)))
+
+
+@train.command
 def refiner(out: Path, bank: Path | None = None, pairs: int = 8000, minutes: float | None = None, steps: int = 20_000, seed: int = 0) -> None:
     """Train stage 2 (refine). Run the same command again to go on where it stopped.
 

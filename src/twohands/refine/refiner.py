@@ -163,7 +163,9 @@ class Refiner:
             if not len(left):
                 break
             part, part_frame = condition[left], frame[left]
-            scaled[left] = self._projected(scaled[left], model, part, part_frame, sphere_energy(proxies, margin_m))
+            # Only of the two hands with each other: a fist's spheres overlap whatever one does, and Polyak's step needs a reachable zero.
+            energy = sphere_energy(proxies, margin_m, self_weight=0.0)
+            scaled[left] = self._projected(scaled[left], model, part, part_frame, energy)
             again = unpack(model, denoiser.scale.restore(scaled[left], part.state), part_frame)
             _assign(found, left, again)
             volume[left] = shared_volumes_cm3(model, again)

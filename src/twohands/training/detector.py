@@ -256,7 +256,7 @@ def train_detector(training: DetectorTraining) -> Path:
     kept = [s.without_last(training.validation) for s in sets]
 
     def validate(network: nn.Module, _: int) -> dict[str, float]:
-        rows = {}
+        rows: dict[str, float] = {}
         for folder, s in zip(training.shards, sets, strict=True):
             held = list(range(len(s) - training.validation, len(s)))
             rows |= {f"{folder.name} {k}": round(v, 3) for k, v in detection_scores(network, s, held, training.network).items()}

@@ -117,7 +117,10 @@ def make_batch(
 
 def _gather(chosen: list[tuple[ShardSet, int]]) -> dict:
     """Stacks the arrays of the chosen images into tensors."""
-    names = ["hand_valid", "keypoints_xy", "keypoint_visible", "keypoints_camera_m", "keypoints_3d_valid", "pose", "shape", "translation_m", "parameters_valid", "segmentation", "depth_mm", "has_maps", "focal_px", "principal_px"]
+    names = (
+        "hand_valid", "keypoints_xy", "keypoint_visible", "keypoints_camera_m", "keypoints_3d_valid", "pose", "shape", "translation_m",
+        "parameters_valid", "segmentation", "depth_mm", "has_maps", "focal_px", "principal_px",
+    )  # fmt: skip
     scene: dict = {name: torch.from_numpy(np.stack([s.arrays[name][i] for s, i in chosen])) for name in names}
     scene["image"] = torch.from_numpy(np.stack([s.decode(i) for s, i in chosen]))
     scene["camera"] = Camera(scene["focal_px"], scene["principal_px"])
