@@ -22,10 +22,10 @@ from PIL import Image, ImageFilter
 from PIL.TiffImagePlugin import IFDRational
 
 from twohands.render import interpolate, rasterize, smooth_normals
-from twohands.synth.scene import Scene, SceneKnobs, build_scene
+from twohands.synth.scene import Piece, Scene, SceneKnobs, build_scene
 
 EXAMPLE = Path(__file__).parents[1] / "src" / "twohands" / "example"
-SEED = 34
+SEED = 6
 KNOBS = SceneKnobs(
     framing="close", two_hands=1.0, interacting=1.0, fov_deg=(35.0, 50.0), upright=1.0, forearm=1.0, sleeve=1.0, held=0.0, occluder=0.0, glove=0.0
 )  # fmt: skip
@@ -69,12 +69,18 @@ class Shot:
         starts = np.cumsum([0, *[len(p.vertices_m) for p in scene.pieces]])
         return Shot(
             np.concatenate([p.vertices_m for p in scene.pieces]) @ R_shot_camera.T,
-            np.concatenate([p.faces + s for p, s in zip(scene.pieces, starts[:-1], strict=True)]),
+            np.concatenate([outward(p) + s for p, s in zip(scene.pieces, starts[:-1], strict=True)]),
             np.concatenate([p.colour for p in scene.pieces]),
             np.concatenate([np.full((len(p.vertices_m), 1), 0.25 if p.specular > 0.02 else 0.02) for p in scene.pieces]),
             keypoints @ R_shot_camera.T,
             float(focal),
         )
+
+
+def outward(piece: Piece) -> np.ndarray:
+    """Faces wound so that normals look out; the engine does not care how its tubes are wound, but normals across a seam must agree."""
+    a, b, c = (piece.vertices_m[piece.faces[:, k]] - piece.vertices_m.mean(0) for k in range(3))
+    return piece.faces if (a * np.cross(b, c)).sum() > 0 else piece.faces[:, ::-1]
 
 
 def directions(lamps: int, skies: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +207,7 @@ def backdrop(width: int, height: int, rng: np.random.Generator) -> Float[np.ndar
     return np.asarray(image) / 255
 
 
-def photograph(shot: Shot, width: int, height: int, lamps: int = 24, skies: int = 96, grain: float = 0.008) -> Image.Image:
+def photograph(shot: Shot, width: int, height: int, lamps: int = 20, skies: int = 72, grain: float = 0.008) -> Image.Image:
     """The developed photo."""
     rng = np.random.default_rng(0)
     big = shaded(shot, width * SUPERSAMPLING, height * SUPERSAMPLING, lamps, skies)

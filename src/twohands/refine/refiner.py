@@ -10,7 +10,7 @@ from torch import Tensor
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
 from twohands.collision.proxies import SphereProxies
 from twohands.collision.volume import hands_shared_volume_cm3
-from twohands.hands.model import HandModel
+from twohands.hands.model import HandModel, PosedHands
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MANO16, OPENPOSE21, OPENPOSE21_PARENTS
 from twohands.record import Record
@@ -56,7 +56,8 @@ class RefineConfig:
     margin_m: tuple[float, ...] = (0.0008, 0.0016, 0.003)
     """Kept between the spheres in each round of the projection, as long as the exact test still finds penetration."""
     largest_move_m: float = 0.008
-    """Mean move across the viewing direction that is allowed to keypoints that stage 1 is sure of."""
+    """Mean move across the viewing direction that is allowed to keypoints that stage 1 is sure of; hands that lie deeper in each other than
+    this cannot both be right, and may move by as much as the deepest overlap of their spheres."""
     farthest_move_m: float = 0.05
     """Mean move that is allowed to all keypoints, sure or not."""
     sure: float = 0.6
@@ -169,7 +170,7 @@ class Refiner:
             again = unpack(model, denoiser.scale.restore(scaled[left], part.state), part_frame)
             _assign(found, left, again)
             volume[left] = shared_volumes_cm3(model, again)
-        return found, volume, self._stays(model, parameters, found, sure, camera_frame)
+        return found, volume, self._stays(model, proxies, parameters, found, sure, camera_frame)
 
     def _energy(self, proxies: SphereProxies) -> Energy:
         match self.config.energy:
@@ -195,10 +196,17 @@ class Refiner:
         return scaled
 
     def _stays(
-        self, model: HandModel, before: HandParameters, after: HandParameters, sure: Tensor, camera_frame: bool
+        self,
+        model: HandModel,
+        proxies: SphereProxies,
+        before: HandParameters,
+        after: HandParameters,
+        sure: Tensor,
+        camera_frame: bool,
     ) -> Bool[Tensor, "batch"]:
         """Whether the keypoints that stage 1 is sure of stay where the image shows them, and none of the hands goes astray."""
-        here, there = model.pose_hands(before).keypoints(), model.pose_hands(after).keypoints()
+        hands = model.pose_hands(before)
+        here, there = hands.keypoints(), model.pose_hands(after).keypoints()
         move = there - here
         near = move.norm(dim=-1).mean((1, 2)) <= self.config.farthest_move_m
         if camera_frame:
@@ -206,7 +214,15 @@ class Refiner:
             move = move - (move * ray).sum(-1, keepdim=True) * ray
         counts = (sure >= self.config.sure).to(move)
         mean_m = (move.norm(dim=-1) * counts).sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)
-        return near & (mean_m <= self.config.largest_move_m)
+        allowed_m = _deepest_overlap_m(proxies, hands, before.shape).clamp_min(self.config.largest_move_m)
+        return near & (mean_m <= allowed_m)
+
+
+def _deepest_overlap_m(proxies: SphereProxies, hands: PosedHands, shape: Tensor) -> Float[Tensor, "batch"]:
+    """By how much the two most overlapping spheres of the two hands overlap; negative if none do."""
+    centres, radius = proxies.centres_posed(hands), proxies.radii(shape)
+    gap = torch.cdist(centres[:, 0], centres[:, 1]) - radius[:, 0, :, None] - radius[:, 1, None, :]
+    return -gap.flatten(1).amin(1)
 
 
 def _assign(hands: HandParameters, rows: Tensor, others: HandParameters) -> None:

@@ -63,6 +63,10 @@ class PlacementConfig:
     teacher_depth: float = 0.12
     teacher_presence: float = 0.5
     """Below this presence score the teacher's reading is left out."""
+    passes: int = 2
+    """Looks at the hands: from the second on, crops follow the keypoints of the one before, so that a box or direction that is off costs little."""
+    box_share: float = 0.5
+    """How far a later pass moves its box from the detector's towards the keypoints' own."""
 
 
 class Stage1:
@@ -92,15 +96,40 @@ class Stage1:
         if not pairs:
             return []
         pair = stack(pairs)
+        for _ in range(self.placement.passes - 1):
+            pair = self._follow(camera, pair, self._look(image, camera, pair))
+        hands = self._look(image, camera, pair)
+        return [hands[k] for k in range(len(pairs))]
+
+    def _follow(self, camera: Camera, pair: HandPair, hands: Stage1Hands) -> HandPair:
+        """The pair with boxes and directions that the keypoints found suggest; hands that are probably not there stay where they were."""
+        xy = camera.map(lambda t: t.expand(1, 1, *t.shape)).project(hands.keypoints_m)
+        low, high = xy.amin(2), xy.amax(2)
+        own = torch.cat([low, high], -1)
+        share = self.placement.box_share
+        box = (1 - share) * pair.box_xyxy_px + share * own
+        direction = torch.nn.functional.normalize(xy[:, :, MIDDLE_MCP] - xy[:, :, 0], dim=-1)
+        # Foreshortened hands have no reliable direction in the image, and a fit that failed may lie anywhere: keep what was known.
+        length = (xy[:, :, MIDDLE_MCP] - xy[:, :, 0]).norm(dim=-1) / (high - low).amax(-1).clamp_min(1e-3)
+        side = (pair.box_xyxy_px[..., 2:] - pair.box_xyxy_px[..., :2]).amax(-1)
+        sane = ((high - low).amax(-1) > 0.5 * side) & ((high - low).amax(-1) < 2 * side) & xy.isfinite().all(-1).all(-1)
+        trusted = pair.present & sane & (hands.presence > 0.3)
+        return HandPair(
+            torch.where(trusted[..., None], box, pair.box_xyxy_px),
+            torch.where((trusted & (length > 0.2))[..., None], direction, pair.direction),
+            pair.present,
+        )
+
+    def _look(self, image: Tensor, camera: Camera, pair: HandPair) -> Stage1Hands:
+        """One pass over the pairs."""
         view = view_pairs(camera, pair, self.network.config.crop_px)
         crops = view.crop.resample(image.float().cpu(), camera)
         priors, reading = self._ask_teacher(image, camera, pair, view)
-        use = None if priors is None else torch.ones(len(pairs), dtype=torch.bool, device=self.device)
+        use = None if priors is None else torch.ones(pair.present.shape[0], dtype=torch.bool, device=self.device)
         moved = None if priors is None else priors.to(self.device)
         prediction, _ = self.network(crops.to(self.device), view.geometry.to(self.device), pair.present.to(self.device), moved, use)
         prediction = prediction.to("cpu").to(torch.float32)
-        hands = self._place(camera, pair, view, prediction, reading)
-        return [hands[k] for k in range(len(pairs))]
+        return self._place(camera, pair, view, prediction, reading)
 
     def _ask_teacher(
         self, image: Tensor, camera: Camera, pair: HandPair, view: PairView

@@ -40,8 +40,8 @@ def regressor_experiment(
     _check(shards, mixture)
     match name:
         case "small":
-            fit = FitConfig(out, steps or 6000, warmup_steps=300, checkpoint_steps=100, average=0.998, seed=seed, devices=devices)
-            return RegressorTraining(fit, shards, mixture, RegressorConfig(), crop_schedule=((0.0, 64), (0.75, 96)), validation=200)
+            fit = FitConfig(out, steps or 5400, warmup_steps=300, checkpoint_steps=100, average=0.998, seed=seed, devices=devices)
+            return RegressorTraining(fit, shards, mixture, RegressorConfig(), crop_schedule=((0.0, 64), (0.8333, 96)), validation=200)
         case "paper":
             fit = FitConfig(out, steps or 200_000, learning_rate=1e-4, average=0.999, seed=seed, devices=devices)
             training = RegressorTraining(fit, shards, mixture, PAPER, batch=48, crop_schedule=((0.0, 256),), validation=200)
