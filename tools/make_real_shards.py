@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from twohands.data.shards import write_shard
-from twohands.synth.photo import hand_maps
 
+from twohands.data.shards import write_shard
 from twohands.geometry.camera import Camera
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands, start_from_keypoints
@@ -22,6 +21,7 @@ from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
 from twohands.schema import Sample
+from twohands.synth.photo import hand_maps
 
 FOV_DEG = 60.0
 SIZE = 256

@@ -57,7 +57,9 @@ def test_masked_truth_may_be_nan() -> None:
     prediction, truth = perfect()
     prediction = prediction.map(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t)
     hidden = torch.tensor([True, False])
-    nan = truth.map(lambda t: torch.where(hidden.view(1, 2, *[1] * (t.ndim - 2)), t, torch.nan) if t.is_floating_point() and t.ndim > 2 else t)
+    nan = truth.map(
+        lambda t: torch.where(hidden.view(1, 2, *[1] * (t.ndim - 2)), t, torch.nan) if t.is_floating_point() and t.ndim > 2 else t
+    )
     masks = {f.name: getattr(truth, f.name) & hidden.view(1, 2, *[1] * (getattr(truth, f.name).ndim - 2))
              for f in dataclasses.fields(truth) if f.name != "relative_valid" and getattr(truth, f.name).dtype == torch.bool}  # fmt: skip
     total, _ = stage1_loss(load_bundled_hand(), prediction, None, dataclasses.replace(nan, **masks), LossWeights())

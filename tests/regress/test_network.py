@@ -24,7 +24,12 @@ def inputs(pairs: int = 3, size: int = 32) -> tuple[torch.Tensor, torch.Tensor, 
         torch.randint(0, CROP_PARTS, (2 * pairs, grid, grid), generator=generator), torch.randn(2 * pairs, grid, grid, generator=generator),
         *[torch.ones(2 * pairs, dtype=torch.bool)] * 3,
     )  # fmt: skip
-    return torch.rand(pairs, 2, 3, size, size, generator=generator), torch.randn(pairs, 2, 8, generator=generator), torch.ones(pairs, 2, dtype=torch.bool), priors
+    return (
+        torch.rand(pairs, 2, 3, size, size, generator=generator),
+        torch.randn(pairs, 2, 8, generator=generator),
+        torch.ones(pairs, 2, dtype=torch.bool),
+        priors,
+    )
 
 
 def test_absent_hand_is_looked_at_by_nobody(network: Regressor) -> None:
@@ -67,7 +72,15 @@ def test_missing_teacher_cannot_leak() -> None:
     _, _, _, priors = inputs()
     nothing = torch.zeros(6, dtype=torch.bool)
     silent = CropPriors(priors.keypoints, priors.keypoint_confidence, priors.parts, priors.depth, priors.has_keypoints, nothing, nothing)
-    other = CropPriors(priors.keypoints, priors.keypoint_confidence, priors.parts * 0, torch.full_like(priors.depth, torch.nan), priors.has_keypoints, nothing, nothing)
+    other = CropPriors(
+        priors.keypoints,
+        priors.keypoint_confidence,
+        priors.parts * 0,
+        torch.full_like(priors.depth, torch.nan),
+        priors.has_keypoints,
+        nothing,
+        nothing,
+    )
     torch.testing.assert_close(projection(silent), projection(other))
     assert projection(silent).isfinite().all()
 

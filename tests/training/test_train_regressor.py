@@ -38,8 +38,10 @@ def test_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, shard_folde
 
     kept = ShardSet.read(sorted(shard_folder.glob("*.npz"))).without_last(4)
     saver = ModelCheckpoint(broken.fit.out, filename="last", every_n_train_steps=3, enable_version_counter=False)
-    trainer = lightning.Trainer(max_steps=3, logger=False, enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=broken.fit.clip_norm,
-                                accelerator="cpu", callbacks=[saver])  # fmt: skip
+    trainer = lightning.Trainer(
+        max_steps=3, logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", callbacks=[saver],
+        gradient_clip_val=broken.fit.clip_norm,
+    )  # fmt: skip
     stream = PairBatches([kept], [1.0], 4, [(0, 32)], 16, 0, augment=broken.augment)
     trainer.fit(first, DataLoader(stream, batch_size=None))
     resumed = train_regressor(broken)

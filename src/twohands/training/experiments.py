@@ -28,7 +28,9 @@ def detector_experiment(
 ) -> DetectorTraining:
     """The detector that ships: 1.2 M parameters. Shards that are missing, or as many weights as shards: UserError."""
     _check(shards, mixture)
-    fit = FitConfig(out, steps or 5000, learning_rate=1.5e-3, warmup_steps=200, checkpoint_steps=100, average=0.997, seed=seed, devices=devices)
+    fit = FitConfig(
+        out, steps or 5000, learning_rate=1.5e-3, warmup_steps=200, checkpoint_steps=100, average=0.997, seed=seed, devices=devices
+    )
     return DetectorTraining(fit, shards, mixture, validation=150)
 
 

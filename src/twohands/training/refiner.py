@@ -89,7 +89,9 @@ def conditioned(
 class PairStream(IterableDataset):
     """Endless batches of perturbed pairs of a bank."""
 
-    def __init__(self, model: HandModel, proxies: SphereProxies, bank: HandParameters, batch: int, seed: int, config: PerturbConfig) -> None:
+    def __init__(
+        self, model: HandModel, proxies: SphereProxies, bank: HandParameters, batch: int, seed: int, config: PerturbConfig
+    ) -> None:
         self.model, self.proxies, self.bank, self.batch, self.config = model, proxies, bank, batch, config
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -243,7 +245,12 @@ def train_refiner(
     loader = DataLoader(stream, batch_size=None)
     trainer.fit(module, loader, ckpt_path=last if resume else None, weights_only=True)
     trainer.save_checkpoint(last)
-    facts = {"steps": str(module.global_step), "batch": str(batch), "seconds": f"{module.elapsed_s():.0f}", "pairs": str(clean.shape.shape[0])}
+    facts = {
+        "steps": str(module.global_step),
+        "batch": str(batch),
+        "seconds": f"{module.elapsed_s():.0f}",
+        "pairs": str(clean.shape.shape[0]),
+    }
     weights = out / "refiner.safetensors"
     save_weights(weights, module.average, config, facts)
     return weights
