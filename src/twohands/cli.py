@@ -288,7 +288,8 @@ def regressor(
     shards: list[Path],
     mixture: list[float],
     out: Path,
-    experiment: Literal["small", "paper"] = "small",
+    experiment: Literal["small", "small-sharp", "paper"] = "small",
+    start_from: Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     devices: int = 1,
@@ -299,7 +300,8 @@ def regressor(
         shards: Folders of shards (`twohands synth`, tools/make_real_shards.py).
         mixture: One weight per folder: how often its images are drawn.
         out: Run folder: config.json, log.jsonl, last.ckpt and, at the end, regressor.safetensors.
-        experiment: small is the network that ships, paper the paper's two ResNet-50.
+        experiment: small and, from its weights, small-sharp make the network that ships; paper has the paper's two ResNet-50.
+        start_from: Weights to begin with; a run that has a checkpoint goes on from that instead.
         steps: Length of the run; the experiment's own by default.
         seed: Fixes data order and initial weights.
         devices: Processes (or GPUs) that train together.
@@ -307,7 +309,7 @@ def regressor(
     from twohands.training.experiments import regressor_experiment
     from twohands.training.regressor import train_regressor
 
-    print(train_regressor(regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices)))
+    print(train_regressor(regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices, start_from)))
 
 
 @train.command

@@ -25,6 +25,8 @@ STRIDE = 8
 """Pixels a cell."""
 FIELDS = 6
 """Per class and cell: centre offset x, y (cells), log width, log height (cells), direction x, y."""
+AGREE_IOU, AGREE_DISTANCE = 0.45, 0.3
+"""Two cells speak of one hand if their boxes overlap more than this, or their centres are nearer (smaller boxes' sides)."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,23 @@ class DetectorConfig:
     widths: tuple[int, ...] = (32, 48, 96, 144)
     depths: tuple[int, ...] = (1, 2, 2, 2)
     pyramid: int = 64
-    threshold: float = 0.35
-    """Least heat of a hand."""
-    same_class_iou: float = 0.45
-    """Boxes of one side that overlap more are one hand."""
-    other_class_iou: float = 0.7
-    """A left and a right box that overlap more are one hand, unless both are sure (`both_share`)."""
-    both_share: float = 0.6
-    """The weaker of two such boxes stays if its heat is at least this share of the stronger's."""
+    least_vote: float = 0.04
+    """Cells colder than this have no say."""
+    least_peak: float = 0.12
+    """Least heat of the cell that a hand grows from."""
+    confidence: tuple[float, ...] = (1.5, 1.5, -0.5, 2.0)
+    """Weights of the log mass of the votes, the log heat of the strongest and the log size of the box (cells), and a constant: together the
+    log odds that the hand is there and of this side. Fitted to pictures held back from training."""
+    threshold: float = 0.5
+    """Least confidence."""
+    same_side_iou: float = 0.3
+    same_side_distance: float = 0.5
+    """Boxes of one side that overlap more, or whose centres are nearer (larger boxes' sides), are one hand."""
+    other_side_iou: float = 0.5
+    other_side_distance: float = 0.3
+    """A left and a right box that overlap more, or are nearer, are one hand, unless both are sure (`both_share`)."""
+    both_share: float = 0.7
+    """The weaker of two such boxes stays if its votes weigh at least this share of the stronger's."""
     small_px: float = 44.0
     """If all hands of a large photo are smaller than this (of 256 px), or there are none, it is looked at again at twice the resolution."""
 
@@ -65,7 +76,9 @@ class DetectorNetwork(nn.Module):
         self.top = nn.Conv2d(widths[3], config.pyramid, 1)
         self.laterals = nn.ModuleList(nn.Conv2d(width, config.pyramid, 1) for width in (widths[2], widths[1]))
         self.merges = nn.ModuleList(nn.Sequential(conv_norm(config.pyramid, config.pyramid), nn.ReLU(inplace=True)) for _ in range(2))
-        self.head = nn.Sequential(conv_norm(config.pyramid, config.pyramid), nn.ReLU(inplace=True), nn.Conv2d(config.pyramid, 2 * (1 + FIELDS), 1))
+        self.head = nn.Sequential(
+            conv_norm(config.pyramid, config.pyramid), nn.ReLU(inplace=True), nn.Conv2d(config.pyramid, 2 * (1 + FIELDS), 1)
+        )
         last = self.head[2]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
@@ -104,14 +117,14 @@ class Detector:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
         found = self._at(image, self.config.input_px)
+        sure = found[found.score >= self.config.threshold]
         longer = max(image.shape[:2])
         limit = self.config.small_px * longer / self.config.input_px
-        sides = (found.box[:, 2:] - found.box[:, :2]).amax(-1)
+        sides = (sure.box[:, 2:] - sure.box[:, :2]).amax(-1)
         if longer > 1.5 * self.config.input_px and (len(sides) == 0 or float(sides.max()) < limit):
             found = joined(found, self._at(image, 2 * self.config.input_px))
-        keep = suppress(found.side, found.box, found.score, self.config)
-        found = explained(found[keep])
-        return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side, found.score))
+        found = explained(suppress(found, self.config))
+        return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side))
 
     def _at(self, image: np.ndarray, input_px: int) -> "Peaks":
         """Hands seen with the photo's longer side at `input_px`, in pixels of the photo."""
@@ -129,32 +142,55 @@ class Detector:
 
 @dataclass(frozen=True)
 class Peaks(Record):
-    """Local maxima of the heat."""
+    """Hands that the maps speak of, of both sides, strongest first within a side."""
 
     side: Int[Tensor, "found"]
     """Whose class it is: 0 left, 1 right."""
     box: Float[Tensor, "found 4"]
     score: Float[Tensor, "found"]
+    mass: Float[Tensor, "found"]
+    """Heat of all cells that voted for it."""
     right: Float[Tensor, "found"]
     """Share of the right class in the heat of the place."""
     direction: Float[Tensor, "found 2"]
 
 
 def decode(heat: Float[Tensor, "2 h w"], fields: Float[Tensor, "2 6 h w"], config: DetectorConfig) -> Peaks:
-    """Local maxima of the heat above the threshold, boxes in input pixels, unsuppressed."""
+    """Hands from the maps, boxes in input pixels, unsuppressed. Every warm cell votes for a box; the hottest gathers the votes of its side
+    that agree with it, and the hand is their mean. Where the network cannot tell the centre to the cell, its heat is spread out: one cell's
+    alone would be low, and its box rough."""
     probability = heat.sigmoid()
-    peak = (probability == functional.max_pool2d(probability[None], 3, 1, 1)[0]) & (probability >= config.threshold)
-    side, rows, columns = peak.nonzero(as_tuple=True)
-    value = fields[side, :, rows, columns]
+    side, rows, columns = (probability >= config.least_vote).nonzero(as_tuple=True)
+    value, both = fields[side, :, rows, columns], probability[:, rows, columns]
+    vote = probability[side, rows, columns]
     centre = (torch.stack([columns, rows], 1).float() + 0.5 + value[:, :2].clamp(-2, 2)) * STRIDE
     size = value[:, 2:4].clamp(-3, 5).exp() * STRIDE
-    both = probability[:, rows, columns]
+    box = torch.cat([centre - size / 2, centre + size / 2], 1)
+    near = (centre[:, None] - centre).norm(dim=-1) < AGREE_DISTANCE * torch.minimum(size[:, None], size).amax(-1)
+    agree = (side[:, None] == side) & (near | (overlap(box, box) > AGREE_IOU))
+    free = torch.ones(len(vote), dtype=torch.bool)
+    seeds, groups = [], []
+    for i in vote.argsort(descending=True).tolist():
+        if vote[i] < config.least_peak:
+            break
+        if free[i]:
+            seeds.append(i)
+            groups.append(agree[i] & free)
+            free &= ~groups[-1]
+    share = torch.stack(groups).float() * vote if groups else vote.new_zeros(0, len(vote))
+    mass = share.sum(1)
+    mean = share / mass[:, None]
+    fused = mean @ box
+    a, b, c, constant = config.confidence
+    side_cells = (fused[:, 2:] - fused[:, :2]).amax(-1) / STRIDE
+    odds = a * mass.log() + b * vote[seeds].log() + c * side_cells.log() + constant
     return Peaks(
-        side=side,
-        box=torch.cat([centre - size / 2, centre + size / 2], 1),
-        score=probability[side, rows, columns],
-        right=both[1] / both.sum(0),
-        direction=functional.normalize(value[:, 4:6], dim=-1),
+        side=side[seeds],
+        box=fused,
+        score=odds.sigmoid(),
+        mass=mass,
+        right=(mean @ both[1]) / (mean @ both.sum(0)),
+        direction=functional.normalize(mean @ functional.normalize(value[:, 4:6], dim=-1), dim=-1),
     )
 
 
@@ -166,8 +202,10 @@ def joined(a: Peaks, b: Peaks) -> Peaks:
 def explained(peaks: Peaks) -> Peaks:
     """Sides of hands that lie on one another. There both classes are hot, which would read as doubt; but heat of the other class is
     explained by the other hand, as far as that one is sure, and no longer speaks against this one's side."""
-    over = overlap(peaks.box, peaks.box).clamp_max(1) * (peaks.side[:, None] != peaks.side[None])
-    unexplained = (1 - (over > 0.2) * peaks.score[None]).amin(1) if len(peaks.side) else peaks.score
+    if len(peaks.side) == 0:
+        return peaks
+    over = (overlap(peaks.box, peaks.box) > 0.2) & (peaks.side[:, None] != peaks.side)
+    unexplained = (1 - over * peaks.score).amin(1)
     own = torch.where(peaks.side == 1, peaks.right, 1 - peaks.right)
     own = own / (own + (1 - own) * unexplained).clamp_min(1e-6)
     return replace(peaks, right=torch.where(peaks.side == 1, own, 1 - own))
@@ -182,22 +220,29 @@ def overlap(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "
     return shared / (area_a[:, None] + area_b[None] - shared).clamp_min(1e-9)
 
 
-def suppress(classes: Tensor, boxes: Tensor, scores: Tensor, config: DetectorConfig) -> list[int]:
-    """Indices that stay, best first: one box per hand and side; a left and a right in one place only if both are sure."""
-    iou = overlap(boxes, boxes)
+def suppress(peaks: Peaks, config: DetectorConfig) -> Peaks:
+    """The hands that stay, best first: one box per hand and side; a left and a right in one place only if both are sure."""
+    iou = overlap(peaks.box, peaks.box)
+    centre = (peaks.box[:, :2] + peaks.box[:, 2:]) / 2
+    size = (peaks.box[:, 2:] - peaks.box[:, :2]).amax(-1)
+    distance = (centre[:, None] - centre).norm(dim=-1) / torch.maximum(size[:, None], size)
+    same = (iou > config.same_side_iou) | (distance < config.same_side_distance)
+    other = (iou > config.other_side_iou) | (distance < config.other_side_distance)
     kept: list[int] = []
-    for i in scores.argsort(descending=True).tolist():
+    for i in peaks.score.argsort(descending=True).tolist():
+        if peaks.score[i] < config.threshold:
+            break
         for j in kept:
-            if classes[i] == classes[j] and iou[i, j] > config.same_class_iou:
+            if peaks.side[i] == peaks.side[j] and same[i, j]:
                 break
-            if classes[i] != classes[j] and iou[i, j] > config.other_class_iou and scores[i] < config.both_share * scores[j]:
+            if peaks.side[i] != peaks.side[j] and other[i, j] and peaks.mass[i] < config.both_share * peaks.mass[j]:
                 break
         else:
             kept.append(i)
-    return kept
+    return peaks[kept]
 
 
-def pair_people(boxes: Float[Tensor, "n 4"], classes: Tensor, scores: Tensor) -> tuple[int, ...]:
+def pair_people(boxes: Float[Tensor, "n 4"], classes: Tensor) -> tuple[int, ...]:
     """A person number for every hand: a left and a right hand of like size, nearest first, belong together. Hands more than twelve box sides
     apart, or of which one is 2.5 times as large, are two people's."""
     count = len(classes)

@@ -221,8 +221,7 @@ def detection_scores(network: nn.Module, shards: ShardSet, indices: list[int], c
         image = torch.from_numpy(shards.decode(index).copy()).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             heat, fields = network(image)
-        peaks = decode(heat[0].float(), fields[0].float(), config)
-        peaks = peaks[suppress(peaks.side, peaks.box, peaks.score, config)]
+        peaks = suppress(decode(heat[0].float(), fields[0].float(), config), config)
         classes, boxes, direction = peaks.side, peaks.box, peaks.direction
         used: set[int] = set()
         for h in np.flatnonzero(shards.arrays["hand_valid"][index]):

@@ -2,7 +2,6 @@
 
 Each says its command, its cost and what it scored; docs/EXPERIMENTS.md holds the table."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,7 @@ from twohands.training.detector import DetectorTraining
 from twohands.training.fit import FitConfig
 from twohands.training.regressor import RegressorTraining
 
-RegressorExperiment = Literal["small", "paper"]
+RegressorExperiment = Literal["small", "small-sharp", "paper"]
 
 
 def _check(shards: tuple[Path, ...], mixture: tuple[float, ...]) -> None:
@@ -35,16 +34,31 @@ def detector_experiment(
 
 
 def regressor_experiment(
-    name: RegressorExperiment, out: Path, shards: tuple[Path, ...], mixture: tuple[float, ...], steps: int | None, seed: int, devices: int
+    name: RegressorExperiment,
+    out: Path,
+    shards: tuple[Path, ...],
+    mixture: tuple[float, ...],
+    steps: int | None,
+    seed: int,
+    devices: int,
+    start_from: Path | None = None,
 ) -> RegressorTraining:
-    """`small` is what ships: 96 px crops, 6.5 M parameters, made for CPUs. `paper` has the paper's two ResNet-50 at 256 px and its optimiser
-    settings (AdamW, 1e-4, batch 48). Shards that are missing, or as many weights as shards: UserError."""
+    """What ships is `small`, 6.5 M parameters made for CPUs, learnt on 64 px crops, and then `small-sharp`, which goes on from its weights at
+    96 px. `paper` has the paper's two ResNet-50 at 256 px and its optimiser settings (AdamW, 1e-4, batch 48). UserError if shards or the weights
+    to start from are missing, or there are not as many mixture weights as shards."""
     _check(shards, mixture)
+    if start_from is not None and not start_from.is_file():
+        raise UserError(f"no weights to start from at {start_from}; train them first")
     match name:
         case "small":
-            fit = FitConfig(out, steps or 5400, warmup_steps=300, checkpoint_steps=100, average=0.998, seed=seed, devices=devices)
-            return RegressorTraining(fit, shards, mixture, RegressorConfig(), crop_schedule=((0.0, 64), (0.8333, 96)), validation=200)
+            fit = FitConfig(out, steps or 4500, warmup_steps=300, checkpoint_steps=100, average=0.998, seed=seed, devices=devices)
+            crops = ((0.0, 64),)
+            return RegressorTraining(fit, shards, mixture, RegressorConfig(), crop_schedule=crops, validation=200, start_from=start_from)
+        case "small-sharp":
+            fit = FitConfig(out, steps or 1000, 4e-4, warmup_steps=50, checkpoint_steps=100, average=0.996, seed=seed, devices=devices)
+            crops = ((0.0, 96),)
+            return RegressorTraining(fit, shards, mixture, RegressorConfig(), crop_schedule=crops, validation=200, start_from=start_from)
         case "paper":
-            fit = FitConfig(out, steps or 200_000, learning_rate=1e-4, average=0.999, seed=seed, devices=devices)
-            training = RegressorTraining(fit, shards, mixture, PAPER, batch=48, crop_schedule=((0.0, 256),), validation=200)
-            return replace(training, fit=replace(fit, checkpoint_steps=2000))
+            fit = FitConfig(out, steps or 200_000, learning_rate=1e-4, checkpoint_steps=2000, average=0.999, seed=seed, devices=devices)
+            crops = ((0.0, 256),)
+            return RegressorTraining(fit, shards, mixture, PAPER, batch=48, crop_schedule=crops, validation=200, start_from=start_from)
