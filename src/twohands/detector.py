@@ -33,8 +33,8 @@ AGREE_IOU, AGREE_DISTANCE = 0.45, 0.3
 class DetectorConfig:
     """Sizes, and how raw maps become hands."""
 
-    input_px: int = 256
-    """The photo's longer side is brought to this."""
+    input_px: int = 192
+    """The photo's longer side is brought to this at first; twice as much if the hands are small."""
     stem: int = 24
     widths: tuple[int, ...] = (32, 48, 96, 144)
     depths: tuple[int, ...] = (1, 2, 2, 2)
@@ -43,9 +43,9 @@ class DetectorConfig:
     """Cells colder than this have no say."""
     least_peak: float = 0.12
     """Least heat of the cell that a hand grows from."""
-    confidence: tuple[float, ...] = (1.5, 1.5, -0.5, 2.0)
+    confidence: tuple[float, ...] = (0.08, 2.85, 1.9, 0.41)
     """Weights of the log mass of the votes, the log heat of the strongest and the log size of the box (cells), and a constant: together the
-    log odds that the hand is there and of this side. Fitted to pictures held back from training."""
+    log odds that a hand is there, of whichever side. Fitted to pictures held back from training."""
     threshold: float = 0.5
     """Least confidence."""
     same_side_iou: float = 0.3
@@ -56,8 +56,8 @@ class DetectorConfig:
     """A left and a right box that overlap more, or are nearer, are one hand, unless both are sure (`both_share`)."""
     both_share: float = 0.7
     """The weaker of two such boxes stays if its votes weigh at least this share of the stronger's."""
-    small_px: float = 44.0
-    """If all hands of a large photo are smaller than this (of 256 px), or there are none, it is looked at again at twice the resolution."""
+    small_px: float = 36.0
+    """If all hands of a large photo are smaller than this (of `input_px`), or there are none, it is looked at again at twice the resolution."""
 
     def backbone(self) -> BackboneConfig:
         return BackboneConfig("basic", self.stem, self.widths, self.depths, (2, 2, 2, 2), False)

@@ -37,7 +37,9 @@ Sides = tuple[int | None, int | None]
 PRESENCE_LIMIT = 0.5
 """Stage 1 must find it more likely than not that there is a hand."""
 DUPLICATE_DISTANCE = 0.25
-"""Two hands whose keypoints lie nearer on average than this share of the hand's size are one hand, found twice."""
+"""Two hands whose keypoints lie nearer on average than this share of the hand's size may be one hand, found twice."""
+SAME_HAND_DISTANCE = 0.06
+"""Nearer than this they are one hand, however sure their sides look: even palms pressed together do not match so well, finger by finger."""
 
 
 class Detector(Protocol):
@@ -299,14 +301,15 @@ def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
     hands.sort(key=lambda at: -float(candidates[at[0]].score[at[1]]))
     for n, a in enumerate(hands):
         for b in hands[n + 1 :]:
-            if a in dropped or b in dropped or not _coincide(candidates[a[0]].keypoints_xy[a[1]], candidates[b[0]].keypoints_xy[b[1]]):
+            apart = _apart(candidates[a[0]].keypoints_xy[a[1]], candidates[b[0]].keypoints_xy[b[1]])
+            if a in dropped or b in dropped or apart > DUPLICATE_DISTANCE:
                 continue
             if a[1] == b[1]:
                 dropped.add(b)
             else:
                 sure = {at: float(candidates[at[0]].hands.side_correct[at[1]]) for at in (a, b)}
-                if min(sure.values()) < 0.5:
-                    dropped.add(min(sure, key=lambda at: sure[at]))
+                if min(sure.values()) < 0.5 or apart < SAME_HAND_DISTANCE:
+                    dropped.add(min(sure, key=lambda at: (sure[at], float(candidates[at[0]].score[at[1]]))))
     kept = []
     for i, candidate in enumerate(candidates):
         gone = torch.tensor([(i, hand) in dropped for hand in (0, 1)])
@@ -316,9 +319,10 @@ def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
     return kept
 
 
-def _coincide(a_xy: Float[Tensor, "21 2"], b_xy: Float[Tensor, "21 2"]) -> bool:
+def _apart(a_xy: Float[Tensor, "21 2"], b_xy: Float[Tensor, "21 2"]) -> float:
+    """Mean distance of two hands' keypoints over the larger hand's size."""
     size = max(float((xy.max(0).values - xy.min(0).values).max()) for xy in (a_xy, b_xy))
-    return float((a_xy - b_xy).norm(dim=-1).mean()) < DUPLICATE_DISTANCE * size
+    return float((a_xy - b_xy).norm(dim=-1).mean()) / size
 
 
 def _log_odds(probability: float) -> float:

@@ -44,7 +44,10 @@ class RefineConfig:
     """Denoising steps; 0 leaves the network out, and the projection has to do all."""
     start: float = STEPS
     """Noising step at which sampling begins, with X_c noised that far; 1,000 is pure noise around X_c."""
-    guidance: float = 2.0
+    temperature: float = 0.0
+    """Of the noise that sampling begins with: 0 goes from the middle of what is plausible, 1 draws a plausible pair by `seed`."""
+    guidance: float = 0.02
+    """Strength of collision guidance; beyond about 0.04 deep overlaps overshoot."""
     energy: str = "spheres"
     """"spheres", or "paper" for the paper's vertex rule."""
     projection_steps: int = 12
@@ -156,6 +159,7 @@ class Refiner:
             energy = self._energy(proxies)
             denoise = guided(bind(denoiser, condition), model, denoiser.scale, condition, frame, energy, config.guidance)
             noise = seeded_noise((2, TOKENS, WIDTH), [config.seed] * len(scaled)).to(scaled)
+            noise = config.temperature * noise
             scaled = ddim(denoise, start_noisy(scaled, noise, config.start), steps_down(config.steps, config.start))
         found = unpack(model, denoiser.scale.restore(scaled, condition.state), frame)
         volume = shared_volumes_cm3(model, found)

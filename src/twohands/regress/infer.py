@@ -18,7 +18,7 @@ from twohands.hands.mirror import left_as_right_rotation
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
-from twohands.record import stack
+from twohands.record import Record, stack
 from twohands.regress.align import CropPriors
 from twohands.regress.crops import EXPANSION, PairView, view_pairs
 from twohands.regress.head import HandPrediction
@@ -36,6 +36,8 @@ class KeypointReading(Protocol):
     def keypoints_world_m(self) -> np.ndarray: ...
     @property
     def presence(self) -> np.ndarray: ...
+    @property
+    def right_probability(self) -> np.ndarray: ...
 
 
 class KeypointTeacher(Protocol):
@@ -67,6 +69,24 @@ class PlacementConfig:
     """Looks at the hands: from the second on, crops follow the keypoints of the one before, so that a box or direction that is off costs little."""
     box_share: float = 0.5
     """How far a later pass moves its box from the detector's towards the keypoints' own."""
+
+
+@dataclass(frozen=True)
+class TeacherReading(Record):
+    """What the light teacher says of the pairs, in the camera frame."""
+
+    ray_xy: Float[Tensor, "pair hand 21 2"]
+    depth: Float[Tensor, "pair hand 21"]
+    """Behind the wrist, in wrist - middle knuckle lengths."""
+    presence: Float[Tensor, "pair hand"]
+    side_correct: Float[Tensor, "pair hand"]
+    """Probability that the hand in the crop has the side that was asked for."""
+
+
+SIDE_BOUND = 4.0
+"""Log odds of a side beyond which the network alone is never believed: it has not seen two boxes on one real hand."""
+SIDE_PRIOR, PRESENCE_PRIOR = 3.0, 2.0
+"""Log odds of a right side and of a hand among the crops that training shows; they are taken off, since detections are wrong more often."""
 
 
 class Stage1:
@@ -133,8 +153,8 @@ class Stage1:
 
     def _ask_teacher(
         self, image: Tensor, camera: Camera, pair: HandPair, view: PairView
-    ) -> tuple[CropPriors | None, tuple[Tensor, Tensor, Tensor] | None]:
-        """F_k's input from the light teacher and its (rays, depths, trust) in the camera frame; None without a teacher."""
+    ) -> tuple[CropPriors | None, TeacherReading | None]:
+        """F_k's input from the light teacher, and its reading in the camera frame; None without a teacher."""
         if self.teacher is None:
             return None, None
         count = pair.present.shape[0]
@@ -162,10 +182,12 @@ class Stage1:
             keypoints.flatten(0, 1), trust[..., None].expand(-1, -1, 21).flatten(0, 1), torch.zeros(2 * count, grid, grid, dtype=torch.long),
             torch.full((2 * count, grid, grid), torch.nan), trust.flatten() > 0, nothing, nothing,
         )  # fmt: skip
-        return priors, (camera.rays(xy)[..., :2], relative[..., 2] / palm, trust)
+        right = scatter(said.right_probability)
+        side_correct = torch.stack([1 - right[:, 0], right[:, 1]], 1)
+        return priors, TeacherReading(camera.rays(xy)[..., :2], relative[..., 2] / palm, presence, side_correct)
 
     def _place(
-        self, camera: Camera, pair: HandPair, view: PairView, prediction: HandPrediction, reading: tuple[Tensor, Tensor, Tensor] | None
+        self, camera: Camera, pair: HandPair, view: PairView, prediction: HandPrediction, reading: TeacherReading | None
     ) -> Stage1Hands:
         """Parameters in the camera frame that agree with the 2.5D joints, the shape and the relative translation (all at once, least squares)."""
         c = self.placement
@@ -183,9 +205,9 @@ class Stage1:
         weight = shown / ((laplace + c.floor_xy) * to_ray)
         depth_weight = shown.expand_as(depth) / c.depth
         if reading is not None:
-            teacher_ray, teacher_depth, trust = reading
-            ray_xy, weight = _fuse(ray_xy, weight[..., None], teacher_ray, (trust[..., None] / (c.teacher_xy * to_ray))[..., None])
-            depth, depth_weight = _fuse(depth, depth_weight, teacher_depth, trust[..., None] / c.teacher_depth)
+            trust = ((reading.presence > c.teacher_presence) & pair.present).float()
+            ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, (trust[..., None] / (c.teacher_xy * to_ray))[..., None])
+            depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / c.teacher_depth)
             weight = weight[..., 0]
         both = pair.present.all(1)
         shape = torch.where(both[:, None, None], prediction.shape.mean(1, keepdim=True), prediction.shape)
@@ -202,13 +224,14 @@ class Stage1:
         )  # fmt: skip
         keypoints = self.hand.pose_hands(fitted).keypoints()
         confidence = 1 - torch.exp(-0.1 / EXPANSION / laplace)
-        return Stage1Hands(
-            fitted,
-            keypoints,
-            confidence * shown,
-            prediction.presence_logit.sigmoid() * shown[..., 0],
-            prediction.side_logit.sigmoid() * shown[..., 0],
-        )
+        presence = (prediction.presence_logit - PRESENCE_PRIOR).sigmoid()
+        side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
+        if reading is not None:
+            # The teacher has seen millions of hands, and things that are none.
+            presence = presence.sqrt() * reading.presence
+            side_logit = side_logit + torch.logit(reading.side_correct, eps=1e-3)
+        present = shown[..., 0]
+        return Stage1Hands(fitted, keypoints, confidence * shown, presence * present, side_logit.sigmoid() * present)
 
 
 def _fuse(a: Tensor, weight_a: Tensor, b: Tensor, weight_b: Tensor) -> tuple[Tensor, Tensor]:
