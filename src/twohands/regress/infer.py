@@ -83,8 +83,8 @@ class TeacherReading(Record):
     """Probability that the hand in the crop has the side that was asked for."""
 
 
-SIDE_BOUND = 4.0
-"""Log odds of a side beyond which the network alone is never believed: it has not seen two boxes on one real hand."""
+SIDE_BOUND, PRESENCE_BOUND = 4.0, 3.0
+"""Log odds beyond which the network alone is never believed: it has not seen two boxes on one real hand, nor most things that are no hand."""
 SIDE_PRIOR, PRESENCE_PRIOR = 3.0, 2.0
 """Log odds of a right side and of a hand among the crops that training shows; they are taken off, since detections are wrong more often."""
 
@@ -224,14 +224,14 @@ class Stage1:
         )  # fmt: skip
         keypoints = self.hand.pose_hands(fitted).keypoints()
         confidence = 1 - torch.exp(-0.1 / EXPANSION / laplace)
-        presence = (prediction.presence_logit - PRESENCE_PRIOR).sigmoid()
+        presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
         side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
         if reading is not None:
             # The teacher has seen millions of hands, and things that are none.
-            presence = presence.sqrt() * reading.presence
+            presence_logit = presence_logit + torch.logit(reading.presence, eps=1e-3)
             side_logit = side_logit + torch.logit(reading.side_correct, eps=1e-3)
         present = shown[..., 0]
-        return Stage1Hands(fitted, keypoints, confidence * shown, presence * present, side_logit.sigmoid() * present)
+        return Stage1Hands(fitted, keypoints, confidence * shown, presence_logit.sigmoid() * present, side_logit.sigmoid() * present)
 
 
 def _fuse(a: Tensor, weight_a: Tensor, b: Tensor, weight_b: Tensor) -> tuple[Tensor, Tensor]:
