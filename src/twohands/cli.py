@@ -331,7 +331,9 @@ def detector(shards: list[Path], mixture: list[float], out: Path, steps: int | N
 
 
 @train.command
-def refiner(out: Path, bank: Path | None = None, pairs: int = 8000, minutes: float | None = None, steps: int = 20_000, seed: int = 0) -> None:
+def refiner(
+    out: Path, bank: Path | None = None, pairs: int = 8000, minutes: float | None = None, steps: int = 20_000, seed: int = 0
+) -> None:
     """Train stage 2 (refine). Run the same command again to go on where it stopped.
 
     Args:

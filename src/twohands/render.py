@@ -50,7 +50,7 @@ def rasterize(
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _rasterize(vertices, faces, focal, principal, face, barycentric, depth):  # type: ignore[no-untyped-def]
+def _rasterize(vertices, faces, focal, principal, face, barycentric, depth):
     one = np.float32(1)
     half = np.float32(0.5)
     height, width = face.shape
@@ -115,7 +115,7 @@ def interpolate(raster: Raster, faces: Int32[np.ndarray, "face 3"], attributes: 
 
 
 @numba.njit(cache=True, fastmath=True)
-def _interpolate(face, barycentric, faces, attributes, out):  # type: ignore[no-untyped-def]
+def _interpolate(face, barycentric, faces, attributes, out):
     for v in range(face.shape[0]):
         for u in range(face.shape[1]):
             t = face[v, u]
@@ -134,7 +134,7 @@ def smooth_normals(vertices_m: Float32[np.ndarray, "vert 3"], faces: Int32[np.nd
 
 
 @numba.njit(cache=True, fastmath=True)
-def _smooth_normals(vertices, faces):  # type: ignore[no-untyped-def]
+def _smooth_normals(vertices, faces):
     normals = np.zeros(vertices.shape, np.float32)
     for t in range(faces.shape[0]):
         a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]

@@ -1,6 +1,7 @@
 """Shards: some hundred annotated images in one NPZ file, arrays over samples, images as JPEG. Nothing in them is pickled."""
 
 import io
+import itertools
 import os
 import zipfile
 from dataclasses import dataclass, field
@@ -35,7 +36,9 @@ def _row(sample: Sample, seed: int) -> dict[str, np.ndarray]:
         assert maps is not None
         assert maps.segmentation is not None
         assert maps.depth_m is not None
-        segmentation = maps.segmentation.numpy()[::MAP_STRIDE, ::MAP_STRIDE] if maps.segmentation.shape[0] == height else maps.segmentation.numpy()
+        segmentation = (
+            maps.segmentation.numpy()[::MAP_STRIDE, ::MAP_STRIDE] if maps.segmentation.shape[0] == height else maps.segmentation.numpy()
+        )
         depth = maps.depth_m.numpy()[::MAP_STRIDE, ::MAP_STRIDE] if maps.depth_m.shape[0] == height else maps.depth_m.numpy()
     else:
         segmentation = np.zeros((height // MAP_STRIDE, width // MAP_STRIDE), np.uint8)
@@ -98,7 +101,7 @@ class ShardSet:
             for name in parts:
                 parts[name].append(stored[name])
             offsets, data = stored["image_offsets"], stored["images_jpeg"]
-            images.extend(data[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True))
+            images.extend(data[a:b] for a, b in itertools.pairwise(offsets))
         joined = {name: np.concatenate(values) for name, values in parts.items()}
         return ShardSet({name: joined[name] for name in FIELDS}, images, joined["source"])
 

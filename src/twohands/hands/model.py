@@ -121,7 +121,7 @@ class HandModel:
 
     @property
     def name(self) -> str:
-        """"bundled" or "mano"."""
+        """ "bundled" or "mano"."""
         return self.data.name
 
     @property

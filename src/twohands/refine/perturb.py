@@ -97,7 +97,9 @@ def _before_camera(model: HandModel, clean: HandParameters, generator: torch.Gen
     return HandParameters(torch.cat([wrist_pose[:, :, None], clean.pose[:, :, 1:]], 2), clean.shape, place - rest)
 
 
-def _confidence(model: HandModel, proxies: SphereProxies, clean: HandParameters, generator: torch.Generator) -> Float[Tensor, "batch hand 21"]:
+def _confidence(
+    model: HandModel, proxies: SphereProxies, clean: HandParameters, generator: torch.Generator
+) -> Float[Tensor, "batch hand 21"]:
     """High where a keypoint is seen, low where a sphere of the other hand lies in front of it; blurred, as detectors are not sure either."""
     hands = model.pose_hands(clean)
     keypoints, centres, radius = hands.keypoints(), proxies.centres_posed(hands).flip(1), proxies.radii(clean.shape).flip(1)
@@ -127,7 +129,9 @@ def _with_errors(
     joint_sure, hand_sure = confidence[:, :, _KEYPOINT_OF_MANO16[1:]], confidence.mean(2)
     # Half of a joint's error is that of its finger; spread and twist err less than flexion.
     finger = draw(2, 5, 1, 3).expand(-1, -1, -1, 3, -1).flatten(2, 3)
-    bend = (0.7 * finger + 0.7 * draw(2, 15, 3)) * torch.tensor([1.0, 0.35, 0.25]) * (size(config.finger_rad, joint_sure) * amount)[..., None]
+    bend = (
+        (0.7 * finger + 0.7 * draw(2, 15, 3)) * torch.tensor([1.0, 0.35, 0.25]) * (size(config.finger_rad, joint_sure) * amount)[..., None]
+    )
     limits = load_hand_asset().limits
     fingers = left_as_right_rotvec(limits.angles_to_rotvec(functional.pad(bend, (0, 0, 1, 0))))[:, :, 1:]
     tilt = rotvec_to_matrix(draw(2, 3) * (size(config.wrist_rad, hand_sure) * amount[..., 0])[..., None])

@@ -135,9 +135,7 @@ class Refiner:
                 # What sampling cannot free, or would move too far, may still be freed from where it is.
                 again = (~good | (volume > FREE_CM3)).nonzero()[:, 0]
                 if len(again) and self.config.steps:
-                    plain, plain_volume, plain_good = self._attempt(
-                        model, proxies, given[again], known[again], camera_frame, sampled=False
-                    )
+                    plain, plain_volume, plain_good = self._attempt(model, proxies, given[again], known[again], camera_frame, sampled=False)
                     take = plain_good & (~good[again] | (plain_volume < volume[again]))
                     _assign(found, again[take], plain[take])
                     volume[again[take]], good[again[take]] = plain_volume[take], True

@@ -24,7 +24,9 @@ def _photos(folder: Path, most: int = 600) -> list[np.ndarray]:
 
 
 def _resize(values: np.ndarray, size: int) -> np.ndarray:
-    return np.stack([np.asarray(Image.fromarray(values[..., c]).resize((size, size), Image.Resampling.BILINEAR)) for c in range(values.shape[2])], 2)
+    return np.stack(
+        [np.asarray(Image.fromarray(values[..., c]).resize((size, size), Image.Resampling.BILINEAR)) for c in range(values.shape[2])], 2
+    )
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
@@ -76,7 +78,10 @@ def photo_picture(rng: np.random.Generator, size: int, folder: Path) -> Picture:
     x, y = rng.integers(0, width - side), rng.integers(0, height - side)
     edge = rng.integers(3)
     x, y = (0, y) if edge == 0 else (width - side, y) if edge == 1 else (x, 0)
-    piece = np.asarray(Image.fromarray(photo[y : y + side, x : x + side]).resize((size, size), Image.Resampling.BICUBIC)).astype(np.float32) / 255
+    piece = (
+        np.asarray(Image.fromarray(photo[y : y + side, x : x + side]).resize((size, size), Image.Resampling.BICUBIC)).astype(np.float32)
+        / 255
+    )
     if rng.random() < 0.5:
         piece = piece[:, ::-1]
     if rng.random() < 0.3:

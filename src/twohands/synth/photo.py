@@ -143,7 +143,7 @@ def _shade(scene: Scene, size: int, rng: np.random.Generator) -> Float32[np.ndar
         return out
     vertices, faces, _ = _joined(scene, load_hand_asset().part.numpy())
     colour = np.concatenate([p.colour for p in scene.pieces]).astype(np.float32)
-    shine = np.concatenate([np.tile(np.float32([p.specular, p.gloss]), (len(p.faces), 1)) for p in scene.pieces])
+    shine = np.concatenate([np.tile(np.array([p.specular, p.gloss], np.float32), (len(p.faces), 1)) for p in scene.pieces])
     focal, principal = scene.camera.focal_px.numpy() * OVERSAMPLING, scene.camera.principal_px.numpy() * OVERSAMPLING
     raster = rasterize(vertices, faces, focal, principal, big, big)
     normals = smooth_normals(vertices, faces)
@@ -175,7 +175,26 @@ def _shade(scene: Scene, size: int, rng: np.random.Generator) -> Float32[np.ndar
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _shade_pixels(face, barycentric, depth, faces, normals, colour, shine, focal, principal, to_light, power, ambient, up, R, shift, shadow_focal, shadow, out):  # type: ignore[no-untyped-def]  # noqa: E501 - a kernel's arguments
+def _shade_pixels(
+    face,
+    barycentric,
+    depth,
+    faces,
+    normals,
+    colour,
+    shine,
+    focal,
+    principal,
+    to_light,
+    power,
+    ambient,
+    up,
+    R,
+    shift,
+    shadow_focal,
+    shadow,
+    out,
+):
     one, half = np.float32(1), np.float32(0.5)
     side = shadow.shape[0]
     for v in range(face.shape[0]):
@@ -229,7 +248,7 @@ def _shade_pixels(face, barycentric, depth, faces, normals, colour, shine, focal
 
 
 @numba.njit(cache=True, fastmath=True)
-def _compose(shaded, picture):  # type: ignore[no-untyped-def]
+def _compose(shaded, picture):
     """Averages the 1.5-fold picture down and lays it over the background, in place."""
     area = np.float32(1 / 2.25)
     for v in range(picture.shape[0]):
@@ -239,7 +258,9 @@ def _compose(shaded, picture):  # type: ignore[no-untyped-def]
             u0 = 3 * (u // 2) + u % 2
             wu = np.float32(0.5) if u % 2 else np.float32(1)
             xv, xu = np.float32(1.5) - wv, np.float32(1.5) - wu
-            total = wv * (wu * shaded[v0, u0, 3] + xu * shaded[v0, u0 + 1, 3]) + xv * (wu * shaded[v0 + 1, u0, 3] + xu * shaded[v0 + 1, u0 + 1, 3])
+            total = wv * (wu * shaded[v0, u0, 3] + xu * shaded[v0, u0 + 1, 3]) + xv * (
+                wu * shaded[v0 + 1, u0, 3] + xu * shaded[v0 + 1, u0 + 1, 3]
+            )
             cover = area * total
             if cover == 0:
                 continue
@@ -264,7 +285,7 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
         grey = picture.mean(2, keepdims=True)
         picture = grey + (picture - grey) * np.float32(rng.uniform(0.1, 1.5))
     if rng.random() < 0.1:
-        picture = np.repeat((picture @ np.float32([0.3, 0.59, 0.11]))[..., None], 3, 2)
+        picture = np.repeat((picture @ np.array([0.3, 0.59, 0.11], np.float32))[..., None], 3, 2)
     image = Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
     size = image.width
     kind = rng.random()

@@ -130,7 +130,7 @@ def _collides(rotvec: Float[Tensor, "count 16 3"]) -> Tensor:
 
 
 @numba.njit(cache=True)
-def _bones_near(points, bones, clearance):  # type: ignore[no-untyped-def]
+def _bones_near(points, bones, clearance):
     hit = np.zeros(points.shape[0], np.bool_)
     for n in range(points.shape[0]):
         for first in range(len(bones)):

@@ -235,10 +235,19 @@ def _tube(path: np.ndarray, rings: np.ndarray, colour: np.ndarray, specular: flo
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     cap = np.stack([a[-1], b[-1], np.full(n, k * n)], 1)
     vertices = np.concatenate([rings.reshape(-1, 3), path[-1:]])
-    return Piece(vertices.astype(np.float32), np.concatenate([faces, cap]).astype(np.int32), np.resize(colour, (len(vertices), 3)), specular, gloss, -1)
+    return Piece(
+        vertices.astype(np.float32),
+        np.concatenate([faces, cap]).astype(np.int32),
+        np.resize(colour, (len(vertices), 3)),
+        specular,
+        gloss,
+        -1,
+    )
 
 
-def _forearm(knobs: SceneKnobs, rng: np.random.Generator, hand: HandModel, p: HandParameters, vertices: np.ndarray, h: int, skin: Skin) -> list[Piece]:
+def _forearm(
+    knobs: SceneKnobs, rng: np.random.Generator, hand: HandModel, p: HandParameters, vertices: np.ndarray, h: int, skin: Skin
+) -> list[Piece]:
     """A tube that goes on behind the wrist, bent at it, bare or in a sleeve; sometimes a watch or bangle."""
     loop = vertices[load_hand_asset().wrist_loop.numpy()]
     if h == 0:
@@ -352,7 +361,9 @@ def _distractors(knobs: SceneKnobs, rng: np.random.Generator, camera: Camera, de
         elif kind == 2:
             radius = rng.uniform(0.02, 0.06)
             colour = tone if rng.random() < 0.6 else _cloth(rng)
-            found.append(_thing(rng, "cylinder", np.array([radius, radius * rng.uniform(0.7, 1), rng.uniform(0.1, 0.3)]), _turn(rng), centre, colour))
+            found.append(
+                _thing(rng, "cylinder", np.array([radius, radius * rng.uniform(0.7, 1), rng.uniform(0.1, 0.3)]), _turn(rng), centre, colour)
+            )
         else:
             found.append(_thing(rng, "box", rng.uniform(0.02, 0.25, 3), _turn(rng), centre, _cloth(rng)))
     return found

@@ -12,7 +12,15 @@ from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.joints import FINGERS, OPENPOSE21
 
 TONES = np.array(
-    [[0.97, 0.82, 0.72], [0.93, 0.74, 0.61], [0.84, 0.63, 0.48], [0.70, 0.49, 0.35], [0.54, 0.36, 0.25], [0.38, 0.25, 0.18], [0.25, 0.16, 0.12]]
+    [
+        [0.97, 0.82, 0.72],
+        [0.93, 0.74, 0.61],
+        [0.84, 0.63, 0.48],
+        [0.70, 0.49, 0.35],
+        [0.54, 0.36, 0.25],
+        [0.38, 0.25, 0.18],
+        [0.25, 0.16, 0.12],
+    ]
 )
 """From very light to very dark, linear light."""
 
@@ -69,7 +77,7 @@ def _noise_volume() -> np.ndarray:
 
 
 @numba.njit(cache=True, fastmath=True)
-def _look_up(points, scale, offset, volume, out):  # type: ignore[no-untyped-def]
+def _look_up(points, scale, offset, volume, out):
     n = volume.shape[0]
     for i in range(points.shape[0]):
         total = 0.0
