@@ -24,7 +24,7 @@ from twohands.detector import (
     suppress,
 )
 
-SMALL = DetectorConfig(input_px=64, stem=4, widths=(4, 4, 8, 8), depths=(1, 1, 1, 1), pyramid=8)
+SMALL = DetectorConfig(input_px=64, stem=16, widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), pyramid=16)
 CONFIG = DetectorConfig()
 
 
