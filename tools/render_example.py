@@ -25,7 +25,7 @@ from twohands.render import interpolate, rasterize, smooth_normals
 from twohands.synth.scene import Piece, Scene, SceneKnobs, build_scene
 
 EXAMPLE = Path(__file__).parents[1] / "src" / "twohands" / "example"
-SEED = 6
+SEED = 17
 KNOBS = SceneKnobs(
     framing="close", two_hands=1.0, interacting=1.0, fov_deg=(35.0, 50.0), upright=1.0, forearm=1.0, sleeve=1.0, held=0.0, occluder=0.0, glove=0.0
 )  # fmt: skip
