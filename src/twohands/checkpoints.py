@@ -28,6 +28,7 @@ def save_weights(path: Path, network: nn.Module, config: Any, facts: dict[str, s
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
     save_file(tensors, beside, metadata=header)
+    beside.chmod(0o644)  # safetensors writes for the owner alone; an installed package is read by others
     os.replace(beside, path)
 
 
