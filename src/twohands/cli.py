@@ -332,7 +332,7 @@ def detector(shards: list[Path], mixture: list[float], out: Path, steps: int | N
 
 @train.command
 def refiner(
-    out: Path, bank: Path | None = None, pairs: int = 8000, minutes: float | None = None, steps: int = 20_000, seed: int = 0
+    out: Path, bank: Path | None = None, pairs: int = 8000, minutes: float | None = None, steps: int = 10_000, seed: int = 0
 ) -> None:
     """Train stage 2 (refine). Run the same command again to go on where it stopped.
 
@@ -340,14 +340,15 @@ def refiner(
         out: Run folder: last.ckpt and, at the end, refiner.safetensors.
         bank: NPZ of clean interacting pairs; made in `out` if it is not given and not there yet.
         pairs: How many pairs that bank holds.
-        minutes: Ends the run by the clock, if that comes before `steps`.
+        minutes: Ends the run after so much processor time, if that comes before `steps`.
         steps: Length of the run.
         seed: Fixes the pairs, the noise and the initial weights.
     """
     from twohands.hands.bundled import load_bundled_hand
+    from twohands.training.experiments import REFINER, REFINER_BATCH
     from twohands.training.refiner import build_bank, train_refiner
 
     bank = bank or out / "bank.npz"
     if not bank.is_file():
         build_bank(bank, load_bundled_hand(), pairs, seed)
-    print(train_refiner(out, bank, minutes, steps, seed=seed, resume=(out / "last.ckpt").is_file()))
+    print(train_refiner(out, bank, minutes, steps, REFINER_BATCH, seed, (out / "last.ckpt").is_file(), REFINER))
