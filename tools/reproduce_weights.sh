@@ -25,7 +25,7 @@ $bin/twohands synth --out "$work/close" --seed 11 --count 16000 --framing close 
 $bin/twohands synth --out "$work/wide" --seed 21 --count 2000 --framing wide --workers 2 --backgrounds "$photos/hands_dataset"
 $bin/twohands train detector --shards "$work/wide" "$work/photos" "$work/close" --mixture 0.33 0.5 0.17 --out "$work/detector"
 $bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.7 0.3 --out "$work/regressor64"
-$bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.7 0.3 --out "$work/regressor" --experiment small-sharp \
+$bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.7 0.3 --out "$work/regressor" --experiment small-sharp --steps 1400 \
     --start-from "$work/regressor64/regressor.safetensors"
 $bin/twohands train refiner --out "$work/refiner"
 cp "$work"/detector/detector.safetensors "$work"/regressor/regressor.safetensors "$work"/refiner/refiner.safetensors src/twohands/weights/
