@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "twohands"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted(path for folder in ("tools", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py"))
-SPEAKS = {PACKAGE / "cli.py"}  # prints for its user; scripts do too
+SPEAKS = set((PACKAGE / "cli").glob("*.py"))  # prints for its user; scripts do too
 MIB = 1024**2
 
 IO_CALLS = {"open", "load", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "makedirs", "savez", "urlopen", "run", "Popen"}

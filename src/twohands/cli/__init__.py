@@ -1,0 +1,28 @@
+"""The command line. Each command is a function whose docstring is its help; what is heavy is imported inside it."""
+
+import sys
+from importlib import metadata
+
+# Imported for what they register.
+from twohands.cli import photo, synth, teachers, train  # noqa: F401
+from twohands.cli.app import app
+from twohands.errors import UserError
+
+DESCRIPTION = "Two interacting hands in 3D from one photo."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command line; returns the exit code: 0 done, 2 the user can mend it."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"twohands {metadata.version('twohands')}")
+        return 0
+    try:
+        code = app.cli(prog="twohands", description=DESCRIPTION, args=arguments)
+    except UserError as error:
+        print(f"twohands: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("twohands: interrupted; what was finished is on disk", file=sys.stderr)
+        return 130
+    return code or 0

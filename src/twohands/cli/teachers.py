@@ -1,0 +1,18 @@
+"""`twohands teachers`: the light teacher's file."""
+
+from pathlib import Path
+
+from twohands.cli.app import teachers
+
+
+@teachers.command
+def install(folder: Path | None = None, wheel: Path | None = None) -> None:
+    """Fetch the light keypoint teacher (MediaPipe's hand landmark network, Apache-2.0) out of its Python wheel.
+
+    Args:
+        folder: Where to put it, if not in the user's data folder. Photos look for it in the data folder, or in teachers/ of $TWOHANDS_HOME.
+        wheel: A mediapipe wheel that is already here; without it pip fetches one.
+    """
+    from twohands.priors.install import install_landmark_teacher
+
+    print(f"the light teacher is at {install_landmark_teacher(folder, wheel)}")
