@@ -57,7 +57,7 @@ def _serve(connection: Connection, make_worker: MakeWorker) -> None:
         worker = make_worker()
         while (shard := connection.recv()) is not None:
             connection.send(worker(shard))
-    except EOFError:
+    except (EOFError, ConnectionError):
         return  # the run was killed
     except Exception as error:
         connection.send(error)
