@@ -15,7 +15,7 @@ import itertools
 import os
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -260,6 +260,13 @@ class Cache:
         return torch.from_numpy(values).to(dtype) if scale == 1 else torch.from_numpy(values).to(dtype) / scale
 
 
+def taught_shards(folder: Path, cache: Path | None = None) -> ShardSet:
+    """The shards of a folder, with the maps of a teacher that was run over them if its cache is given. UserError if the cache is of other shards."""
+    paths = sorted(folder.glob("*.npz"))
+    shards = ShardSet.read(paths)
+    return shards if cache is None else taught(shards, shard_names(paths), Cache.read(cache))
+
+
 def taught(shards: ShardSet, names: list[str], cache: Cache) -> ShardSet:
     """The shards with a teacher's maps in the place of their own: segmentation and depth where it gave them, and its keypoints with their
     confidence as `prior_keypoints_xy` and `prior_confidence`. The annotation itself stays as it is.
@@ -294,6 +301,3 @@ def _resized(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     height, width = size
     image = Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(image).astype(values.dtype)
-
-
-MakeTeacher = Callable[[], Teacher]

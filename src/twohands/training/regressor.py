@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from twohands.checkpoints import load_weights, save_weights
-from twohands.data.shards import ShardSet
 from twohands.hands.bundled import load_bundled_hand
+from twohands.priors.cache import taught_shards
 from twohands.regress.losses import LossWeights, palm_length, predicted_joints_m, stage1_loss
 from twohands.regress.network import Regressor, RegressorConfig
 from twohands.training.fit import AveragedModule, FitConfig, fit
@@ -34,6 +34,8 @@ class RegressorTraining:
     """Images kept from the end of each folder, never trained on."""
     start_from: Path | None = None
     """Weights to begin with (fine-tuning); the run's own checkpoint goes first."""
+    lessons: tuple[Path | None, ...] = ()
+    """For each folder of shards a teacher's cache (priors/cache.py) whose maps take the place of the shards' own, or None. None at all: ()."""
 
 
 class RegressorModule(AveragedModule):
@@ -109,7 +111,8 @@ def _aligned(p: Tensor, q: Tensor) -> list[float]:
 def train_regressor(training: RegressorTraining) -> Path:
     """Trains (or goes on training) and writes regressor.safetensors into the run folder; returns its path."""
     torch.manual_seed(training.fit.seed)
-    sets = [ShardSet.read(sorted(folder.glob("*.npz"))) for folder in training.shards]
+    lessons = training.lessons or (None,) * len(training.shards)
+    sets = [taught_shards(folder, cache) for folder, cache in zip(training.shards, lessons, strict=True)]
     module = RegressorModule(training)
     network = Regressor(training.network)
     stride = training.network.crop_px // network.token_grid(training.network.crop_px)
