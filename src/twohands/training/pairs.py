@@ -120,6 +120,12 @@ def _gather(chosen: list[tuple[ShardSet, int]]) -> dict:
         "parameters_valid", "segmentation", "depth_mm", "has_maps", "focal_px", "principal_px",
     )  # fmt: skip
     scene: dict = {name: torch.from_numpy(np.stack([s.arrays[name][i] for s, i in chosen])) for name in names}
+    taught = [s.arrays.get("prior_keypoints_xy") is not None for s, _ in chosen]
+    # A teacher's keypoints, where shards carry them; elsewhere the annotation is the prior, with noise.
+    for name, shape in (("prior_keypoints_xy", (2, 21, 2)), ("prior_confidence", (2, 21))):
+        rows = [s.arrays[name][i] if has else np.zeros(shape, np.float32) for (s, i), has in zip(chosen, taught, strict=True)]
+        scene[name] = torch.from_numpy(np.stack(rows))
+    scene["taught"] = torch.tensor(taught)
     scene["image"] = torch.from_numpy(np.stack([s.decode(i) for s, i in chosen]))
     scene["camera"] = Camera(scene["focal_px"], scene["principal_px"])
     return scene
@@ -243,9 +249,12 @@ def _priors(
     spread = (values - median).abs().nanmean(1, keepdim=True).clamp_min(0.005)
     relative = ((values - median) / spread).unflatten(1, depth.shape[1:]).clamp(-6, 6)
     unit = (truth.joints_m[:, :, 9]).norm(dim=-1).clamp_min(1e-3)
-    z = truth.joints_m[..., 2] / unit[..., None]
-    keypoints = torch.cat([truth.joints_xy, z[..., None]], -1)
-    confidence = truth.xy_valid.float()
+    known = truth.joints_valid.all(-1)
+    z = torch.where(known[..., None], truth.joints_m[..., 2] / unit[..., None], 0.0)
+    said, sure = _taught_keypoints(scene, view)
+    by_teacher = scene["taught"][:, None, None] & truth.xy_valid
+    keypoints = torch.cat([torch.where(by_teacher[..., None], said, truth.joints_xy), z[..., None]], -1)
+    confidence = torch.where(by_teacher, sure, truth.xy_valid.float())
     light = torch.zeros(count, dtype=torch.bool)
     full = torch.zeros(count, dtype=torch.bool)
     if a:
@@ -269,7 +278,17 @@ def _priors(
         keypoints.flatten(0, 1), confidence.flatten(0, 1), classes.flatten(0, 1), relative.flatten(0, 1),
         annotated.flatten(), maps.flatten(), maps.flatten(),
     )  # fmt: skip
-    return flat, light | full, annotated & maps
+    # Without 3D the keypoints' depths are not known, and F_p would say that the hand is flat.
+    deep = (known | ~annotated).all(1)
+    return flat, (light | full) & deep, annotated & maps
+
+
+def _taught_keypoints(scene: dict, view: PairView) -> tuple[Tensor, Tensor]:
+    """A teacher's keypoints in crop sides from the crop's centre, and its confidence, 0 far outside."""
+    camera = scene["camera"].map(lambda t: t[:, None])
+    xy = view.crop.image_to_crop(camera, scene["prior_keypoints_xy"]) / view.crop.size_px - 0.5
+    near = xy.isfinite().all(-1) & (xy.abs().amax(-1) < 0.75)
+    return torch.where(near[..., None], xy, 0.0), torch.where(near, scene["prior_confidence"], 0.0)
 
 
 def _change_pixels(crops: Tensor, rng: np.random.Generator, a: AugmentConfig) -> Tensor:

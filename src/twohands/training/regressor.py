@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from twohands.checkpoints import load_weights, save_weights
-from twohands.data.shards import ShardSet
 from twohands.hands.bundled import load_bundled_hand
+from twohands.priors.cache import taught_shards
 from twohands.priors.tflite import fill_landmark_trunk
 from twohands.regress.losses import LossWeights, palm_length, predicted_joints_m, stage1_loss
 from twohands.regress.network import LandmarkEncoders, Regressor, RegressorConfig
@@ -36,6 +36,8 @@ class RegressorTraining:
     """Weights to begin with (fine-tuning); the run's own checkpoint goes first."""
     trunk: Path | None = None
     """Where the landmark network's trained numbers are (`priors.install.LANDMARK`), if it does not begin with a regressor's weights."""
+    lessons: tuple[Path | None, ...] = ()
+    """For each folder of shards a teacher's cache (priors/cache.py) whose maps take the place of the shards' own, or None. None at all: ()."""
 
 
 class RegressorModule(AveragedModule):
@@ -123,7 +125,8 @@ def _aligned(p: Tensor, q: Tensor) -> list[float]:
 def train_regressor(training: RegressorTraining) -> Path:
     """Trains (or goes on training) and writes regressor.safetensors into the run folder; returns its path."""
     torch.manual_seed(training.fit.seed)
-    sets = [ShardSet.read(sorted(folder.glob("*.npz"))) for folder in training.shards]
+    lessons = training.lessons or (None,) * len(training.shards)
+    sets = [taught_shards(folder, cache) for folder, cache in zip(training.shards, lessons, strict=True)]
     module = RegressorModule(training)
     network = Regressor(training.network)
     size = training.network.crop_px
