@@ -15,11 +15,12 @@ Averaging = Literal["cells", "pooled cells", "entries", "hands"]
 Split = Literal["all", "SH", "IH"]
 
 AVERAGING_WORDS: dict[Averaging, str] = {
-    "cells": "mean over samples for each joint, then over joints; all = mean over the joints of SH and of IH, that is (SH + IH) / 2",
-    "pooled cells": "mean over samples for each joint, then over joints; all = SH and IH samples of a joint pooled first",
-    "entries": "mean over all entries alike; all = SH and IH entries pooled",
+    "cells": "mean over samples for each joint, then over joints; all = mean over the joints of {0} and of {1}, that is ({0} + {1}) / 2",
+    "pooled cells": "mean over samples for each joint, then over joints; all = {0} and {1} samples of a joint pooled first",
+    "entries": "mean over all entries alike; all = {0} and {1} entries pooled",
     "hands": "mean over everything of each hand, then (left + right) / 2",
 }
+"""With places for the names of the two groups."""
 _SINGLE, _INTERACTING = 0, 1
 
 

@@ -162,7 +162,7 @@ class Tally:
                         joints=protocol.joints,
                         root=metric.root or protocol.root,
                         scale=metric.scale or protocol.scale,
-                        averaging=averaging_words(metric.averaging, len(metric.splits) > 1),
+                        averaging=averaging_words(metric.averaging, metric.splits, protocol.groups),
                         source=protocol.source,
                     )
                 )
@@ -196,10 +196,10 @@ def metric_name(name: str, split: Split, splits: tuple[Split, ...], groups: tupl
     return f"{name}-{ {'all': 'all', 'SH': groups[0], 'IH': groups[1]}[split] }"
 
 
-def averaging_words(rule: Averaging, with_splits: bool) -> str:
-    """The rule in words; without what it says of "all" where there is nothing else."""
-    words = AVERAGING_WORDS[rule]
-    return words if with_splits else words.split("; all")[0]
+def averaging_words(rule: Averaging, splits: tuple[Split, ...], groups: tuple[str, str]) -> str:
+    """The rule in words; where nothing is split by group, without what it says of "all", unless that is how the groups were weighed."""
+    words = AVERAGING_WORDS[rule].format(*groups)
+    return words if len(splits) > 1 or (rule == "cells" and groups == ("SH", "IH")) else words.split("; all")[0]
 
 
 def _asked(truth: Truth) -> np.ndarray:
