@@ -123,9 +123,14 @@ class Dataset(abc.ABC):
     def annotation(self, index: int) -> Annotation:
         """Everything but the pixels. IndexError beyond the end."""
 
-    @abc.abstractmethod
     def vertices(self, index: int) -> tuple[Float[Tensor, "hand 778 3"], Bool[Tensor, "hand"]]:
         """True MANO meshes in the camera frame, metres, and which hands have one. Of fits, only if the data set was opened with MANO."""
+        if self.mano is None:
+            return torch.zeros(2, VERTICES, 3), torch.zeros(2, dtype=torch.bool)
+        annotation = self.annotation(index)
+        valid = annotation.parameters_valid
+        mesh = self.mano.pose_hands(annotation.parameters).mesh().vertices_m
+        return torch.where(valid[:, None, None], mesh, 0.0), valid
 
     def __getitem__(self, index: int) -> Sample:
         """The picture with its annotation; UserError naming the file if the picture is missing or broken."""
@@ -138,7 +143,25 @@ class Dataset(abc.ABC):
         try:
             return read_photo(path).image
         except UserError as error:
-            raise UserError(f"{error} (picture {index} of {self.info.name} {self.split}; `twohands data check` lists what is missing)") from error
+            raise UserError(
+                f"{error} (picture {index} of {self.info.name} {self.split}; `twohands data check` lists what is missing)"
+            ) from error
+
+    def _parameters(
+        self,
+        stored: HandParameters,
+        available: Bool[Tensor, "hand"],
+        R_camera_fit: Float[Tensor, "3 3"],
+        t_camera_fit_m: Float[Tensor, "3"],
+    ) -> tuple[HandParameters, Bool[Tensor, "hand"]]:
+        """`Annotation.parameters` and `.parameters_valid` of fits as a file has them, where x_camera = R x_fit + t."""
+        if self.mano is None or self.info.mano is None or not bool(available.any()):
+            return HandParameters.zeros(), torch.zeros(2, dtype=torch.bool)
+        pose = stored.pose
+        if not self.info.mano.flat_hand_mean:
+            pose = torch.cat([pose[:, :1], pose[:, 1:] + self.mano.data.hands_mean.unflatten(-1, (15, 3))], 1)
+        moved = move_hands(self.mano, HandParameters(pose, stored.shape, stored.translation_m), R_camera_fit, t_camera_fit_m)
+        return moved.map(lambda t: torch.where(available.view(2, *[1] * (t.ndim - 1)), t, 0.0)), available
 
 
 class Subset(Dataset):
@@ -157,7 +180,9 @@ class Subset(Dataset):
         place = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
         if len(wanted) and (len(known) == 0 or (known[place] != wanted).any()):
             first = wanted[0] if len(known) == 0 else wanted[known[place] != wanted][0]
-            raise UserError(f"{whole.info.name} {whole.split} in {whole.folder} has no annotation {first}; the list belongs to another release")
+            raise UserError(
+                f"{whole.info.name} {whole.split} in {whole.folder} has no annotation {first}; the list belongs to another release"
+            )
         return Subset(whole, order[place])
 
     def __len__(self) -> int:
@@ -175,25 +200,21 @@ class Subset(Dataset):
 
 
 def load_dataset_mano(info: DatasetInfo, mano: Path | None) -> HandModel | None:
-    """MANO as a data set means it, None if no folder is given. Poses are then relative to the flat hand: see `fit_in_camera`."""
+    """MANO as a data set means it, None if no folder is given. Poses are then relative to the flat hand."""
     if mano is None or info.mano is None:
         return None
     return load_mano(mano, flat_hand_mean=True, fingertips=info.mano.fingertips, fix_left_shapedirs=info.mano.fix_left_shapedirs)
 
 
-def fit_in_camera(
-    model: HandModel,
-    convention: ManoConvention,
-    stored: HandParameters,
-    R_camera_fit: Float[Tensor, "3 3"],
-    t_camera_fit_m: Float[Tensor, "3"],
-) -> HandParameters:
-    """Parameters as a file has them to those of `Annotation.parameters`: the mean pose added where the file leaves it out, moved into the camera
-    frame (x_camera = R x_fit + t)."""
-    pose = stored.pose
-    if not convention.flat_hand_mean:
-        pose = torch.cat([pose[:, :1], pose[:, 1:] + model.data.hands_mean.unflatten(-1, (15, 3))], 1)
-    return move_hands(model, HandParameters(pose, stored.shape, stored.translation_m), R_camera_fit, t_camera_fit_m)
+def in_picture(xy: Float[Tensor, "*batch 2"], width_px: int, height_px: int) -> Bool[Tensor, "*batch"]:
+    """Which positions lie within the picture."""
+    return ((xy >= 0) & (xy < torch.tensor([width_px, height_px], dtype=xy.dtype))).all(-1)
+
+
+def projected(camera: Camera, points_m: Float[Tensor, "*batch point 3"], valid: Bool[Tensor, "*batch point"]) -> tuple[Tensor, Tensor]:
+    """Pixels of points, and where they are known: the point is, and lies in front of the camera. 0 elsewhere."""
+    ahead = valid & (points_m[..., 2] > 0)
+    return torch.where(ahead[..., None], camera.project(torch.where(ahead[..., None], points_m, 1.0)), 0.0), ahead
 
 
 def sample_of(annotation: Annotation, image: np.ndarray, name: str) -> Sample:
@@ -211,7 +232,7 @@ def sample_of(annotation: Annotation, image: np.ndarray, name: str) -> Sample:
         ahead = points[..., 2] > 0
         xy = annotation.camera.project(torch.where(ahead[..., None], points, torch.ones_like(points)))
         known = known & ahead
-        seen = known & ((xy >= 0) & (xy < torch.tensor([width, height]))).all(-1)
+        seen = known & in_picture(xy, width, height)
     hand_valid = known.any(1) & seen.any(1)
     known = known & hand_valid[:, None]
     unknown = torch.where(hand_valid, torch.nan, 0.0)[:, None, None]

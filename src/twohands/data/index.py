@@ -45,7 +45,9 @@ def open_index(folder: Path, name: str, version: int, sources: list[Path], build
             return _mapped(place)
         except OSError as error:
             failure = error
-    raise UserError(f"cannot write the index of {folder} into {' nor '.join(str(p.parent) for p in places)} ({failure}); make room in one of them")
+    raise UserError(
+        f"cannot write the index of {folder} into {' nor '.join(str(p.parent) for p in places)} ({failure}); make room in one of them"
+    )
 
 
 def _stamp(path: Path) -> list[int]:
@@ -79,7 +81,9 @@ def _read_manifest(place: Path) -> Any:
 
 
 def _mapped(place: Path) -> Columns:
-    return {path.stem: np.load(path, mmap_mode="r") if path.stat().st_size > 4096 else np.load(path) for path in sorted(place.glob("*.npy"))}
+    return {
+        path.stem: np.load(path, mmap_mode="r") if path.stat().st_size > 4096 else np.load(path) for path in sorted(place.glob("*.npy"))
+    }
 
 
 def _write(place: Path, manifest: dict[str, Any], columns: Columns) -> None:
@@ -144,8 +148,8 @@ def text(value: bytes) -> str:
 
 
 def read_json_items(path: Path, prefix: str) -> Iterator[Any]:
-    """The elements of a list within a JSON file, one at a time (`prefix` as ijson's: "annotations.item"). UserError naming the file if it is missing, cut
-    short or no JSON."""
+    """The elements of a list within a JSON file, one at a time (`prefix` as ijson's: "annotations.item"). UserError naming the file if it is
+    missing, cut short or no JSON."""
     yield from _streamed(path, lambda file: ijson.items(file, prefix, use_float=True))
 
 
@@ -176,7 +180,9 @@ def read_json(path: Path) -> Any:
 
 def wrong_content(path: Path, error: Exception) -> UserError:
     """What to raise where a file parses but does not hold what its format promises."""
-    return UserError(f"{path} does not hold what this data set's files hold ({type(error).__name__}: {_first_line(error)}); download it again")
+    return UserError(
+        f"{path} does not hold what this data set's files hold ({type(error).__name__}: {_first_line(error)}); download it again"
+    )
 
 
 def _first_line(error: Exception) -> str:

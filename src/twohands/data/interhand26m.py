@@ -5,19 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
-from twohands.data.dataset import (
-    VERTICES,
-    Annotation,
-    Dataset,
-    DatasetInfo,
-    HandType,
-    ManoConvention,
-    fit_in_camera,
-    load_dataset_mano,
-)
+from twohands.data.dataset import Annotation, Dataset, DatasetInfo, HandType, ManoConvention, load_dataset_mano, projected
 from twohands.data.index import Columns, Rows, open_index, read_json, read_json_items, read_json_pairs, text, wrong_content
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
@@ -72,7 +62,8 @@ class InterHand26M(Dataset):
         camera_row, moment = int(c["camera"][index]), int(c["moment"][index])
         R, position_mm = c["camera_R"][camera_row], c["camera_position_mm"][camera_row]
         camera = Camera(
-            torch.from_numpy(np.array(c["camera_focal_px"][camera_row])), torch.from_numpy(c["camera_principal_px"][camera_row] + np.float32(0.5))
+            torch.from_numpy(np.array(c["camera_focal_px"][camera_row])),
+            torch.from_numpy(c["camera_principal_px"][camera_row] + np.float32(0.5)),
         )
         world_mm, valid = np.zeros((42, 3), np.float32), np.zeros(42, bool)
         capture, frame = int(c["capture"][index]), int(c["frame"][index])
@@ -82,18 +73,13 @@ class InterHand26M(Dataset):
         # The files have the right hand first.
         joints = torch.from_numpy(joints_m.reshape(2, 21, 3)[::-1].copy())
         valid_3d = torch.from_numpy(valid.reshape(2, 21)[::-1].copy())
-        ahead = valid_3d & (joints[..., 2] > 0)
-        xy = torch.where(ahead[..., None], camera.project(torch.where(ahead[..., None], joints, 1.0)), 0.0)
+        xy, known = projected(camera, joints, valid_3d)
         counted = np.unpackbits(c["joint_valid"][index])[:42].astype(bool).reshape(2, 21)[::-1]
         fits, fit_available = self._fit(moment)
-        parameters, parameters_valid = HandParameters.zeros(), torch.zeros(2, dtype=torch.bool)
-        if self.mano is not None and bool(fit_available.any()):
-            assert INFO.mano is not None
-            R_camera_world = torch.from_numpy(np.array(R))
-            t_m = -R_camera_world @ torch.from_numpy(np.array(position_mm)) / 1000
-            moved = fit_in_camera(self.mano, INFO.mano, fits, R_camera_world, t_m)
-            parameters = moved.map(lambda t: torch.where(fit_available.view(2, *[1] * (t.ndim - 1)), t, 0.0))
-            parameters_valid = fit_available
+        R_camera_world = torch.from_numpy(np.array(R))
+        parameters, parameters_valid = self._parameters(
+            fits, fit_available, R_camera_world, -R_camera_world @ torch.from_numpy(np.array(position_mm)) / 1000
+        )
         folder = text(c["folders"][c["folder"][index]])
         return Annotation(
             id=str(int(c["id"][index])),
@@ -111,20 +97,12 @@ class InterHand26M(Dataset):
             joints_m=joints,
             joints_3d_valid=valid_3d,
             joints_xy=xy,
-            joints_2d_valid=ahead,
+            joints_2d_valid=known,
             joints_in_image=torch.from_numpy(counted.copy()),
             fit_available=fit_available,
             parameters=parameters,
             parameters_valid=parameters_valid,
         )
-
-    def vertices(self, index: int) -> tuple[Float[Tensor, "hand 778 3"], Bool[Tensor, "hand"]]:
-        annotation = self.annotation(index)
-        if self.mano is None:
-            return torch.zeros(2, VERTICES, 3), torch.zeros(2, dtype=torch.bool)
-        mesh = self.mano.pose_hands(annotation.parameters).mesh().vertices_m
-        valid = annotation.parameters_valid
-        return torch.where(valid[:, None, None], mesh, 0.0), valid
 
     def _fit(self, moment: int) -> tuple[HandParameters, Tensor]:
         """World frame, as stored, and which hands have one."""
@@ -132,7 +110,9 @@ class InterHand26M(Dataset):
         row = int(c["moment_fit"][moment]) if moment >= 0 else -1
         if row < 0:
             return HandParameters.zeros(), torch.zeros(2, dtype=torch.bool)
-        pose, shape, translation, there = (torch.from_numpy(np.array(c[f"fit_{name}"][row])) for name in ("pose", "shape", "translation_m", "there"))
+        pose, shape, translation, there = (
+            torch.from_numpy(np.array(c[f"fit_{name}"][row])) for name in ("pose", "shape", "translation_m", "there")
+        )
         return HandParameters(pose.view(2, 16, 3), shape, translation), there
 
 
@@ -239,9 +219,7 @@ def _fits(path: Path, moments: Columns, moment_row: dict[tuple[str, str], int]) 
     return rows.columns() | {"moment_fit": of_moment}
 
 
-def _pictures(
-    path: Path, camera_row: dict[tuple[str, str], int], moment_row: dict[tuple[str, str], int]
-) -> tuple[Columns, Columns]:
+def _pictures(path: Path, camera_row: dict[tuple[str, str], int], moment_row: dict[tuple[str, str], int]) -> tuple[Columns, Columns]:
     """Columns over pictures, and the tables of names that they number."""
     rows = Rows({
         "image_id": ("i8", ()), "folder": ("i4", ()), "file": ("S24", ()), "sequence": ("i2", ()), "width_px": ("i2", ()), "height_px": ("i2", ()),

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from twohands.data import interhand26m
+from twohands.data import coco_wholebody, freihand, hic, ho3d, interhand26m, reinterhand
 from twohands.data.dataset import Dataset, DatasetInfo
-from twohands.data.interhand26m import InterHand26M
 from twohands.errors import UserError
 
-DATASETS: dict[str, DatasetInfo] = {info.name: info for info in (interhand26m.INFO,)}
+DATASETS: dict[str, DatasetInfo] = {info.name: info for info in (
+    interhand26m.INFO, reinterhand.INFO, hic.INFO, freihand.INFO, ho3d.INFO, coco_wholebody.INFO,
+)}  # fmt: skip
 
 
 def open_dataset(name: str, folder: Path, split: str, mano: Path | None = None) -> Dataset:
@@ -23,6 +24,16 @@ def open_dataset(name: str, folder: Path, split: str, mano: Path | None = None) 
         raise UserError(f"there is no folder {folder}; give the one that holds {info.layout[0].split('/')[0]}/ of {info.title}")
     match name:
         case "interhand26m":
-            return InterHand26M(folder, split, mano)
+            return interhand26m.InterHand26M(folder, split, mano)
+        case "reinterhand":
+            return reinterhand.ReInterHand(folder, split, mano)
+        case "hic":
+            return hic.Hic(folder, split, mano)
+        case "freihand":
+            return freihand.FreiHand(folder, split, mano)
+        case "ho3d":
+            return ho3d.Ho3d(folder, split, mano)
+        case "coco_wholebody":
+            return coco_wholebody.CocoWholeBody(folder, split, mano)
         case _:
             raise AssertionError(f"{name} has no reader")
