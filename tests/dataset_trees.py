@@ -171,7 +171,8 @@ def write_interhand26m(
             "camera": name, "frame_idx": frame,
         })  # fmt: skip
         annotations.append({
-            "id": 9000 + i, "image_id": 500 + i, "bbox": [0, 0, 1, 1], "joint_valid": flat_valid, "hand_type": hand_type, "hand_type_valid": 1 - (i == 1),
+            "id": 9000 + i, "image_id": 500 + i, "bbox": [0, 0, 1, 1], "joint_valid": flat_valid, "hand_type": hand_type,
+            "hand_type_valid": 1 - (i == 1),
         })  # fmt: skip
         if pictures:
             save(picture(truth, model), folder / "images" / split / file)

@@ -132,11 +132,10 @@ class Hic(Dataset):
 
 def _read_mesh(path: Path) -> np.ndarray:
     """The vertices of a PLY file in its own order, metres in the camera frame."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing; unpack IJCV16___Results_MANO___parms_for___joints21.zip beside HIC.json")
     try:
-        mesh = trimesh.load_mesh(path, process=False)
-        vertices = np.asarray(mesh.vertices, np.float32)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; unpack IJCV16___Results_MANO___parms_for___joints21.zip beside HIC.json") from error
+        vertices = np.asarray(trimesh.load_mesh(path, process=False).vertices, np.float32)
     # trimesh raises whatever a broken header leads it to.
     except Exception as error:
         raise UserError(f"{path} is no readable mesh ({type(error).__name__}: {error}); download it again") from error
