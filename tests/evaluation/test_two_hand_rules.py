@@ -77,7 +77,7 @@ def test_another_root_is_gated_by_its_own_validity():
 
 
 def test_boxes_are_grown_and_clipped_as_interwild_does():
-    joints = np.zeros((1, 2, 21, 3)) + [0.0, 0.0, 500.0]
+    joints = np.zeros((1, 2, 21, 3)) + np.array([0.0, 0.0, 500.0])
     joints[0, RIGHT, 1] += [100.0, 50.0, 0.0]  # 100 x 50 px, from the centre
     joints[0, LEFT, 1] += [-300.0, -40.0, 0.0]  # 300 px to the left: over the border
     box = interwild_boxes_px(truth_of(joints, np.ones((1, 2), bool)))[0]
@@ -131,7 +131,7 @@ def test_one_pair_is_one_entry_a_hand_for_vertices_and_only_the_named_hand_count
 def test_rrve_by_hand():
     """Right hand right, left hand right but for its place: half of the vertices are off by the relative error."""
     truth = pairs(1)
-    prediction = replace(perfect(truth), relative_mm=perfect(truth).relative_mm + [[3.0, 4.0, 12.0]])
+    prediction = replace(perfect(truth), relative_mm=perfect(truth).relative_mm + np.array([[3.0, 4.0, 12.0]]))
     assert measure_interwild(truth, prediction, root=0).values["RRVE"] == pytest.approx(13.0 / 2)
 
 

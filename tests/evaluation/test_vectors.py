@@ -38,7 +38,7 @@ def test_1_three_ways_to_average_joints(rule: Averaging, expected: float):
 def test_1_by_the_whole_protocol(name: str, expected: float):
     """The wrist is one of the 21 and always right, so what comes out is 20 / 21 of the toy's numbers."""
     shown = np.array([[0, 1], [0, 1], [0, 1], [1, 0], [1, 1]], bool)
-    joints = np.random.default_rng(0).normal(0, 40, (5, 2, 21, 3)) + [0, 0, 600]
+    joints = np.random.default_rng(0).normal(0, 40, (5, 2, 21, 3)) + np.array([0, 0, 600])
     truth = truth_of(joints, shown)
     errors = np.array([4.0, 4.0, 4.0, 4.0, 10.0])
     moved = joints.copy()
@@ -54,8 +54,8 @@ def test_2_vertices_are_pooled_and_a_pair_counts_twice():
 
 def test_2_by_the_whole_protocol():
     shown = np.array([[0, 1], [0, 1], [1, 0], [1, 1]], bool)
-    joints = np.random.default_rng(0).normal(0, 40, (4, 2, 21, 3)) + [0, 0, 600]
-    vertices = np.random.default_rng(1).normal(0, 40, (4, 2, 9, 3)) + [0, 0, 600]
+    joints = np.random.default_rng(0).normal(0, 40, (4, 2, 21, 3)) + np.array([0, 0, 600])
+    vertices = np.random.default_rng(1).normal(0, 40, (4, 2, 9, 3)) + np.array([0, 0, 600])
     truth = truth_of(joints, shown, vertices)
     errors = np.array([[0.0, 4.0], [0.0, 4.0], [4.0, 0.0], [10.0, 12.0]])
     report = judge(
@@ -73,7 +73,7 @@ def test_3_area_under_the_curve_of_a_constant_error(error_mm: float, area: float
     assert metrics.area_of_each(np.array([error_mm]), limits) == pytest.approx(area, abs=5e-7)
     truth = random_truth(4)
     truth = truth_of(truth.joints_mm, np.ones((4, 2), bool))
-    prediction = prediction_of(truth, truth.joints_mm + [0.0, 0.0, error_mm])
+    prediction = prediction_of(truth, truth.joints_mm + np.array([0.0, 0.0, error_mm]))
     assert judge(PROTOCOLS["freihand"], [(truth, prediction)], "toy").value("AUC joints") == pytest.approx(area, abs=5e-7)
 
 
@@ -101,7 +101,7 @@ def test_4_an_empty_prediction_aligns_to_the_mean():
 
 def test_5_points_at_the_limit_do_not_match():
     true = np.array([[0.0, 0.0, 0.0], [10.0, 0.0, 0.0]])
-    at = true + [0.0, 0.25, 0.0]
+    at = true + np.array([0.0, 0.25, 0.0])
     assert metrics.f_score(at, true, 0.25) == 0.0
     assert metrics.f_score(at, true, 0.5) == 1.0
     # One of two matches each way: P = R = 1/2.
@@ -112,7 +112,7 @@ def test_5_points_at_the_limit_do_not_match():
 def test_6_two_balls():
     ball = trimesh.creation.icosphere(5, 0.02)
     vertices, faces = np.array(ball.vertices), np.array(ball.faces)
-    pair = measure_pair(np.stack([vertices, vertices + [0.03, 0.0, 0.0]]), np.stack([faces, faces]))
+    pair = measure_pair(np.stack([vertices, vertices + np.array([0.03, 0.0, 0.0])]), np.stack([faces, faces]))
     assert np.pi * (4 * 2 + 3) * (2 * 2 - 3) ** 2 / 12 == pytest.approx(2.8798, abs=5e-5)
     assert pair["PenVol"] == pytest.approx(2.864, abs=6e-4)
     assert pair["PenVol exact"] == pytest.approx(2.8798, rel=2e-3)
@@ -124,7 +124,7 @@ def test_6_two_balls():
 def test_6_balls_that_do_not_touch(gap_mm: float, near: float):
     ball = trimesh.creation.icosphere(4, 0.02)
     vertices, faces = np.array(ball.vertices), np.array(ball.faces)
-    pair = measure_pair(np.stack([vertices, vertices + [0.04 + gap_mm * 1e-3, 0.0, 0.0]]), np.stack([faces, faces]))
+    pair = measure_pair(np.stack([vertices, vertices + np.array([0.04 + gap_mm * 1e-3, 0.0, 0.0])]), np.stack([faces, faces]))
     assert (pair["PenVol"], pair["PenDist"], pair["PenDist mean"], pair["ProxRatio"]) == (0.0, 0.0, 0.0, near)
     assert np.isnan(pair["PenVol penetrating"])
 

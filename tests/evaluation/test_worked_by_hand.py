@@ -26,7 +26,7 @@ WRIST_ERROR = {(0, RIGHT): (5, 5, 5), (1, LEFT): (0, 7, 1), (2, LEFT): (10, 0, 2
 
 def worked_report(name: str) -> Report:
     shown = np.array([[0, 1], [1, 0], [1, 1]], bool)
-    joints = np.random.default_rng(0).normal(0, 40, (3, 2, 21, 3)) + [0, 0, 600]
+    joints = np.random.default_rng(0).normal(0, 40, (3, 2, 21, 3)) + np.array([0, 0, 600])
     labelled = np.zeros((3, 2, 21), bool)
     labelled[..., list(JOINTS)] = shown[..., None]
     truth = masked(truth_of(joints, shown), labelled=labelled)
