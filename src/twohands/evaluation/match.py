@@ -29,11 +29,11 @@ def coverage(source: Source, ids: np.ndarray, allow_missing: bool) -> Coverage:
     missing = int((~known).sum())
     if not known.any():
         raise UserError(
-            f"no prediction is of any of the {len(source)} samples: the first sample is {source.ids[0]!r}, the first prediction "
-            f"{ids[0] if len(ids) else 'none'!r}; sample_id must be the data set's own name of a sample (docs/EVALUATION.md)"
+            f"no prediction is of any of the {len(source)} samples: the first sample is {str(source.ids[0])!r}, the first prediction "
+            f"{str(ids[0]) if len(ids) else 'none'!r}; sample_id must be the data set's own name of a sample (docs/EVALUATION.md)"
         )
     if missing and not allow_missing:
-        first = source.ids[np.flatnonzero(~known)[0]]
+        first = str(source.ids[np.flatnonzero(~known)[0]])
         raise UserError(
             f"{missing} of {len(source)} samples have no prediction, the first is {first!r}; a number is of all samples: predict them, or "
             "give --allow-missing and say so with the number"

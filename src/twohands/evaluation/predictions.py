@@ -109,7 +109,7 @@ def open_predictions(path: Path) -> tuple[Part, ...]:
     ids = np.concatenate([part.sample_id for part in parts])
     unique, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
-        raise UserError(f"{path} has sample {unique[counts > 1][0]!r} {counts.max()} times; each sample may be there once")
+        raise UserError(f"{path} has sample {str(unique[counts > 1][0])!r} {counts.max()} times; each sample may be there once")
     return tuple(parts)
 
 
