@@ -110,7 +110,7 @@ class Regressor(nn.Module):
                 chosen = torch.where(use_prior[:, None, None, None], prior_all, aligned_all)
         fused = self.fusion(scatter(tokens), chosen, geometry, present)
         fused_flat = fused.flatten(0, 1)[index]
-        grid = round(count**0.5)
+        grid = round(int(count) ** 0.5)
         heatmap_log, xy, z, log_scale = self.maps(fused_flat.transpose(1, 2).unflatten(2, (grid, grid)), [maps[1], maps[0]])
         z = z - z[:, :1]
         joints = torch.cat([xy, z[..., None]], -1).detach()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from twohands.checkpoints import load_weights, save_weights
 from twohands.data.shards import ShardSet
+from twohands.geometry.rotations import nearest_rotation
 from twohands.hands.bundled import load_bundled_hand
 from twohands.regress.losses import LossWeights, palm_length, predicted_joints_m, stage1_loss
 from twohands.regress.network import Regressor, RegressorConfig
@@ -95,12 +96,10 @@ def _unit(prediction: object, truth: object) -> Tensor:
 
 def _aligned(p: Tensor, q: Tensor) -> list[float]:
     """Mean error in mm after a similarity, per hand."""
-    import roma
-
     p, q = p - p.mean(1, keepdim=True), q - q.mean(1, keepdim=True)
     if not len(p):
         return []
-    rotation = roma.special_procrustes(q.transpose(1, 2) @ p)
+    rotation = nearest_rotation(q.transpose(1, 2) @ p)
     turned = p @ rotation.transpose(1, 2)
     scale = (turned * q).sum((1, 2)) / turned.square().sum((1, 2))
     return ((scale[:, None, None] * turned - q).norm(dim=-1).mean(1) * 1000).tolist()
