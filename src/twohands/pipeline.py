@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from twohands.collision.volume import hands_shared_volume_cm3
+from twohands.errors import UserError
 from twohands.geometry.camera import Camera
 from twohands.geometry.photo import Photo, as_photo, choose_camera, read_photo
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
@@ -31,6 +32,7 @@ from twohands.record import stack
 from twohands.schema import Detection, HandPair, PhotoResult, Stage1Hands, TwoHands
 
 PriorChoice = Literal["auto", "encoder", "teacher"]
+EngineChoice = Literal["auto", "openvino", "torch"]
 Sides = tuple[int | None, int | None]
 """Which detection is the left and which the right hand of one person."""
 
@@ -236,26 +238,51 @@ class Pipeline:
         return tuple(people)
 
 
-def load(device: str = "cpu", prior: PriorChoice = "auto", mano: Path | str | None = None) -> Pipeline:
+def load(
+    device: str = "cpu",
+    prior: PriorChoice = "auto",
+    mano: Path | str | None = None,
+    engine: EngineChoice = "auto",
+    threads: int | None = None,
+) -> Pipeline:
     """The pipeline with the weights that ship with the package.
 
     `prior`: where the 2D prior of stage 1 comes from. "encoder" is the fusion alignment encoder, "teacher" the light teacher (UserError
     if it is not installed), "auto" the teacher where it is installed, else the encoder; `Pipeline.prior_source` says which. `mano`: folder
-    with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO parameters and meshes."""
+    with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO parameters and meshes.
+
+    `engine`: what runs the networks on a processor. "torch" is the reference, "openvino" converts them at their first call, "auto" once they have
+    been called so often that this pays, where OpenVINO is installed. `threads`: how many PyTorch computes with, in the whole process; by default
+    one, unless OMP_NUM_THREADS or OMP_WAIT_POLICY speak (`engines/threads.py` says why)."""
     from twohands.detector import Detector as HandDetector
+    from twohands.engines.openvino import EngineConfig, accelerate, openvino_installed
+    from twohands.engines.threads import settle_threads
     from twohands.priors.mediapipe import LandmarkTeacher
     from twohands.refine.refiner import Refiner as Stage2
     from twohands.regress.infer import Stage1
 
+    if engine == "openvino" and not (openvino_installed() and device == "cpu"):
+        raise UserError(
+            f"OpenVINO cannot run the networks on {device} here; run pip install 'twohands[fast]', or choose the engine auto or torch"
+        )
     # What is wrong with the caller's own files is said before seconds are spent on loading ours.
     bundled = load_bundled_hand()
     hand_model = bundled if mano is None else load_mano(mano)
     with_teacher = prior == "teacher" or (prior == "auto" and teacher_installed())
     teacher = LandmarkTeacher.load() if with_teacher else None
+    detector = HandDetector.load(device=device)
+    regressor = Stage1.load(bundled, load_hand_asset().limits, teacher=teacher, device=device)
+    refiner = Stage2.load(device=device)
+    if device == "cpu":
+        settle_threads(threads)
+        if engine != "torch" and openvino_installed():
+            config = EngineConfig() if engine == "auto" else EngineConfig(calls_before_conversion=1, calls_before_loading=1)
+            for network in (detector.network, regressor.network, refiner.denoiser):
+                accelerate(network, config)
     return Pipeline(
-        detector=HandDetector.load(device=device),
-        regressor=Stage1.load(bundled, load_hand_asset().limits, teacher=teacher, device=device),
-        refiner=Stage2.load(device=device),
+        detector=detector,
+        regressor=regressor,
+        refiner=refiner,
         network_hand=bundled,
         hand_model=hand_model,
         prior_source="encoder" if teacher is None else "teacher",

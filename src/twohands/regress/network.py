@@ -99,7 +99,9 @@ class Regressor(nn.Module):
         count = tokens.shape[1]
 
         def scatter(x: Tensor) -> Tensor:
-            return torch.zeros(2 * pairs, *x.shape[1:], dtype=x.dtype, device=x.device).index_copy(0, index, x).unflatten(0, (pairs, 2))
+            return (
+                torch.zeros(2 * pairs, *x.shape[1:], dtype=x.dtype, device=x.device).index_copy(0, index, x).reshape(pairs, 2, *x.shape[1:])
+            )
 
         aligned_all = scatter(aligned)
         prior_all = None
