@@ -153,12 +153,17 @@ class Pipeline:
         """The same from hands that were found already, by another detector or in the frame before; `image` is upright RGB."""
         clock = _Clock()
         with clock.stage("stage 1"):
-            candidates = self._stage_1(image, camera, detection.to("cpu"))
-            candidates = without_duplicates([c for c in candidates if c.present.any()])
-            candidates.sort(key=lambda c: -float(c.score.max()))
+            candidates = self.candidates(image, camera, detection)
         people = self._stage_2(candidates, camera, camera_source, clock, refine) if candidates else ()
         seconds = clock.seconds | {"total": sum(clock.seconds.values())}
         return PhotoResult(people, image.shape[1], image.shape[0], seconds, self.prior_source, image)
+
+    @torch.no_grad()
+    def candidates(self, image: UInt8[np.ndarray, "height width 3"], camera: Camera, detection: Detection) -> list[Candidate]:
+        """What stage 1 makes of the detections, surest person first: hands that it finds too, each once, with their sides settled."""
+        found = self._stage_1(image, camera, detection.to("cpu"))
+        kept = without_duplicates([c for c in found if c.present.any()])
+        return sorted(kept, key=lambda c: -float(c.score.max()))
 
     def _stage_1(self, image: np.ndarray, camera: Camera, detection: Detection) -> list[Candidate]:
         """Hands of every person, each with the sides that detector and stage 1 together find more likely."""
