@@ -10,10 +10,9 @@ from torch import Tensor
 
 from twohands.geometry.camera import Camera
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
-from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.pipeline import Pipeline
-from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion, PhotoResult, TwoHands
+from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
 from twohands.video.media import Frame
 from twohands.video.settle import Readings, SettleConfig, refit, settle, shared_shape, smoothed, volumes_cm3
 from twohands.video.track import Reading, TrackConfig, Tracker
@@ -244,36 +243,3 @@ def joined_motions(parts: list[HandMotion]) -> HandMotion:
         refined=spread(lambda m: m.refined),
         person=people,
     )
-
-
-def photo_of(motion: HandMotion, index: int, image: UInt8[np.ndarray, "height width 3"], model: HandModel) -> PhotoResult:
-    """One frame of a motion with its picture, as the result of a photo: to draw it, or to write it."""
-    people = []
-    for n, number in enumerate(motion.person):
-        present = motion.hand_present[index, n]
-        if not present.any():
-            continue
-        parameters = motion.parameters[index, n]
-        vertices = torch.where(present[:, None, None], model.pose_hands(parameters).mesh().vertices_m, 0.0)
-        keypoints = motion.keypoints_m[index, n]
-        # An absent hand's keypoints are zero, and zero has no place in the picture.
-        xy = torch.where(present[:, None, None], motion.camera.project(torch.where(present[:, None, None], keypoints, 1.0)), 0.0)
-        people.append(
-            TwoHands(
-                hand_present=present,
-                score=motion.score[index, n],
-                parameters=parameters,
-                vertices_m=vertices,
-                keypoints_m=keypoints,
-                keypoints_xy=xy,
-                keypoint_confidence=motion.keypoint_confidence[index, n],
-                box_xyxy_px=torch.cat([xy.amin(1), xy.amax(1)], -1),
-                camera=motion.camera,
-                camera_source=motion.camera_source,
-                penetration_cm3=float(motion.penetration_cm3[index, n]),
-                penetration_before_cm3=float(motion.penetration_before_cm3[index, n]),
-                refined=bool(motion.refined[index, n]),
-                person=number,
-            )
-        )
-    return PhotoResult(tuple(people), motion.width_px, motion.height_px, {"total": 0.0}, motion.prior_source, image)
