@@ -155,12 +155,17 @@ class Pipeline:
         """The same from hands that were found already, by another detector or in the frame before; `image` is upright RGB."""
         clock = _Clock()
         with clock.stage("stage 1"):
-            candidates = self._stage_1(image, camera, detection.to("cpu"))
-            candidates = without_duplicates([c for c in candidates if c.present.any()])
-            candidates.sort(key=lambda c: -float(c.score.max()))
+            candidates = self.candidates(image, camera, detection)
         people = self._stage_2(candidates, camera, camera_source, clock, refine) if candidates else ()
         seconds = clock.seconds | {"total": sum(clock.seconds.values())}
         return PhotoResult(people, image.shape[1], image.shape[0], seconds, self.prior_source, image)
+
+    @torch.no_grad()
+    def candidates(self, image: UInt8[np.ndarray, "height width 3"], camera: Camera, detection: Detection) -> list[Candidate]:
+        """What stage 1 makes of the detections, surest person first: hands that it finds too, each once, with their sides settled."""
+        found = self._stage_1(image, camera, detection.to("cpu"))
+        kept = without_duplicates([c for c in found if c.present.any()])
+        return sorted(kept, key=lambda c: -float(c.score.max()))
 
     def _stage_1(self, image: np.ndarray, camera: Camera, detection: Detection) -> list[Candidate]:
         """Hands of every person, each with the sides that detector and stage 1 together find more likely."""
@@ -196,6 +201,7 @@ class Pipeline:
     def _stage_2(self, candidates: list[Candidate], camera: Camera, source: str, clock: _Clock, refine: bool) -> tuple[TwoHands, ...]:
         """Refines the pairs that penetrate, measures them, and writes the records."""
         parameters = [c.hands.parameters for c in candidates]
+        given = list(parameters)
         with clock.stage("mesh"):
             before = _volumes_cm3(self.network_hand, parameters, candidates, camera)
         after, refined = list(before), [False] * len(candidates)
@@ -213,6 +219,8 @@ class Pipeline:
             if self.hand_model is not self.network_hand:
                 present = [c.present for c in candidates]
                 parameters = [transfer_hands(p, self.network_hand, self.hand_model, on) for p, on in zip(parameters, present, strict=True)]
+                moved = zip(given, present, refined, strict=True)
+                given = [transfer_hands(p, self.network_hand, self.hand_model, on) if yes else p for p, on, yes in moved]
                 after = _volumes_cm3(self.hand_model, parameters, candidates, camera)
             mesh = self.hand_model.pose_hands(stack(parameters)).mesh()
         people = []
@@ -233,6 +241,7 @@ class Pipeline:
                 penetration_before_cm3=before[i],
                 refined=refined[i],
                 person=i,
+                parameters_before=given[i] if refined[i] else None,
             )
             people.append(_blank_absent(hands))
         return tuple(people)
