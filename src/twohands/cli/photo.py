@@ -105,13 +105,18 @@ def photo(
 
 
 @app.command
-def demo(out: Path = Path("out/demo"), device: Literal["cpu", "cuda"] = "cpu") -> int:
+def demo(out: Path = Path("out/demo"), device: Literal["cpu", "cuda"] = "cpu", page: bool = False) -> int:
     """Reconstruct the bundled example photo, which this project rendered itself: two clasped hands.
 
     Args:
         out: Folder for the results.
         device: Where the networks run.
+        page: Open a page for photos of your own instead, as `twohands serve` does.
     """
+    if page:
+        from twohands.cli.web import serve
+
+        return serve(device=device)
     from twohands import pipeline
     from twohands.view import overlay
 
