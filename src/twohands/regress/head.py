@@ -104,7 +104,7 @@ class ParameterHead(nn.Module):
     def forward(
         self, tokens: Tensor, joints: Float[Tensor, "crop 21 3"], reading: KeypointReading | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        grid = round(tokens.shape[1] ** 0.5)
+        grid = round(int(tokens.shape[1]) ** 0.5)
         maps = self.at_joint(tokens).transpose(1, 2).unflatten(2, (grid, grid))
         # Soft-argmax keeps joints inside the crop, so border padding is never more than half a cell away.
         sampled = functional.grid_sample(maps.float(), 2 * joints[:, :, None, :2], padding_mode="border", align_corners=False)[..., 0]

@@ -155,7 +155,9 @@ class Regressor(nn.Module):
         count = tokens.shape[1]
 
         def scatter(x: Tensor) -> Tensor:
-            return torch.zeros(2 * pairs, *x.shape[1:], dtype=x.dtype, device=x.device).index_copy(0, index, x).unflatten(0, (pairs, 2))
+            return (
+                torch.zeros(2 * pairs, *x.shape[1:], dtype=x.dtype, device=x.device).index_copy(0, index, x).reshape(pairs, 2, *x.shape[1:])
+            )
 
         aligned_all = scatter(encoded.aligned)
         prior_all = None
@@ -166,7 +168,7 @@ class Regressor(nn.Module):
                 chosen = torch.where(use_prior[:, None, None, None], prior_all, aligned_all)
         fused = self.fusion(scatter(tokens), chosen, geometry, present)
         fused_flat = fused.flatten(0, 1)[index]
-        grid = round(count**0.5)
+        grid = round(int(count) ** 0.5)
         read = None if encoded.reading is None else encoded.reading.map(lambda t: t.detach())
         top = fused_flat.transpose(1, 2).unflatten(2, (grid, grid))
         heatmap_log, xy, z, log_scale = self.maps(top, [encoded.middle, encoded.fine], read)

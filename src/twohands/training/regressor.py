@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from twohands.checkpoints import load_weights, save_weights
+from twohands.geometry.rotations import nearest_rotation
 from twohands.hands.bundled import load_bundled_hand
 from twohands.priors.cache import taught_shards
 from twohands.priors.tflite import fill_landmark_trunk
@@ -111,12 +112,10 @@ def _unit(prediction: object, truth: object) -> Tensor:
 
 def _aligned(p: Tensor, q: Tensor) -> list[float]:
     """Mean error in mm after a similarity, per hand."""
-    import roma
-
     p, q = p - p.mean(1, keepdim=True), q - q.mean(1, keepdim=True)
     if not len(p):
         return []
-    rotation = roma.special_procrustes(q.transpose(1, 2) @ p)
+    rotation = nearest_rotation(q.transpose(1, 2) @ p)
     turned = p @ rotation.transpose(1, 2)
     scale = (turned * q).sum((1, 2)) / turned.square().sum((1, 2))
     return ((scale[:, None, None] * turned - q).norm(dim=-1).mean(1) * 1000).tolist()
