@@ -63,6 +63,8 @@ class PlacementConfig:
     same_person_shape: float = 0.3
     teacher_xy: float = 0.012
     teacher_depth: float = 0.12
+    teacher_apart: float = 4.0
+    """Where network and teacher are farther apart than so many of the network's own errors, they speak of two hands: the teacher is not believed."""
     teacher_presence: float = 0.5
     """Below this presence score the teacher's reading is left out."""
     passes: int = 2
@@ -204,8 +206,11 @@ class Stage1:
         shown = pair.present.float()[..., None]
         weight = shown / ((laplace + c.floor_xy) * to_ray)
         depth_weight = shown.expand_as(depth) / c.depth
+        agreement = torch.ones_like(shown[..., 0])
         if reading is not None:
-            trust = ((reading.presence > c.teacher_presence) & pair.present).float()
+            apart = (reading.ray_xy - ray_xy).norm(dim=-1) / ((laplace + c.floor_xy) * to_ray)
+            agreement = 1 / (1 + (apart.median(-1).values / c.teacher_apart).pow(4))
+            trust = ((reading.presence > c.teacher_presence) & pair.present).float() * agreement.sqrt()
             ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, (trust[..., None] / (c.teacher_xy * to_ray))[..., None])
             depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / c.teacher_depth)
             weight = weight[..., 0]
@@ -227,9 +232,10 @@ class Stage1:
         presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
         side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
         if reading is not None:
-            # The teacher has seen millions of hands, and things that are none.
-            presence_logit = presence_logit + torch.logit(reading.presence, eps=1e-3)
-            side_logit = side_logit + torch.logit(reading.side_correct, eps=1e-3)
+            # The teacher has seen millions of hands, and things that are none. Where it reads another hand than the network does, as it will in a
+            # crop of clasped hands, what it says is about that one.
+            presence_logit = presence_logit + agreement * torch.logit(reading.presence, eps=1e-3)
+            side_logit = side_logit + agreement * torch.logit(reading.side_correct, eps=1e-3)
         present = shown[..., 0]
         return Stage1Hands(fitted, keypoints, confidence * shown, presence_logit.sigmoid() * present, side_logit.sigmoid() * present)
 
