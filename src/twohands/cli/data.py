@@ -152,9 +152,9 @@ def _check_split(info: "DatasetInfo", folder: Path, split: str, mano: Path | Non
     spread = _spread(len(dataset), LOOKED_FOR)
     paths = [dataset.annotation(i).image_path for i in spread]
     lost = [path for path in paths if not path.is_file()]
-    pictures = (
-        "their pictures are there" if not lost else f"{len(lost)} of {len(paths)} pictures looked for are missing, the first {lost[0]}"
-    )
+    pictures = f"the pictures are there ({len(paths)} looked for)"
+    if lost:
+        pictures = f"{len(lost)} of {len(paths)} pictures looked for are missing, the first {lost[0]}"
     print(f"  {split}: {len(dataset)} annotations; {pictures}{_optional(absent)}")
     return dataset, not lost
 
