@@ -1,5 +1,6 @@
 """What every reader's tests ask: that it says the truth of a generated tree, and that it names what is broken."""
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def check_sample(dataset: Dataset, index: int, truth: Truth) -> None:
         column, row = (xy[OPENPOSE21.index("middle1")].round().long()).tolist()
         red, _, blue = sample.image[:, row, column].int().tolist()
         assert (blue > red) == (hand == 0), f"hand {hand} is not where its middle knuckle should be"
+
+
+def check_sending(dataset: Dataset) -> None:
+    """A reader that is sent to another process opens its files there: the message is short, the content the same."""
+    message = pickle.dumps(dataset)
+    assert len(message) < 2000
+    sent = pickle.loads(message)  # noqa: S301  made one line above
+    a, b = dataset.annotation(0).arrays(), sent.annotation(0).arrays()
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert (value == b[name]).all(), name
 
 
 def broken(tree: Path, tmp_path: Path) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from twohands.data.dataset import Annotation, Dataset, DatasetInfo, ManoConvention, in_picture, load_dataset_mano, projected
+from twohands.data.dataset import Annotation, Dataset, DatasetInfo, ManoConvention, in_picture, projected
 from twohands.data.index import Columns, Rows, open_index, read_json, text, wrong_content
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
@@ -49,8 +49,7 @@ class ReInterHand(Dataset):
 
     def __init__(self, folder: Path, split: str, mano: Path | None = None) -> None:
         """UserError if no capture of the split is there, or one of its files is missing or broken."""
-        self.folder, self.split = folder, split
-        self.mano = load_dataset_mano(INFO, mano)
+        super().__init__(folder, split, mano)
         test, ego = split.startswith("test"), "-ego" in split
         light = "envmap_per_segment" if split.endswith("-segment") else "envmap_per_frame"
         rig = "Ego_cameras" if ego else "Mugsy_cameras"
