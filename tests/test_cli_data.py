@@ -30,7 +30,9 @@ def test_check_says_what_is_there_and_draws_it(mano, tmp_path, capsys):
     write_interhand26m(tmp_path, mano, "train", 5)
     out = tmp_path / "out"
     assert main(["data", "check", "interhand26m", str(tmp_path), "--mano", str(mano), "--out", str(out)]) == 0
-    told = capsys.readouterr().out
+    captured = capsys.readouterr()
+    told = captured.out
+    assert "indexing interhand26m train; done once" in captured.err
     assert "train: 5 annotations; the pictures are there (5 looked for)" in told
     assert "val: not there (annotations/val/InterHand2.6M_val_data.json" in told
     assert "get what is missing from https://mks0601.github.io/InterHand2.6M/" in told
@@ -38,7 +40,9 @@ def test_check_says_what_is_there_and_draws_it(mano, tmp_path, capsys):
     assert "5 pictures with their annotations are in" in told
     with_meshes = np.asarray(Image.open(out / "interhand26m.png"))
     assert main(["data", "check", "interhand26m", str(tmp_path), "--out", str(out), "--split", "train"]) == 0
-    told = capsys.readouterr().out
+    captured = capsys.readouterr()
+    told = captured.out
+    assert "indexing" not in captured.err
     assert "without --mano DIR there are no meshes" in told
     assert "get what is missing" not in told
     without = np.asarray(Image.open(out / "interhand26m.png"))

@@ -91,6 +91,10 @@ def test_pictures_that_would_mislead_are_left_out(interhand):
     assert hand_photos(dataclasses.replace(sample, keypoints_xy=xy), 64) == [], "a hand that is known in part"
     assert hand_photos(dataclasses.replace(sample, image=sample.image // 16), 64) == [], "a black picture"
     assert hand_photos(dataclasses.replace(sample, hand_valid=torch.tensor([False, False])), 64) == [], "no hand"
+    visible = sample.keypoint_visible.clone()
+    visible[0, :11] = 0
+    (photo,) = hand_photos(dataclasses.replace(sample, keypoint_visible=visible), 64)
+    assert photo.hand_valid.tolist() == [False, True], "a hand that is mostly outside"
     # A single joint without 3D takes the hand's 3D out, not its 2D.
     valid = sample.keypoints_3d_valid.clone()
     valid[0, 3] = False

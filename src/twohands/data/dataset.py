@@ -245,7 +245,7 @@ def sample_of(annotation: Annotation, image: np.ndarray, name: str) -> Sample:
         xy = annotation.camera.project(torch.where(ahead[..., None], points, torch.ones_like(points)))
         known = known & ahead
         seen = known & in_picture(xy, width, height)
-    hand_valid = known.any(1) & seen.any(1)
+    hand_valid = (known & seen).any(1)
     known = known & hand_valid[:, None]
     unknown = torch.where(hand_valid, torch.nan, 0.0)[:, None, None]
     low = torch.where(known[..., None], xy, torch.inf).amin(1)
