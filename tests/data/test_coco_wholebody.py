@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dataset_trees import COCO_SIZE, write_coco_wholebody
-from reader_checks import broken, check_cut_short, check_picture_missing, check_refusal, check_sample, check_sending
+from reader_checks import broken, check_cut_short, check_many, check_picture_missing, check_refusal, check_sample
 from twohands.data.loader import open_dataset
 
 
@@ -90,5 +90,5 @@ def test_missing_picture(tree, tmp_path):
     check_picture_missing("coco_wholebody", tree[0], "train", tmp_path)
 
 
-def test_may_be_sent_to_a_worker(tree, mano):
-    check_sending(open_dataset("coco_wholebody", tree[0], "train", mano))
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("coco_wholebody", tree[0], "train", mano))

@@ -10,11 +10,11 @@ from reader_checks import (
     broken,
     check_annotations,
     check_cut_short,
+    check_many,
     check_parameters,
     check_picture_missing,
     check_refusal,
     check_sample,
-    check_sending,
 )
 from twohands.data.dataset import Subset
 from twohands.data.loader import open_dataset
@@ -107,5 +107,5 @@ def test_subsets_by_id(tree):
         Subset.of_ids(whole, ["00000001", "00000009"])
 
 
-def test_may_be_sent_to_a_worker(tree, mano):
-    check_sending(open_dataset("freihand", tree[0], "training", mano))
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("freihand", tree[0], "training", mano))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dataset_trees import write_hic
-from reader_checks import broken, check_annotations, check_cut_short, check_picture_missing, check_refusal, check_sample, check_sending
+from reader_checks import broken, check_annotations, check_cut_short, check_many, check_picture_missing, check_refusal, check_sample
 from twohands.data.hic import FOCAL_PX, PRINCIPAL_PX
 from twohands.data.loader import open_dataset
 from twohands.errors import UserError
@@ -86,5 +86,5 @@ def test_missing_picture(tree, tmp_path):
     check_picture_missing("hic", tree[0], "test", tmp_path)
 
 
-def test_may_be_sent_to_a_worker(tree, mano):
-    check_sending(open_dataset("hic", tree[0], "test", mano))
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("hic", tree[0], "test", mano))

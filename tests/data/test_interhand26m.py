@@ -12,11 +12,11 @@ from reader_checks import (
     broken,
     check_annotations,
     check_cut_short,
+    check_many,
     check_parameters,
     check_picture_missing,
     check_refusal,
     check_sample,
-    check_sending,
 )
 from twohands.data import interhand26m
 from twohands.data.interhand26m import InterHand26M, read_id_list
@@ -201,5 +201,5 @@ def test_index_follows_the_files(tree, mano, tmp_path):
     assert len(open_dataset("interhand26m", folder, "train")) == 2
 
 
-def test_may_be_sent_to_a_worker(tree, mano):
-    check_sending(open_dataset("interhand26m", tree[0], "train", mano))
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("interhand26m", tree[0], "train", mano))

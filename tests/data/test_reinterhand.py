@@ -11,11 +11,11 @@ from reader_checks import (
     broken,
     check_annotations,
     check_cut_short,
+    check_many,
     check_parameters,
     check_picture_missing,
     check_refusal,
     check_sample,
-    check_sending,
 )
 from twohands.data.loader import open_dataset
 from twohands.joints import REINTERHAND24, order_index
@@ -115,5 +115,5 @@ def test_missing_picture(tree, tmp_path):
     check_picture_missing("reinterhand", tree[0], "train", tmp_path)
 
 
-def test_may_be_sent_to_a_worker(tree, mano):
-    check_sending(open_dataset("reinterhand", tree[0], "train", mano))
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("reinterhand", tree[0], "train", mano))

@@ -60,6 +60,9 @@ class CocoWholeBody(Dataset):
     def ids(self) -> np.ndarray:
         return np.asarray(self._columns["id"]).astype(str)
 
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return np.char.rpartition(np.char.decode(np.asarray(self._columns["file"])[indices]), ".")[:, 0]
+
     def annotation(self, index: int) -> Annotation:
         c = self._columns
         width, height = int(c["width_px"][index]), int(c["height_px"][index])

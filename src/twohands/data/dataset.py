@@ -133,6 +133,10 @@ class Dataset(abc.ABC):
     def annotation(self, index: int) -> Annotation:
         """Everything but the pixels. IndexError beyond the end."""
 
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        """`Annotation.sequence` of some annotations, as an array of strings; readers of many know it without making the annotations."""
+        return np.array([self.annotation(int(index)).sequence for index in indices], dtype=str)
+
     def vertices(self, index: int) -> tuple[Float[Tensor, "hand 778 3"], Bool[Tensor, "hand"]]:
         """True MANO meshes in the camera frame, metres, and which hands have one. Of fits, only if the data set was opened with MANO."""
         if self.mano is None:
@@ -213,6 +217,9 @@ class Subset(Dataset):
 
     def annotation(self, index: int) -> Annotation:
         return self.whole.annotation(int(self.indices[index]))
+
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return self.whole.sequences(self.indices[indices])
 
     def vertices(self, index: int) -> tuple[Float[Tensor, "hand 778 3"], Bool[Tensor, "hand"]]:
         return self.whole.vertices(int(self.indices[index]))

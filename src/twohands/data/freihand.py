@@ -71,6 +71,9 @@ class FreiHand(Dataset):
     def ids(self) -> np.ndarray:
         return np.char.zfill(np.arange(len(self)).astype(str), 8)
 
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return np.char.zfill((np.asarray(indices) % self._count).astype(str), 8)
+
     def annotation(self, index: int) -> Annotation:
         if not 0 <= index < len(self):
             raise IndexError(index)

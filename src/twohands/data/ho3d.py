@@ -73,6 +73,9 @@ class Ho3d(Dataset):
     def ids(self) -> np.ndarray:
         return np.char.decode(np.asarray(self._columns["name"]))
 
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return np.char.rpartition(self.ids[indices], "/")[:, 0]
+
     def annotation(self, index: int) -> Annotation:
         c = self._columns
         name = text(c["name"][index])

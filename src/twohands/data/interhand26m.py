@@ -56,6 +56,12 @@ class InterHand26M(Dataset):
     def ids(self) -> np.ndarray:
         return np.asarray(self._columns["id"]).astype(str)
 
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        c = self._columns
+        captures = np.char.add("Capture", np.asarray(c["capture"])[indices].astype(str))
+        names = np.char.decode(np.asarray(c["sequences"]))[np.asarray(c["sequence"])[indices]]
+        return np.char.add(np.char.add(captures, "/"), names)
+
     def annotation(self, index: int) -> Annotation:
         c = self._columns
         camera_row, moment = int(c["camera"][index]), int(c["moment"][index])

@@ -76,6 +76,9 @@ class ReInterHand(Dataset):
         frames = np.char.zfill(np.asarray(c["frame"]).astype(str), 6)
         return np.char.add(np.char.add(np.char.add(names, "/"), np.char.add(cameras, "/")), frames)
 
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return np.char.decode(np.asarray(self._columns["captures"]))[np.asarray(self._columns["capture"])[indices]]
+
     def annotation(self, index: int) -> Annotation:
         c = self._columns
         k, moment, frame = int(c["camera"][index]), int(c["moment"][index]), int(c["frame"][index])

@@ -215,8 +215,7 @@ def picture_order(dataset: Dataset, limit: int | None, seed: int) -> np.ndarray:
     keeps other sequences than it trains on."""
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(dataset))[: limit if limit is not None else len(dataset)]
-    sequences = [dataset.annotation(int(i)).sequence for i in chosen]
-    names, number = np.unique(sequences, return_inverse=True)
+    names, number = np.unique(dataset.sequences(chosen), return_inverse=True)
     return chosen[np.argsort(rng.permutation(len(names))[number], kind="stable")]
 
 
