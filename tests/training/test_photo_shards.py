@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pickle
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import pytest
@@ -162,8 +164,21 @@ def test_requests_that_make_no_sense(interhand, tmp_path, change, said):
     assert not (tmp_path / "out").exists()
 
 
+class ThreadedContext:
+    """Workers of the same interface that need no new interpreter each (five seconds of imports); what they are sent is pickled as for real ones."""
+
+    def __init__(self, kind: str) -> None:
+        assert kind == "spawn"
+
+    class Pool(ThreadPool):
+        def imap(self, func, iterable, chunksize=1):
+            assert func.__qualname__ == func.__name__, "a worker finds it by its name"
+            return super().imap(func, [pickle.loads(pickle.dumps(job)) for job in iterable], chunksize)  # noqa: S301  made here
+
+
 def test_two_workers_make_what_one_makes(interhand, mano, tmp_path, monkeypatch):
     monkeypatch.setattr("twohands.training.photo_shards.SHARD_SIZE", 2)
+    monkeypatch.setattr("multiprocessing.get_context", ThreadedContext)
     one, two = tmp_path / "one", tmp_path / "two"
     for out, workers in ((one, 1), (two, 2)):
         assert write_photo_shards(request("interhand26m", interhand[0], mano), out, workers).shards == 2
