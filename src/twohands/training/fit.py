@@ -247,7 +247,7 @@ def fit(
     loader = DataLoader(SharedBatches([batches(part, start) for part in mine], start), batch_size=None, num_workers=config.workers)
     if start < config.steps:
         trainer.fit(module, loader, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-        trainer.save_checkpoint(last)
+        trainer.save_checkpoint(last, weights_only=False)  # False: the optimiser too
     # Every process goes on with what was saved: averages of batch statistics differ between them.
     module.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
     return module
