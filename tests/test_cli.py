@@ -198,3 +198,14 @@ def test_version_and_help_are_quick_and_need_no_torch():
     done = subprocess.run([sys.executable, "-m", "twohands", "photo", "--help"], capture_output=True, text=True, check=True)
     for option in ("--out", "--focal-px", "--fov-deg", "--no-refine", "--mano", "--device", "--prior"):
         assert option in done.stdout
+
+
+def test_styles_sheet_and_turntable(tmp_path, truth, photo):
+    Image.fromarray(blank_image()).save(photo.parent / "b.png")
+    out = tmp_path / "out"
+    assert main(["photo", str(photo.parent), "--out", str(out), "--style", "skeleton", "--sheet", "--turntable", "png"]) == 0
+    assert {"a.overlay.png", "a.turntable.png", "b.turntable.png", "all.sheet.png"} <= {p.name for p in out.iterdir()}
+    plain = tmp_path / "plain"
+    assert main(["photo", str(photo), "--out", str(plain)]) == 0
+    assert (np.asarray(Image.open(out / "a.overlay.png")) != np.asarray(Image.open(plain / "a.overlay.png"))).any()
+    assert main(["photo", str(out), "--out", str(plain)]) == 2, "pictures that this program wrote are no photos"

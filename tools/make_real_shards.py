@@ -21,6 +21,7 @@ from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.schema import Sample
 from twohands.synth.photo import hand_maps
+from twohands.training.photo_shards import cut_square
 
 FOV_DEG = 60.0
 SIZE = 256
@@ -35,23 +36,6 @@ def fit_labels(labels: dict[str, np.ndarray], rows: np.ndarray, hand: HandModel)
     rays = torch.stack([c.rays(k)[..., :2] for c, k in zip(cameras, xy, strict=True)])
     found, error = hands_from_keypoints(hand, load_hand_asset().limits, rays, torch.from_numpy(labels["keypoints_world_m"][rows]), side)
     return found, error, side
-
-
-def cut(photo: Image.Image, camera: Camera, centre: np.ndarray, side_px: float) -> tuple[np.ndarray, Camera]:
-    """A square of the photo at SIZE pixels (black outside the photo), with its camera."""
-    scale = side_px / SIZE
-    left, top = centre - side_px / 2
-    resampling = Image.Resampling.BICUBIC if scale < 1 else Image.Resampling.BILINEAR
-    if scale > 1:
-        shrink = photo.reduce(max(1, int(scale)))
-        factor = photo.width / shrink.width
-        view = shrink.transform(
-            (SIZE, SIZE), Image.Transform.AFFINE, (scale / factor, 0, left / factor, 0, scale / factor, top / factor), resampling
-        )
-    else:
-        view = photo.transform((SIZE, SIZE), Image.Transform.AFFINE, (scale, 0, left, 0, scale, top), resampling)
-    offset = torch.tensor([left, top], dtype=torch.float32)
-    return np.asarray(view), Camera(camera.focal_px / scale, (camera.principal_px - offset) / scale)
 
 
 def main() -> None:
@@ -100,7 +84,7 @@ def main() -> None:
         for group in groups:
             xy = np.concatenate([boxes[m] for m in group])
             low, high = xy.min(0), xy.max(0)
-            view, view_camera = cut(photo, camera, (low + high) / 2, float((high - low).max() * 1.9))
+            view, view_camera = cut_square(photo, camera, (low + high) / 2, float((high - low).max() * 1.9), SIZE)
             valid = torch.zeros(2, dtype=torch.bool)
             parameters = HandParameters.zeros()
             keypoints_xy = torch.zeros(2, 21, 2)

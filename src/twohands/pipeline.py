@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from twohands.collision.volume import hands_shared_volume_cm3
+from twohands.errors import UserError
 from twohands.geometry.camera import Camera
 from twohands.geometry.photo import Photo, as_photo, choose_camera, read_photo
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
@@ -31,6 +32,7 @@ from twohands.record import stack
 from twohands.schema import Detection, HandPair, PhotoResult, Stage1Hands, TwoHands
 
 PriorChoice = Literal["auto", "encoder", "teacher"]
+EngineChoice = Literal["auto", "openvino", "torch"]
 Sides = tuple[int | None, int | None]
 """Which detection is the left and which the right hand of one person."""
 
@@ -153,12 +155,17 @@ class Pipeline:
         """The same from hands that were found already, by another detector or in the frame before; `image` is upright RGB."""
         clock = _Clock()
         with clock.stage("stage 1"):
-            candidates = self._stage_1(image, camera, detection.to("cpu"))
-            candidates = without_duplicates([c for c in candidates if c.present.any()])
-            candidates.sort(key=lambda c: -float(c.score.max()))
+            candidates = self.candidates(image, camera, detection)
         people = self._stage_2(candidates, camera, camera_source, clock, refine) if candidates else ()
         seconds = clock.seconds | {"total": sum(clock.seconds.values())}
         return PhotoResult(people, image.shape[1], image.shape[0], seconds, self.prior_source, image)
+
+    @torch.no_grad()
+    def candidates(self, image: UInt8[np.ndarray, "height width 3"], camera: Camera, detection: Detection) -> list[Candidate]:
+        """What stage 1 makes of the detections, surest person first: hands that it finds too, each once, with their sides settled."""
+        found = self._stage_1(image, camera, detection.to("cpu"))
+        kept = without_duplicates([c for c in found if c.present.any()])
+        return sorted(kept, key=lambda c: -float(c.score.max()))
 
     def _stage_1(self, image: np.ndarray, camera: Camera, detection: Detection) -> list[Candidate]:
         """Hands of every person, each with the sides that detector and stage 1 together find more likely."""
@@ -194,6 +201,7 @@ class Pipeline:
     def _stage_2(self, candidates: list[Candidate], camera: Camera, source: str, clock: _Clock, refine: bool) -> tuple[TwoHands, ...]:
         """Refines the pairs that penetrate, measures them, and writes the records."""
         parameters = [c.hands.parameters for c in candidates]
+        given = list(parameters)
         with clock.stage("mesh"):
             before = _volumes_cm3(self.network_hand, parameters, candidates, camera)
         after, refined = list(before), [False] * len(candidates)
@@ -211,6 +219,8 @@ class Pipeline:
             if self.hand_model is not self.network_hand:
                 present = [c.present for c in candidates]
                 parameters = [transfer_hands(p, self.network_hand, self.hand_model, on) for p, on in zip(parameters, present, strict=True)]
+                moved = zip(given, present, refined, strict=True)
+                given = [transfer_hands(p, self.network_hand, self.hand_model, on) if yes else p for p, on, yes in moved]
                 after = _volumes_cm3(self.hand_model, parameters, candidates, camera)
             mesh = self.hand_model.pose_hands(stack(parameters)).mesh()
         people = []
@@ -231,31 +241,57 @@ class Pipeline:
                 penetration_before_cm3=before[i],
                 refined=refined[i],
                 person=i,
+                parameters_before=given[i] if refined[i] else None,
             )
             people.append(_blank_absent(hands))
         return tuple(people)
 
 
-def load(device: str = "cpu", prior: PriorChoice = "auto", mano: Path | str | None = None) -> Pipeline:
+def load(
+    device: str = "cpu",
+    prior: PriorChoice = "auto",
+    mano: Path | str | None = None,
+    engine: EngineChoice = "auto",
+    threads: int | None = None,
+) -> Pipeline:
     """The pipeline with the weights that ship with the package.
 
     `prior`: where the 2D prior of stage 1 comes from. "encoder" is the fusion alignment encoder, "teacher" the light teacher (UserError
     if it is not installed), "auto" the teacher where it is installed, else the encoder; `Pipeline.prior_source` says which. `mano`: folder
-    with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO parameters and meshes."""
+    with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO parameters and meshes.
+
+    `engine`: what runs the networks on a processor. "torch" is the reference, "openvino" converts them at their first call, "auto" once they have
+    been called so often that this pays, where OpenVINO is installed. `threads`: how many PyTorch computes with, in the whole process; by default
+    one, unless OMP_NUM_THREADS or OMP_WAIT_POLICY speak (`engines/threads.py` says why)."""
     from twohands.detector import Detector as HandDetector
+    from twohands.engines.openvino import EngineConfig, accelerate, openvino_installed
+    from twohands.engines.threads import settle_threads
     from twohands.priors.mediapipe import LandmarkTeacher
     from twohands.refine.refiner import Refiner as Stage2
     from twohands.regress.infer import Stage1
 
+    if engine == "openvino" and not (openvino_installed() and device == "cpu"):
+        raise UserError(
+            f"OpenVINO cannot run the networks on {device} here; run pip install 'twohands[fast]', or choose the engine auto or torch"
+        )
     # What is wrong with the caller's own files is said before seconds are spent on loading ours.
     bundled = load_bundled_hand()
     hand_model = bundled if mano is None else load_mano(mano)
     with_teacher = prior == "teacher" or (prior == "auto" and teacher_installed())
     teacher = LandmarkTeacher.load() if with_teacher else None
+    detector = HandDetector.load(device=device)
+    regressor = Stage1.load(bundled, load_hand_asset().limits, teacher=teacher, device=device)
+    refiner = Stage2.load(device=device)
+    if device == "cpu":
+        settle_threads(threads)
+        if engine != "torch" and openvino_installed():
+            config = EngineConfig() if engine == "auto" else EngineConfig(calls_before_conversion=1, calls_before_loading=1)
+            for network in (detector.network, regressor.network, refiner.denoiser):
+                accelerate(network, config)
     return Pipeline(
-        detector=HandDetector.load(device=device),
-        regressor=Stage1.load(bundled, load_hand_asset().limits, teacher=teacher, device=device),
-        refiner=Stage2.load(device=device),
+        detector=detector,
+        regressor=regressor,
+        refiner=refiner,
         network_hand=bundled,
         hand_model=hand_model,
         prior_source="encoder" if teacher is None else "teacher",

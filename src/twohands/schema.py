@@ -117,6 +117,8 @@ class TwoHands(Record):
     refined: bool
     """Stage 2 ran and its result was taken."""
     person: int
+    parameters_before: HandParameters | None = None
+    """As they were before stage 2; None where it changed nothing."""
 
 
 @dataclass(frozen=True)
@@ -132,3 +134,43 @@ class PhotoResult:
     """"encoder" or "teacher": where the 2D prior came from."""
     image: np.ndarray
     """The photo as read: (height, width, 3) uint8 RGB, upright."""
+
+
+HAND_ABSENT, HAND_SEEN, HAND_FILLED = 0, 1, 2
+"""States of a hand in a frame: not there, read from the picture, put there from the frames around a short gap."""
+
+
+@dataclass(frozen=True)
+class HandMotion(Record):
+    """The hands of everyone in a video, over time, in one metric camera frame (OpenCV axes, metres). Every person has a row in every frame;
+    `hand_state` says where there is a hand, and the numbers of an absent one are zero. A photo is a motion of one frame."""
+
+    time_s: Float[Tensor, "frame"]
+    """Since the first frame; ascending, not always evenly spaced."""
+    hand_state: UInt8[Tensor, "frame person hand"]
+    """HAND_ABSENT, HAND_SEEN or HAND_FILLED."""
+    score: Float[Tensor, "frame person hand"]
+    """Confidence of each hand, 0 to 1."""
+    parameters: HandParameters
+    keypoints_m: Float[Tensor, "frame person hand 21 3"]
+    keypoint_confidence: Float[Tensor, "frame person hand 21"]
+    penetration_cm3: Float[Tensor, "frame person"]
+    """Exact volume that the two closed meshes share, after refinement; 0 with one hand."""
+    penetration_before_cm3: Float[Tensor, "frame person"]
+    refined: Bool[Tensor, "frame person"]
+    """Stage 2 has moved the hands of this frame."""
+    person: tuple[int, ...]
+    camera: Camera
+    camera_source: str
+    """"caller", "exif" or "default"."""
+    prior_source: str
+    """"encoder" or "teacher"."""
+    hand_model: str
+    """"bundled" or "mano"."""
+    width_px: int
+    height_px: int
+
+    @property
+    def hand_present(self) -> Bool[Tensor, "frame person hand"]:
+        """Seen or filled."""
+        return self.hand_state != HAND_ABSENT

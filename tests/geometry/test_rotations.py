@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import roma
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,3 +82,39 @@ def test_gradient_at_rest_is_finite():
     """Hands start at zero rotation, where naive formulas divide by zero."""
     rotvec = torch.zeros(2, 3, requires_grad=True, dtype=torch.float64)
     assert torch.autograd.gradcheck(r.rotvec_to_matrix, rotvec)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-9, 1e-3, 0.0099, 0.0101, 1.0, 3.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_formulas_agree_with_roma(scale, dtype):
+    """Near zero, on both sides of where the series begin, and near half a turn."""
+    rotvec = (scale * torch.nn.functional.normalize(normal(200, 3), dim=-1)).to(dtype)
+    exact = {torch.float32: 2e-6, torch.float64: 1e-12}[dtype]
+    rotation = r.rotvec_to_matrix(rotvec)
+    # roma stops at the first order below 1e-6.
+    torch.testing.assert_close(rotation, roma.rotvec_to_rotmat(rotvec), atol=exact, rtol=0)
+    torch.testing.assert_close(r.matrix_to_rotvec(rotation), roma.rotmat_to_rotvec(rotation), atol=20 * exact, rtol=0)
+    other = random_rotation(200, seed=1).to(dtype)
+    # Near half a turn the angle of two matrices is only known to the root of their rounding.
+    angle, twin = r.geodesic_angle_rad(rotation, other), roma.rotmat_geodesic_distance(rotation, other)
+    torch.testing.assert_close(angle, twin, atol=0.5 * exact**0.5, rtol=0)
+
+
+def test_half_turns_come_back():
+    axis = torch.nn.functional.normalize(normal(50, 3), dim=-1)
+    rotation = r.rotvec_to_matrix(math.pi * axis)
+    torch.testing.assert_close(r.rotvec_to_matrix(r.matrix_to_rotvec(rotation)), rotation)
+    assert bool((r.matrix_to_rotvec(rotation).norm(dim=-1) <= math.pi + 1e-9).all())
+
+
+def test_nearest_rotation_agrees_with_roma_and_keeps_the_hand():
+    matrix = normal(100, 3, 3)
+    found = r.nearest_rotation(matrix)
+    torch.testing.assert_close(found, roma.special_procrustes(matrix))
+    torch.testing.assert_close(torch.linalg.det(found), torch.ones(100).double())
+
+
+def test_gradients_of_both_ways():
+    rotvec = torch.cat([1e-3 * normal(2, 3), 0.02 * normal(2, 3, seed=1), normal(3, 3, seed=2)]).requires_grad_()
+    assert torch.autograd.gradcheck(r.rotvec_to_matrix, rotvec)
+    assert torch.autograd.gradcheck(lambda v: r.matrix_to_rotvec(r.rotvec_to_matrix(v)), rotvec)

@@ -6,6 +6,9 @@ from typing import Any
 
 from twohands.errors import UserError
 
+OWN_PICTURES = (".overlay.png", ".turntable.png", ".sheet.png")
+"""Ends of the names of pictures that this program writes: no photos."""
+
 
 def photos_of(given: list[Path]) -> list[Path]:
     """The photos named, folders replaced by what is in them. UserError if two would write the same files, or a folder holds none."""
@@ -15,8 +18,8 @@ def photos_of(given: list[Path]) -> list[Path]:
     for path in given:
         inside = [path]
         if path.is_dir():
-            # Overlays of an earlier run into the same folder are no photos.
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.endswith(".overlay.png"))
+            # Pictures of an earlier run into the same folder are no photos.
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.endswith(OWN_PICTURES))
             if not inside:
                 raise UserError(f"there are no photos in {path}; give photos, or a folder that holds some")
         for p in inside:
@@ -45,7 +48,7 @@ def progress_over(paths: list[Path]) -> Any:
     return tqdm(paths, desc="photos", unit="photo", file=sys.stderr, disable=len(paths) < 2)
 
 
-def progress_bar(total: int) -> Any:
+def progress_bar(total: int | None) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, desc="photos", unit="photo", file=sys.stderr)

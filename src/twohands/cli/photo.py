@@ -13,8 +13,12 @@ from twohands.cli.console import make_folder, photos_of, progress_over, say
 from twohands.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from twohands.pipeline import Pipeline
     from twohands.schema import PhotoResult
+    from twohands.view.sheet import Cell
+    from twohands.view.styles import Style
 
 SECONDS_BETWEEN_SAVES = 5.0
 _CAMERA_SOURCES = {"caller": "you", "exif": "EXIF", "default": "a default field of view of 60 degrees"}
@@ -30,6 +34,9 @@ def photo(
     mano: Path | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     prior: Literal["auto", "encoder", "teacher"] = "auto",
+    style: Literal["mesh", "wire", "skeleton", "depth", "side-by-side"] = "mesh",
+    sheet: bool = False,
+    turntable: Literal["none", "png", "gif"] = "none",
 ) -> int:
     """Reconstruct both hands of photos.
 
@@ -46,6 +53,9 @@ def photo(
         mano: Folder with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO's.
         device: Where the networks run.
         prior: Where the 2D prior comes from: the alignment encoder, the light teacher, or the teacher if it is installed.
+        style: What NAME.overlay.png shows: meshes, their visible edges, bones and keypoints, depth from bright to dark, or all of it in a row.
+        sheet: All photos in one picture as well, all.sheet.png (in several, if there are more than 400).
+        turntable: NAME.turntable.png with four views of the hands, or NAME.turntable.gif with them turning.
     """
     if focal_px is not None and fov_deg is not None:
         raise UserError("--focal-px and --fov-deg were given together; give one of them")
@@ -53,6 +63,7 @@ def photo(
     make_folder(out)
 
     from twohands import export, pipeline
+    from twohands.view.sheet import Cell
 
     predictions_path = out / "predictions.json"
     predictions = export.read_predictions(predictions_path)
@@ -61,6 +72,7 @@ def photo(
     failed: list[str] = []
     without_hands = 0
     saved_at = time.monotonic()
+    cells: list[Cell] = []
     try:
         for path in progress_over(paths):
             try:
@@ -70,7 +82,9 @@ def photo(
                 failed.append(str(error))
                 say(f"twohands: {error}", sys.stderr)
                 continue
-            write_result(out, path.stem, result, model)
+            picture = write_result(out, path.stem, result, model, style, turntable)
+            if sheet:
+                cells.append(Cell.of(picture, path.name))
             predictions[path.stem] = export.prediction_entry(result, model.hand_model) | {"file": path.name}
             without_hands += not result.people
             say(summary(path, out, result))
@@ -79,6 +93,7 @@ def photo(
                 saved_at = time.monotonic()
     finally:
         _save(predictions_path, predictions)
+        _write_sheets(out, cells)
     if len(paths) > 1:
         done = f"{len(paths) - len(failed)} of {len(paths)} photos done, {without_hands} of them without hands; results in {out}"
         say(done)
@@ -90,13 +105,18 @@ def photo(
 
 
 @app.command
-def demo(out: Path = Path("out/demo"), device: Literal["cpu", "cuda"] = "cpu") -> int:
+def demo(out: Path = Path("out/demo"), device: Literal["cpu", "cuda"] = "cpu", page: bool = False) -> int:
     """Reconstruct the bundled example photo, which this project rendered itself: two clasped hands.
 
     Args:
         out: Folder for the results.
         device: Where the networks run.
+        page: Open a page for photos of your own instead, as `twohands serve` does.
     """
+    if page:
+        from twohands.cli.web import serve
+
+        return serve(device=device)
     from twohands import pipeline
     from twohands.view import overlay
 
@@ -112,21 +132,50 @@ def demo(out: Path = Path("out/demo"), device: Literal["cpu", "cuda"] = "cpu") -
     return 0
 
 
-def write_result(out: Path, stem: str, result: "PhotoResult", model: "Pipeline") -> None:
-    """Overlay, GLB and NPZ; without hands only the overlay, and no files of an earlier run stay behind."""
+def write_result(
+    out: Path,
+    stem: str,
+    result: "PhotoResult",
+    model: "Pipeline",
+    style: "Style" = "mesh",
+    turntable: Literal["none", "png", "gif"] = "none",
+) -> "np.ndarray":
+    """Overlay, GLB, NPZ and what else was asked for; without hands only the overlay, and no files of an earlier run stay behind. Returns the
+    overlay."""
     from twohands import export
-    from twohands.view import overlay
+    from twohands.view import overlay, styles
+    from twohands.view import turntable as turning
 
     try:
-        overlay.write_picture(out / f"{stem}.overlay.png", overlay.draw_overlay(result, model.hand_model))
+        picture = styles.draw_style(result, model.hand_model, style)
+        overlay.write_picture(out / f"{stem}.overlay.png", picture)
         if result.people:
             export.write_glb(out / f"{stem}.glb", result, model.hand_model)
             export.write_npz(out / f"{stem}.npz", result, model.hand_model)
+            match turntable:
+                case "png":
+                    overlay.write_picture(out / f"{stem}.turntable.png", turning.four_views(result, model.hand_model))
+                case "gif":
+                    turning.write_turntable(out / f"{stem}.turntable.gif", result, model.hand_model)
         else:
-            for suffix in ("glb", "npz"):
+            for suffix in ("glb", "npz", "turntable.png", "turntable.gif"):
                 (out / f"{stem}.{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the results of {stem} into {out} ({error.strerror}); make room or choose another folder") from error
+    return picture
+
+
+def _write_sheets(out: Path, cells: "list[Cell]") -> None:
+    from twohands.view.overlay import write_picture
+    from twohands.view.sheet import LARGEST_SHEET, contact_sheet
+
+    starts = range(0, len(cells), LARGEST_SHEET)
+    for number, first in enumerate(starts, 1):
+        name = "all.sheet.png" if len(starts) == 1 else f"all.{number}.sheet.png"
+        try:
+            write_picture(out / name, contact_sheet(cells[first : first + LARGEST_SHEET]))
+        except OSError as error:
+            raise UserError(f"cannot write {out / name} ({error.strerror}); make room or choose another folder") from error
 
 
 def _save(path: Path, predictions: dict[str, dict[str, Any]]) -> None:

@@ -6,7 +6,6 @@ estimated hand passes through itself, and there the nearest face may be an inner
 
 from dataclasses import dataclass
 
-import igl
 import manifold3d
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -34,6 +33,8 @@ def inside_depth(
     """Whether each point lies within a closed, outward mesh (winding number > 0.5), and its distance to the surface if so, else 0.
 
     Where the mesh overlaps itself, the surface includes the walls inside. ValueError if the mesh is open."""
+    import igl  # a tenth of a second, and photos do without
+
     require_closed(faces)
     points_m, vertices_m = np.asarray(points_m, np.float64), np.ascontiguousarray(vertices_m, np.float64)
     inside, depth_m = np.zeros(len(points_m), bool), np.zeros(len(points_m))

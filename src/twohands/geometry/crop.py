@@ -119,11 +119,21 @@ class Crop(Record):
 
 
 def _sample(image: Tensor, xy_image: Tensor, shrink: int) -> Tensor:
-    """Bilinear reading of `image` (c, h, w) at pixel positions (s, s, 2), after reducing it by a whole factor."""
+    """Bilinear reading of `image` (c, h, w) at pixel positions (s, s, 2), after reducing it by a whole factor. Only the part of the image that is
+    read from is reduced: of a large photo, that is most of the time."""
     if shrink > 1:
         height, width = image.shape[1:]
-        pad = (-width % shrink, -height % shrink)
-        image = functional.avg_pool2d(functional.pad(image, (0, pad[0], 0, pad[1]), mode="replicate")[None], shrink)[0]
-        xy_image = xy_image / shrink
+        low, high = xy_image.flatten(0, 1).amin(0), xy_image.flatten(0, 1).amax(0)
+        # Whole cells of the reduced image, so that its grid stays where it would be, and one more on each side for the interpolation.
+        left, top = (max(0, int(v) // shrink - 1) * shrink for v in low.tolist())
+        right, bottom = (max(0, int(v) // shrink + 2) * shrink for v in high.tolist())
+        if left >= width or top >= height or right <= 0 or bottom <= 0:
+            return image.new_zeros(image.shape[0], *xy_image.shape[:2])
+        image = image[:, top:bottom, left:right]
+        pad = (-image.shape[2] % shrink, -image.shape[1] % shrink)
+        if any(pad):
+            image = functional.pad(image, (0, pad[0], 0, pad[1]), mode="replicate")
+        image = functional.avg_pool2d(image[None], shrink)[0]
+        xy_image = (xy_image - torch.tensor([left, top], dtype=xy_image.dtype, device=xy_image.device)) / shrink
     size = torch.tensor([image.shape[2], image.shape[1]], dtype=xy_image.dtype, device=xy_image.device)
     return functional.grid_sample(image[None], (xy_image / size * 2 - 1)[None], padding_mode="zeros", align_corners=False)[0]

@@ -7,11 +7,11 @@ for two hands costs about 2 ms on one core.
 
 from dataclasses import dataclass
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from twohands.geometry.rotations import matrix_to_rotvec, nearest_rotation, rotvec_to_matrix
 from twohands.hands.limits import JointLimits
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.model import HandModel
@@ -137,7 +137,7 @@ def fit_hands(
     prior_scale[58:61] = config.translation_xy_m
     weight_prior = (1 / prior_scale).expand(batch, 2, 61).clone()
     weight_prior[..., 60] = 1 / (config.depth_share * start.translation_m[..., 2].abs().clamp_min(0.05))
-    R_start = roma.rotvec_to_rotmat(start.pose)
+    R_start = rotvec_to_matrix(start.pose)
 
     def residuals(rotation: Tensor, shape: Tensor, translation: Tensor, jacobian: bool) -> tuple[Tensor, Tensor | None]:
         """Residuals (batch, hand, n) and d residual / d increment (batch, hand, n, 61)."""
@@ -147,12 +147,12 @@ def fit_hands(
         ray = (p[..., :2] / z[..., None] - seen.ray_xy) * seen.ray_weight[..., None]
         palm = (p[:, :, MIDDLE_MCP] - p[:, :, 0]).norm(dim=-1).detach()
         depth = ((p[..., 2] - p[:, :, :1, 2]) / palm[..., None] - seen.depth) * seen.depth_weight
-        turned = roma.rotmat_to_rotvec(rotation @ R_start.transpose(-1, -2)).flatten(2)
+        turned = matrix_to_rotvec(rotation @ R_start.transpose(-1, -2)).flatten(2)
         prior = torch.cat([turned, shape - start.shape, translation - start.translation_m], -1) * weight_prior
         parts = [ray.flatten(2), depth, prior]
         over = None
         if limits is not None:
-            rotvec = roma.rotmat_to_rotvec(rotation)
+            rotvec = matrix_to_rotvec(rotation)
             right = torch.stack([mirror_rotvec(rotvec[:, 0]), rotvec[:, 1]], 1)
             angles = limits.rotvec_to_angles(right)
             low, high = limits.limits_rad.to(angles).unbind(-1)
@@ -225,7 +225,7 @@ def fit_hands(
         turn = step[..., :48].unflatten(-1, (16, 3))
         length = turn.norm(dim=-1, keepdim=True)
         turn = turn * (0.5 / length.clamp_min(0.5))
-        next_rotation = roma.rotvec_to_rotmat(turn) @ rotation
+        next_rotation = rotvec_to_matrix(turn) @ rotation
         # A far start explains bent fingers by giants and dwarfs: keep each step, and the whole, inside what hands look like.
         next_shape = (shape + step[..., 48:58].clamp(-0.5, 0.5)).clamp(-SHAPE_BOUND, SHAPE_BOUND)
         next_translation = translation + step[..., 58:]
@@ -236,7 +236,7 @@ def fit_hands(
         shape, translation = torch.where(pick, next_shape, shape), torch.where(pick, next_translation, translation)
         current = torch.where(better, tried, current)
         damping = torch.where(better, damping * 0.3, damping * 10).clamp(1e-7, 1e6)
-    return HandParameters(roma.rotmat_to_rotvec(rotation), shape, translation)
+    return HandParameters(matrix_to_rotvec(rotation), shape, translation)
 
 
 def _coupling_jacobian(
@@ -275,9 +275,9 @@ def start_from_keypoints(
     template = _pose_chain(model, identity, rest.shape, rest.translation_m).points[:, :, palm]
     target = keypoints_m[:, :, palm]
     covariance = (target - target.mean(2, keepdim=True)).transpose(-1, -2) @ (template - template.mean(2, keepdim=True))
-    orientation = roma.special_procrustes(covariance)
+    orientation = nearest_rotation(covariance)
     pose = rest.pose.clone()
-    pose[:, :, 0] = roma.rotmat_to_rotvec(orientation)
+    pose[:, :, 0] = matrix_to_rotvec(orientation)
     unplaced = HandParameters(pose, rest.shape, rest.translation_m)
     # The fingers are not posed yet: only the palm may say where the hand is.
     rigid = torch.zeros_like(ray_weight)
@@ -293,7 +293,7 @@ def place_hands(
 ) -> HandParameters:
     """Translation of each hand, given pose and shape, that best puts its keypoints on their rays: linear least squares of
     X_xy + t_xy = ray (X_z + t_z). ValueError-free: a hand without weights is put one metre away."""
-    rotation = roma.rotvec_to_rotmat(parameters.pose)
+    rotation = rotvec_to_matrix(parameters.pose)
     points = _pose_chain(model, rotation, parameters.shape, torch.zeros_like(parameters.translation_m)).points
     w = ray_weight[..., None]
     d = torch.zeros(*ray_xy.shape, 3, dtype=points.dtype, device=points.device)

@@ -19,7 +19,7 @@ from twohands.hands.from_keypoints import hands_from_keypoints
 from twohands.hands.limits import JointLimits
 from twohands.hands.model import HandModel
 from twohands.joints import MIDDLE_MCP
-from twohands.priors.install import LANDMARK_SHA256
+from twohands.priors.install import LANDMARK
 from twohands.priors.mediapipe import LandmarkReading, LandmarkTeacher
 from twohands.priors.teacher import Lesson, Question, silent_maps
 from twohands.schema import Detection, PriorMaps, Sample
@@ -86,7 +86,7 @@ class TrustedLandmarks:
     config: TrustConfig = field(default_factory=TrustConfig)
 
     def describe(self) -> dict[str, str]:
-        return {"teacher": "landmark", "landmark": LANDMARK_SHA256, "finder": self.finder, "latents": str(self.read.keeps_latents)}
+        return {"teacher": "landmark", "landmark": LANDMARK.sha256, "finder": self.finder, "latents": str(self.read.keeps_latents)}
 
     def __call__(self, question: Question) -> Lesson:
         boxes, directions, sides = self._where(question)

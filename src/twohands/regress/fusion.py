@@ -34,7 +34,7 @@ class Fusion(nn.Module):
         present: Bool[Tensor, "pair hand"],
     ) -> Float[Tensor, "pair hand token width"]:
         pairs, hands, count, width = image_tokens.shape
-        grid = round(count**0.5)
+        grid = round(int(count) ** 0.5)
         context = self.place(cell_centres(grid, image_tokens.device).reshape(-1, 2)) + self.geometry(geometry)[:, :, None]
         image_tokens = image_tokens + context + self.kind[0]
         prior_tokens = prior_tokens + context + self.kind[1]

@@ -71,9 +71,9 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Path | None = None) -> Samp
     scene = build_scene(knobs, seed)
     rng = np.random.default_rng([seed, 2])
     size = knobs.size_px
-    shaded = _shade(scene, size, rng)
+    shaded = shade(scene, size, rng)
     picture = background(rng, size, photos)
-    _compose(shaded, picture)
+    compose(shaded, picture)
     if rng.random() < 0.18:
         picture = paste_shape(rng, picture, rng.uniform(0.12, 0.45))
     image = _camera_faults(picture, rng)
@@ -135,7 +135,7 @@ def _visible(scene: Scene, raster: Raster | None, classes: np.ndarray, xy: np.nd
     return visible
 
 
-def _shade(scene: Scene, size: int, rng: np.random.Generator) -> Float32[np.ndarray, "height width 4"]:
+def shade(scene: Scene, size: int, rng: np.random.Generator) -> Float32[np.ndarray, "height width 4"]:
     """Linear RGB and coverage at OVERSAMPLING times the size."""
     big = round(size * OVERSAMPLING)
     out = np.zeros((big, big, 4), np.float32)
@@ -248,7 +248,7 @@ def _shade_pixels(
 
 
 @numba.njit(cache=True, fastmath=True)
-def _compose(shaded, picture):
+def compose(shaded, picture):
     """Averages the 1.5-fold picture down and lays it over the background, in place."""
     area = np.float32(1 / 2.25)
     for v in range(picture.shape[0]):

@@ -121,7 +121,7 @@ def _try(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel
             continue
         pieces.append(Piece(vertices[h].astype(np.float32), faces[h].astype(np.int32), colour, skin.specular, skin.gloss, h))
         if rng.random() < knobs.forearm:
-            pieces.extend(_forearm(knobs, rng, hand, placed, vertices[h], h, skin))
+            pieces.extend(forearm(knobs, rng, hand, placed, vertices[h], h, skin))
         if rng.random() < knobs.held:
             pieces.append(_held(rng, mesh.keypoints_m[h].numpy(), placed, h))
     if any(present) and rng.random() < knobs.occluder:
@@ -245,7 +245,7 @@ def _tube(path: np.ndarray, rings: np.ndarray, colour: np.ndarray, specular: flo
     )
 
 
-def _forearm(
+def forearm(
     knobs: SceneKnobs, rng: np.random.Generator, hand: HandModel, p: HandParameters, vertices: np.ndarray, h: int, skin: Skin
 ) -> list[Piece]:
     """A tube that goes on behind the wrist, bent at it, bare or in a sleeve; sometimes a watch or bangle."""

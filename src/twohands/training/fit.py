@@ -41,6 +41,8 @@ class FitConfig:
     warmup_steps: int = 500
     final_share: float = 0.01
     """Learning rate at the end over its peak (cosine in between)."""
+    slow_share: float = 0.2
+    """Learning rate of parameters that begin with trained numbers over that of new ones."""
     weight_decay: float = 0.02
     clip_norm: float = 5.0
     average: float = 0.999
@@ -77,6 +79,10 @@ class AveragedModule(lightning.LightningModule):
         """Loss of a batch and numbers to log."""
         raise NotImplementedError("a training module must say what its loss is")
 
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """Parameters that were trained before, on more than this run has: they move at `slow_share` of the rate."""
+        return []
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """What a step draws depends on seed, process and step alone: a run that resumes draws what it would have drawn."""
         drawn = np.random.SeedSequence([self.fit_config.seed, self.global_rank, self.global_step]).generate_state(1, np.uint64)
@@ -103,9 +109,13 @@ class AveragedModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         c = self.fit_config
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": c.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        slow = {id(p) for p in self.slow_parameters()}
+        groups = []
+        for share, chosen in ((1.0, lambda p: id(p) not in slow), (c.slow_share, lambda p: id(p) in slow)):
+            for decay, ndims in ((c.weight_decay, (2, 3, 4, 5)), (0.0, (0, 1))):
+                parameters = [p for p in self.network.parameters() if p.requires_grad and chosen(p) and p.ndim in ndims]
+                if parameters:
+                    groups.append({"params": parameters, "weight_decay": decay, "lr": share * c.learning_rate})
         optimizer = torch.optim.AdamW(groups, c.learning_rate, betas=(0.9, 0.98))
 
         def scale(step: int) -> float:

@@ -70,10 +70,9 @@ class PairBatches(IterableDataset):
     """Endless batches from several shard sets, mixed by weight."""
 
     def __init__(
-        self, sets: list[ShardSet], weights: list[float], batch: int, crop_px: list[tuple[int, int]], token_stride: int,
+        self, sets: list[ShardSet], weights: list[float], batch: int, crop_px: int, token_stride: int,
         seed: int, rank: int = 0, start_step: int = 0, augment: AugmentConfig | None = None,
     ) -> None:  # fmt: skip
-        """`crop_px` is a schedule: (first step, crop size) in rising order of steps."""
         self.sets, self.weights, self.batch, self.crop_px = sets, np.array(weights) / np.sum(weights), batch, crop_px
         self.token_stride, self.seed, self.rank, self.start_step = token_stride, seed, rank, start_step
         self.augment = augment or AugmentConfig()
@@ -87,10 +86,9 @@ class PairBatches(IterableDataset):
     def make(self, step: int) -> PairBatch:
         """The batch of a step."""
         rng = np.random.default_rng([self.seed, self.rank, step])
-        size = [px for first, px in self.crop_px if first <= step][-1]
         counts = rng.multinomial(self.batch, self.weights)
         chosen = [(s, int(i)) for s, n in zip(self.sets, counts, strict=True) for i in rng.integers(0, len(s), n)]
-        return make_batch(chosen, size, self.token_stride, rng, self.augment)
+        return make_batch(chosen, self.crop_px, self.token_stride, rng, self.augment)
 
 
 def make_batch(
@@ -189,8 +187,10 @@ def _resample(scene: dict, view: PairView, crop_px: int, grid_px: int) -> tuple[
         return grid.movedim(2, -1).flatten(1, 2)
 
     image = scene["image"].permute(0, 3, 1, 2).float() / 255
-    read = functional.grid_sample(image, positions(2 * crop_px), align_corners=False)
-    crops = functional.avg_pool2d(read, 2).unflatten(2, (2, crop_px)).transpose(1, 2).contiguous()
+    # Twice as fine where crops are coarser than the image, or fine patterns would alias.
+    fine = 2 if crop_px < max(height, width) / 2 else 1
+    read = functional.avg_pool2d(functional.grid_sample(image, positions(fine * crop_px), align_corners=False), fine)
+    crops = read.unflatten(2, (2, crop_px)).transpose(1, 2).contiguous()
     maps = torch.stack([scene["segmentation"].float(), scene["depth_mm"].to(torch.float32) / 1000], 1)
     read = functional.grid_sample(maps, positions(grid_px), mode="nearest", align_corners=False).unflatten(2, (2, grid_px))
     return crops, read[:, 0].round().long(), read[:, 1]

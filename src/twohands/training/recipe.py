@@ -36,7 +36,7 @@ EPOCHS, DROP_AFTER_EPOCH = 7, 4
 """InterWild's length; its rate falls after epoch 4, counted from 0 to 6."""
 
 REHEARSAL = RegressorConfig(
-    crop_px=32, stem=16, widths=(16, 16, 32, 32), depths=(1, 1, 1, 1), align_widths=(16, 16, 32, 32), align_depths=(1, 1, 1, 1),
+    trunk="residual", crop_px=32, stem=16, widths=(16, 16, 32, 32), depths=(1, 1, 1, 1), align_widths=(16, 16, 32, 32), align_depths=(1, 1, 1, 1),
     prior_width=32, width=32, heads=2, depth=1, pyramid=16, hidden=64,
 )  # fmt: skip
 """A network that a laptop trains in minutes, at ten times the rate; everything else of the recipe as it is."""
@@ -100,7 +100,7 @@ def stage_1(
     network = REHEARSAL if rehearsal else PAPER
     return RegressorTraining(
         fit, tuple(folders.values()), tuple(MIXTURE[name] for name in folders), network, BATCH // PARTS,
-        crop_schedule=((0.0, network.crop_px),), validation=validation, lessons=caches,
+        validation=validation, lessons=caches,
     )  # fmt: skip
 
 

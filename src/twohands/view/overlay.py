@@ -2,8 +2,10 @@
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ _VIEW_FOV_DEG = 30.0
 
 
 @dataclass(frozen=True)
-class _Scene:
+class Scene:
     """All hands of a photo as one mesh in the camera frame, so that one depth buffer decides what is in front."""
 
     vertices_m: Float[torch.Tensor, "vert 3"]
@@ -39,7 +41,7 @@ class _Scene:
     face_rgb: UInt8[np.ndarray, "face 3"]
 
     @staticmethod
-    def of(people: tuple[TwoHands, ...], model: HandModel) -> "_Scene | None":
+    def of(people: tuple[TwoHands, ...], model: HandModel) -> "Scene | None":
         """None if there are no hands."""
         vertices, normals, faces, colours = [], [], [], []
         offset = 0
@@ -54,9 +56,9 @@ class _Scene:
                     offset += len(v)
         if not vertices:
             return None
-        return _Scene(torch.cat(vertices), torch.cat(normals), torch.cat(faces), np.concatenate(colours))
+        return Scene(torch.cat(vertices), torch.cat(normals), torch.cat(faces), np.concatenate(colours))
 
-    def turned(self, yaw_rad: float, pitch_rad: float) -> "tuple[_Scene, Camera]":
+    def turned(self, yaw_rad: float, pitch_rad: float) -> "tuple[Scene, Camera]":
         """The hands turned about their middle (yaw, then pitch), and a camera of one pixel that sees all of them."""
         R_view_camera = axis_rotation(0, torch.tensor(pitch_rad)) @ axis_rotation(1, torch.tensor(yaw_rad))
         middle = (self.vertices_m.amin(0) + self.vertices_m.amax(0)) / 2
@@ -65,7 +67,7 @@ class _Scene:
         radius = float(centred.norm(dim=-1).max())
         distance = 1.05 * radius / math.sin(math.radians(_VIEW_FOV_DEG) / 2)
         placed = centred + torch.tensor([0.0, 0.0, distance])
-        return _Scene(placed, self.normals @ R_view_camera.T, self.faces, self.face_rgb), camera
+        return Scene(placed, self.normals @ R_view_camera.T, self.faces, self.face_rgb), camera
 
 
 def draw_overlay(
@@ -78,17 +80,22 @@ def draw_overlay(
     """The photo with the hands over it: meshes of some opacity (0: none), skeletons if asked for. `model` is the pipeline's `hand_model`.
 
     The picture has the photo's size, but at most LARGEST_OVERLAY_PX on its longer side; or `longer_side_px`, which may enlarge it."""
+    picture, scale = drawn_size(result, longer_side_px)
+    scene = Scene.of(result.people, model)
+    if scene is not None and opacity > 0:
+        picture = painted(picture, scene, scaled_camera(result.people[0].camera, scale), opacity)
+    return _with_skeletons(picture, result, scale) if skeleton else picture.copy()
+
+
+def drawn_size(result: PhotoResult, longer_side_px: int | None = None) -> tuple[UInt8[np.ndarray, "height width 3"], float]:
+    """The photo at the size it is drawn at, and that size over its own."""
     longer = longer_side_px or min(LARGEST_OVERLAY_PX, max(result.width_px, result.height_px))
     scale = longer / max(result.width_px, result.height_px)
     photo = Image.fromarray(result.image)
     if scale != 1:
         size = (max(1, round(result.width_px * scale)), max(1, round(result.height_px * scale)))
         photo = photo.resize(size, Image.Resampling.LANCZOS)
-    picture = np.asarray(photo)
-    scene = _Scene.of(result.people, model)
-    if scene is not None and opacity > 0:
-        picture = _painted(picture, scene, _scaled(result.people[0].camera, scale), opacity)
-    return _with_skeletons(picture, result, scale) if skeleton else picture.copy()
+    return np.asarray(photo).copy(), scale
 
 
 def draw_view(
@@ -96,11 +103,11 @@ def draw_view(
 ) -> UInt8[np.ndarray, "size size 3"]:
     """The hands of the surest person alone, seen from elsewhere: what is wrong in depth shows there."""
     paper = np.full((size_px, size_px, 3), PAPER_RGB, np.uint8)
-    scene = _Scene.of(result.people[:1], model)
+    scene = Scene.of(result.people[:1], model)
     if scene is None:
         return paper
     turned, camera = scene.turned(math.radians(yaw_deg), math.radians(pitch_deg))
-    return _painted(paper, turned, _scaled(camera, size_px), 1.0)
+    return painted(paper, turned, scaled_camera(camera, size_px), 1.0)
 
 
 def side_by_side(result: PhotoResult, model: HandModel, height_px: int = 480) -> UInt8[np.ndarray, "height width 3"]:
@@ -123,23 +130,25 @@ def write_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> N
         part.unlink(missing_ok=True)
 
 
-def _scaled(camera: Camera, factor: float) -> Camera:
+def scaled_camera(camera: Camera, factor: float) -> Camera:
     """The camera of the same picture at another size."""
     return camera.map(lambda t: t * factor)
 
 
-def _painted(picture: UInt8[np.ndarray, "height width 3"], scene: _Scene, camera: Camera, opacity: float) -> np.ndarray:
-    """The scene over a picture. Drawn at SUPERSAMPLING times the size and averaged down, which smooths the edges; only the part of the
-    picture where the hands are is drawn."""
+def painted(
+    picture: UInt8[np.ndarray, "height width 3"], scene: Scene, camera: Camera, opacity: float, paint: "Paint | None" = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The scene over a picture, shaded or as `paint` draws it. Drawn at SUPERSAMPLING times the size and averaged down, which smooths the edges;
+    only the part of the picture where the hands are is drawn."""
     height, width = picture.shape[:2]
     xy = camera.project(scene.vertices_m)
     low = xy.amin(0).floor().long().clamp(min=0)
     high = torch.minimum(xy.amax(0).ceil().long() + 1, torch.tensor([width, height]))
     if not bool((high > low).all()):
         return picture
-    window = _scaled(Camera(camera.focal_px, camera.principal_px - low), SUPERSAMPLING)
+    window = scaled_camera(Camera(camera.focal_px, camera.principal_px - low), SUPERSAMPLING)
     columns, rows = (high - low).tolist()
-    rgba = _render(scene, window, columns * SUPERSAMPLING, rows * SUPERSAMPLING)
+    rgba = (paint or shaded)(scene, window, columns * SUPERSAMPLING, rows * SUPERSAMPLING)
     rgba = rgba.reshape(rows, SUPERSAMPLING, columns, SUPERSAMPLING, 4).mean((1, 3))
     x, y = low.tolist()
     under = picture[y : y + rows, x : x + columns]
@@ -149,7 +158,11 @@ def _painted(picture: UInt8[np.ndarray, "height width 3"], scene: _Scene, camera
     return painted
 
 
-def _render(scene: _Scene, camera: Camera, width: int, height: int) -> Float[np.ndarray, "height width 4"]:
+Paint: TypeAlias = Callable[[Scene, Camera, int, int], np.ndarray]
+"""(scene, camera, width, height) to colour 0..255, premultiplied, and coverage 0..1, (height, width, 4)."""
+
+
+def shaded(scene: Scene, camera: Camera, width: int, height: int) -> Float[np.ndarray, "height width 4"]:
     """Shaded colour 0..255, premultiplied, and coverage 0 or 1."""
     faces = scene.faces.numpy().astype(np.int32)
     raster = rasterize(scene.vertices_m.numpy(), faces, camera.focal_px.numpy(), camera.principal_px.numpy(), height, width)

@@ -1,12 +1,11 @@
-"""Hands that leave the program: GLB and OBJ for other tools, NPZ with every number, and the entry of predictions.json.
+"""Hands of a photo that leave the program: GLB, OBJ and PLY for other tools, NPZ with every number, and the entry of predictions.json.
 
 Meshes for other tools are in glTF's axes (x right, y up, z towards the viewer), metres: the camera frame with y and z negated. NPZ and JSON
-keep the camera frame (OpenCV axes). Every file is written beside its place and then renamed, so that none is ever seen half written."""
+keep the camera frame (OpenCV axes)."""
 
+import io
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -15,18 +14,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from trimesh.visual.material import PBRMaterial
 
 from twohands.errors import UserError
+from twohands.export.files import FORMAT_VERSION, GLTF_FROM_CAMERA, SIDES, beside, rounded
 from twohands.hands.model import HandModel
 from twohands.palette import HAND_RGB
 from twohands.schema import PhotoResult, TwoHands
-
-SIDES = ("left", "right")
-GLTF_FROM_CAMERA = (1.0, -1.0, -1.0)
-"""Multiplies x, y, z of the OpenCV camera frame to give glTF's axes; its own inverse."""
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -68,6 +64,16 @@ class NpzResult:
     penetration_before_cm3: Float[np.ndarray, "n"]
     refined: np.ndarray
     """(n,) bool: stage 2 ran and its result was taken."""
+    pose_before: Float[np.ndarray, "n hand 16 3"] | None = None
+    """The hands before stage 2, which are those above where it changed nothing. None in files of version 0.1."""
+    shape_before: Float[np.ndarray, "n hand 10"] | None = None
+    translation_before_m: Float[np.ndarray, "n hand 3"] | None = None
+    photo_jpeg: UInt8[np.ndarray, "byte"] | None = None
+    """The photo, at most PHOTO_PX on its longer side, as the bytes of a JPEG: for viewers. None in files of version 0.1."""
+
+
+_OPTIONAL = ("pose_before", "shape_before", "translation_before_m", "photo_jpeg")
+PHOTO_PX = 960
 
 
 def write_npz(path: Path, result: PhotoResult, model: HandModel) -> None:
@@ -90,26 +96,45 @@ def write_npz(path: Path, result: PhotoResult, model: HandModel) -> None:
         penetration_cm3=np.array([p.penetration_cm3 for p in people], np.float32),
         penetration_before_cm3=np.array([p.penetration_before_cm3 for p in people], np.float32),
         refined=np.array([p.refined for p in people]),
+        pose_before=np.stack([(p.parameters_before or p.parameters).pose.numpy() for p in people]),
+        shape_before=np.stack([(p.parameters_before or p.parameters).shape.numpy() for p in people]),
+        translation_before_m=np.stack([(p.parameters_before or p.parameters).translation_m.numpy() for p in people]),
+        photo_jpeg=np.frombuffer(jpeg(result.image, PHOTO_PX), np.uint8),
         **{name: np.stack([getattr(p, name).numpy() for p in people]) for name in each},
     )
-    with _beside(path) as part, part.open("wb") as file:
+    with beside(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **{f.name: getattr(stored, f.name) for f in fields(stored)})
 
 
 def read_npz(path: Path) -> NpzResult:
     """What `write_npz` wrote. UserError if the file is missing, broken, not ours or from a newer version."""
+    arrays = read_arrays(path)
+    if missing := [f.name for f in fields(NpzResult) if f.name not in arrays and f.name not in _OPTIONAL]:
+        raise UserError(f"{path} lacks {missing[:3]}; make it again with `twohands photo`")
+    return NpzResult(**{f.name: arrays[f.name] for f in fields(NpzResult) if f.name in arrays})
+
+
+def jpeg(image: UInt8[np.ndarray, "height width 3"], longer_side_px: int, quality: int = 85) -> bytes:
+    """A picture as a JPEG file, shrunk if it is larger."""
+    small = Image.fromarray(image)
+    small.thumbnail((longer_side_px, longer_side_px), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an NPZ file that this program wrote. UserError if it did not, or if a newer version did."""
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there; give an NPZ file that `twohands photo` wrote") from error
+        raise UserError(f"{path} is not there; give an NPZ file that `twohands photo` or `twohands video` wrote") from error
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise UserError(f"{path} is no readable NPZ file ({error}); make it again with `twohands photo`") from error
+        raise UserError(f"{path} is no readable NPZ file ({error}); make it again with `twohands photo` or `twohands video`") from error
     if "format_version" not in arrays or int(arrays["format_version"]) > FORMAT_VERSION:
-        raise UserError(f"{path} was not written by this program or by a newer version of it; make it again with `twohands photo`")
-    if missing := [f.name for f in fields(NpzResult) if f.name not in arrays]:
-        raise UserError(f"{path} lacks {missing[:3]}; make it again with `twohands photo`")
-    return NpzResult(**{f.name: arrays[f.name] for f in fields(NpzResult)})
+        raise UserError(f"{path} was not written by this program or by a newer version of it; make it again")
+    return arrays
 
 
 def write_glb(path: Path, result: PhotoResult, model: HandModel) -> None:
@@ -122,7 +147,7 @@ def write_glb(path: Path, result: PhotoResult, model: HandModel) -> None:
         mesh = trimesh.Trimesh(vertices, faces, process=False, visual=trimesh.visual.TextureVisuals(material=material))
         scene.add_geometry(mesh, node_name=name, geom_name=name)
     content = scene.export(file_type="glb", include_normals=True)
-    with _beside(path) as part:
+    with beside(path) as part:
         part.write_bytes(content)
 
 
@@ -137,8 +162,20 @@ def write_obj(path: Path, result: PhotoResult, model: HandModel) -> None:
         lines += [f"v {x:.7f} {y:.7f} {z:.7f} {colour}" for x, y, z in vertices.tolist()]
         lines += [f"f {a} {b} {c}" for a, b, c in (faces + offset).tolist()]
         offset += len(vertices)
-    with _beside(path) as part:
+    with beside(path) as part:
         part.write_text("\n".join(lines) + "\n", encoding="ascii")
+
+
+def write_ply(path: Path, result: PhotoResult, model: HandModel) -> None:
+    """All hands as one binary PLY with coloured vertices. ValueError without hands."""
+    _people(result)
+    meshes = []
+    for _, hand, vertices, faces in _meshes(result, model):
+        colours = np.tile(np.array([*HAND_RGB[hand], 255], np.uint8), (len(vertices), 1))
+        meshes.append(trimesh.Trimesh(vertices, faces, vertex_colors=colours, process=False))
+    content = trimesh.util.concatenate(meshes).export(file_type="ply")
+    with beside(path) as part:
+        part.write_bytes(content)
 
 
 def prediction_entry(result: PhotoResult, model: HandModel) -> dict[str, Any]:
@@ -160,7 +197,7 @@ def prediction_entry(result: PhotoResult, model: HandModel) -> dict[str, Any]:
     camera = None
     if result.people:
         first = result.people[0]
-        camera = {"K": _rounded(first.camera.matrix().numpy(), 3), "source": first.camera_source}
+        camera = {"K": rounded(first.camera.matrix().numpy(), 3), "source": first.camera_source}
     return {
         "hands": hands,
         "penetration_cm3": round(sum(p.penetration_cm3 for p in result.people), 4) if pairs else None,
@@ -177,7 +214,7 @@ def prediction_entry(result: PhotoResult, model: HandModel) -> dict[str, Any]:
 
 def write_predictions(path: Path, entries: dict[str, dict[str, Any]]) -> None:
     """predictions.json: photo's stem -> entry."""
-    with _beside(path) as part:
+    with beside(path) as part:
         part.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
@@ -214,26 +251,11 @@ def _hand_entry(person: TwoHands, hand: int) -> dict[str, Any]:
         "side": SIDES[hand],
         "score": round(float(person.score[hand]), 4),
         "person": person.person,
-        "kp2d_px": _rounded(person.keypoints_xy[hand].numpy(), 2),
-        "kp3d_mm": _rounded(person.keypoints_m[hand].numpy() * 1000, 3),
-        "keypoint_confidence": _rounded(person.keypoint_confidence[hand].numpy(), 3),
-        "box_xyxy_px": _rounded(person.box_xyxy_px[hand].numpy(), 2),
-        "pose_rad": _rounded(person.parameters.pose[hand].numpy(), 5),
-        "shape": _rounded(person.parameters.shape[hand].numpy(), 4),
-        "translation_mm": _rounded(person.parameters.translation_m[hand].numpy() * 1000, 3),
+        "kp2d_px": rounded(person.keypoints_xy[hand].numpy(), 2),
+        "kp3d_mm": rounded(person.keypoints_m[hand].numpy() * 1000, 3),
+        "keypoint_confidence": rounded(person.keypoint_confidence[hand].numpy(), 3),
+        "box_xyxy_px": rounded(person.box_xyxy_px[hand].numpy(), 2),
+        "pose_rad": rounded(person.parameters.pose[hand].numpy(), 5),
+        "shape": rounded(person.parameters.shape[hand].numpy(), 4),
+        "translation_mm": rounded(person.parameters.translation_m[hand].numpy() * 1000, 3),
     }
-
-
-def _rounded(array: np.ndarray, digits: int) -> Any:
-    return np.round(array.astype(np.float64), digits).tolist()
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to; it takes the name of `path` once all is written, and vanishes if that fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

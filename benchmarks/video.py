@@ -1,0 +1,166 @@
+"""Video against frame by frame, on synthetic clips with exact truth.
+
+    python benchmarks/video.py [--seeds 5] [--frames 60] [--size 320] [--kinds crossing clasping fast leaving] [--prior encoder|teacher]
+
+The clips (crossing and clasping hands, fast ones with motion blur, one that leaves the picture and comes back) are made from their seeds. Three
+ways of reading them are judged: each frame as a photo, the whole video offline, and live. MPJPE (wrist-aligned, no scale), its part over the
+frames that all ways found, acceleration error and jitter (jerk; the truth's own stands beside it) of the joints in the camera frame, hands found,
+frames with exchanged hands, changes of the person's number, calls of the detector, and seconds. These are scores on synthetic clips."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import twohands
+from twohands.evaluation.metrics import mpjpe_mm
+from twohands.evaluation.motion import acceleration_error_m_s2, jitter_m_s3, swapped_frames, switches
+from twohands.pipeline import Pipeline
+from twohands.schema import HandMotion
+from twohands.synth.clips import KINDS, Clip, ClipKnobs, make_clip
+from twohands.video.media import Frame
+from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
+
+
+@dataclass
+class Answer:
+    """What one way says of a clip; axis `hand` is (left, right) of the person who matches best, chosen frame by frame."""
+
+    keypoints_mm: np.ndarray
+    keypoints_xy: np.ndarray
+    found: np.ndarray
+    labels: list[int | None]
+    seconds: float
+    detections: int
+
+
+def empty(clip: Clip) -> Answer:
+    count = len(clip.time_s)
+    nothing = (count, 2, 21)
+    return Answer(np.full((*nothing, 3), np.nan), np.full((*nothing, 2), np.nan), np.zeros((count, 2), bool), [None] * count, 0.0, 0)
+
+
+def take(answer: Answer, frame: int, clip: Clip, people: list[tuple[int, np.ndarray, np.ndarray]]) -> None:
+    """Of (number, present, keypoints in m) the person with most of the true hands, nearest to them."""
+    true_xy, valid = clip.keypoints_xy[frame].numpy(), clip.hand_valid[frame].numpy()
+
+    def cost(person: tuple[int, np.ndarray, np.ndarray]) -> tuple[int, float]:
+        _, present, points = person
+        xy = clip.camera.project(torch.from_numpy(np.where(points == 0, 1.0, points)).float()).numpy()
+        both = present & valid
+        return -int(both.sum()), float(np.linalg.norm(xy - true_xy, axis=-1)[both].sum())
+
+    if people:
+        number, present, points = min(people, key=cost)
+        answer.found[frame] = present
+        answer.labels[frame] = number
+        answer.keypoints_mm[frame, present] = points[present] * 1000
+        answer.keypoints_xy[frame, present] = clip.camera.project(torch.from_numpy(points[present]).float()).numpy()
+
+
+def by_frame(model: Pipeline, clip: Clip) -> Answer:
+    answer, started = empty(clip), time.perf_counter()
+    for k in range(len(clip.time_s)):
+        image = clip.images[k].permute(0, 1, 2).numpy()
+        result = model.reconstruct(image, intrinsics=clip.camera.matrix().numpy())
+        take(answer, k, clip, [(p.person, p.hand_present.numpy(), p.keypoints_m.numpy()) for p in result.people])
+    answer.seconds, answer.detections = time.perf_counter() - started, len(clip.time_s)
+    return answer
+
+
+def frames(clip: Clip) -> list[Frame]:
+    return [Frame(float(t), image.numpy()) for t, image in zip(clip.time_s, clip.images, strict=True)]
+
+
+def of_motion(motion: HandMotion, clip: Clip, seconds: float, detections: int) -> Answer:
+    answer = empty(clip)
+    answer.seconds, answer.detections = seconds, detections
+    for k in range(len(clip.time_s)):
+        present = motion.hand_present[k].numpy()
+        people = [(motion.person[n], present[n], motion.keypoints_m[k, n].numpy()) for n in range(len(motion.person)) if present[n].any()]
+        take(answer, k, clip, people)
+    return answer
+
+
+def offline(model: Pipeline, clip: Clip) -> Answer:
+    started = time.perf_counter()
+    height, width = clip.images.shape[1:3]
+    reader = VideoReader(model, clip.camera, "caller", width, height)
+    for frame in frames(clip):
+        reader.read(frame)
+    motion = reader.motion()
+    return of_motion(motion, clip, time.perf_counter() - started, reader.tracker.detections)
+
+
+def live(model: Pipeline, clip: Clip) -> Answer:
+    started = time.perf_counter()
+    height, width = clip.images.shape[1:3]
+    hands = LiveHands(VideoReader(model, clip.camera, "caller", width, height))
+    parts = [hands.push(frame) for frame in frames(clip)] + [hands.flush()]
+    motion = joined_motions([part for part in parts if part is not None])
+    return of_motion(motion, clip, time.perf_counter() - started, hands.reader.tracker.detections)
+
+
+WAYS: dict[str, Callable[[Pipeline, Clip], Answer]] = {"by frame": by_frame, "offline": offline, "live": live}
+
+
+def judged(answer: Answer, clip: Clip, everywhere: np.ndarray) -> dict[str, float]:
+    """`everywhere`: (frame, hand), annotated and found by every way."""
+    true_mm, time_s, valid = clip.keypoints_m.numpy() * 1000, clip.time_s.numpy(), clip.hand_valid.numpy()
+    error = mpjpe_mm(answer.keypoints_mm, true_mm)
+    found = answer.found & valid
+    moving = [(side, found[:, side]) for side in (0, 1)]
+    return {
+        "mpjpe_mm": float(error[everywhere].mean()) if everywhere.any() else float("nan"),
+        "mpjpe_found_mm": float(error[found].mean()) if found.any() else float("nan"),
+        "found": float(found.sum() / valid.sum()),
+        "extra": int((answer.found & ~valid).sum()),
+        "accel_error_m_s2": float(
+            np.nanmean([acceleration_error_m_s2(answer.keypoints_mm[:, s], true_mm[:, s], time_s, v) for s, v in moving])
+        ),
+        "jitter_m_s3": float(np.nanmean([jitter_m_s3(answer.keypoints_mm[:, s], time_s, v) for s, v in moving])),
+        "true_jitter_m_s3": float(np.nanmean([jitter_m_s3(true_mm[:, s], time_s, v) for s, v in moving])),
+        "swapped": int(swapped_frames(answer.keypoints_xy, clip.keypoints_xy.numpy(), found).sum()),
+        "switches": switches(answer.labels),
+        "detections": answer.detections,
+        "seconds": answer.seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5])
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--prior", choices=("encoder", "teacher"), default="encoder")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    model = twohands.load(prior=args.prior)
+    rows: list[dict[str, object]] = []
+    for seed in args.seeds:
+        for kind in args.kinds:
+            clip = make_clip(kind, seed, ClipKnobs(size_px=args.size, frames=args.frames))
+            answers = {way: WAYS[way](model, clip) for way in args.ways}
+            everywhere = np.logical_and.reduce([clip.hand_valid.numpy(), *(a.found for a in answers.values())])
+            for way, answer in answers.items():
+                row = judged(answer, clip, everywhere)
+                rows.append({"clip": f"{kind} {seed}", "way": way, **row})
+                print(f"{kind:9s} {seed:3d} {way:9s} " + "  ".join(f"{k} {v:.3g}" for k, v in row.items()), flush=True)
+    for way in args.ways:
+        mine = [row for row in rows if row["way"] == way]
+        mean = {key: float(np.nanmean([row[key] for row in mine])) for key in mine[0] if key not in ("clip", "way")}
+        print(f"{'mean':13s} {way:9s} " + "  ".join(f"{k} {v:.3g}" for k, v in mean.items()))
+        rows.append({"clip": "mean", "way": way, **mean})
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

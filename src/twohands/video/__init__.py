@@ -1,0 +1,1 @@
+"""Hands over time: who is who, smooth, and written while it runs."""

@@ -1,0 +1,245 @@
+"""Frames to hands over time: offline, from all frames together, or live, one frame behind the camera."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from twohands.geometry.camera import Camera
+from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
+from twohands.hands.parameters import HandParameters
+from twohands.pipeline import Pipeline
+from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
+from twohands.video.media import Frame
+from twohands.video.settle import Readings, SettleConfig, refit, settle, shared_shape, smoothed, volumes_cm3
+from twohands.video.track import Reading, TrackConfig, Tracker
+
+
+@dataclass
+class VideoReader:
+    """The first half of the way: reads the hands of each frame as it comes. `motion` turns all that was read into a motion; it may be asked
+    at any time, also in between."""
+
+    pipeline: Pipeline
+    camera: Camera
+    camera_source: str
+    width_px: int
+    height_px: int
+    track: TrackConfig = TrackConfig()
+    times_s: list[float] = field(default_factory=list)
+    readings: list[list[Reading]] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    """What was wrong with which frame."""
+
+    def __post_init__(self) -> None:
+        self.tracker = Tracker(self.pipeline, self.camera, self.track)
+
+    def read(self, frame: Frame) -> list[Reading]:
+        """The next frame's hands, not smoothed yet. A frame without a picture is a gap, and is noted."""
+        image, trouble = frame.image, frame.trouble
+        if image is not None and image.shape[:2] != (self.height_px, self.width_px):
+            trouble = f"it has {image.shape[1]} x {image.shape[0]} pixels, the first one {self.width_px} x {self.height_px}"
+            image = None
+        if image is None:
+            self.troubles.append(f"frame {len(self.times_s)} ({frame.time_s:.2f} s): {trouble}")
+            self.tracker.skip()
+            found = []
+        else:
+            found = self.tracker.step(image, frame.time_s)
+        self.times_s.append(frame.time_s)
+        self.readings.append(found)
+        return found
+
+    def motion(self, refine: bool = True, config: SettleConfig = SettleConfig()) -> HandMotion:
+        """Everything read so far, settled."""
+        readings = Readings.of(self.times_s, self.readings)
+        return settle(readings, self.pipeline, self.camera, self.camera_source, self.width_px, self.height_px, refine, config)
+
+
+def reconstruct_video(
+    frames: Iterable[Frame | UInt8[np.ndarray, "height width 3"]],
+    pipeline: Pipeline,
+    camera: Camera,
+    camera_source: str = "caller",
+    frames_per_second: float = 30.0,
+    refine: bool = True,
+    progress: Callable[[], object] | None = None,
+) -> HandMotion:
+    """The hands of everyone in a video, smoothed in both directions. Plain arrays are taken to be evenly spaced. ValueError without a
+    picture."""
+    reader: VideoReader | None = None
+    waiting: list[Frame] = []
+    for index, given in enumerate(frames):
+        frame = given if isinstance(given, Frame) else Frame(index / frames_per_second, given)
+        waiting.append(frame)
+        if reader is None and frame.image is not None:
+            height, width = frame.image.shape[:2]
+            reader = VideoReader(pipeline, camera, camera_source, width, height)
+        if reader is not None:
+            for known in waiting:
+                reader.read(known)
+            waiting.clear()
+        if progress is not None:
+            progress()
+    if reader is None:
+        raise ValueError("there is no picture in this video; give at least one frame with an image")
+    return reader.motion(refine)
+
+
+@dataclass(frozen=True)
+class LiveConfig:
+    """How the live mode looks back."""
+
+    window: int = 24
+    """Frames kept to smooth with."""
+    shape_frames: int = 90
+    """Readings of a person that decide the shape; then it is fixed."""
+    fade_s: float = 0.08
+    """Time constant with which a change by stage 2 comes and goes."""
+    settle: SettleConfig = SettleConfig()
+
+
+@dataclass
+class _LivePerson:
+    """What is remembered of one person."""
+
+    readings: list[Reading] = field(default_factory=list)
+    shape: Tensor | None = None
+    turn: Tensor = field(default_factory=lambda: torch.zeros(2, 16, 3))
+    shift: Tensor = field(default_factory=lambda: torch.zeros(2, 3))
+
+
+class LiveHands:
+    """Hands as they come. Each answer is one frame old: the frame after it has shown whether it was a slip."""
+
+    def __init__(self, reader: VideoReader, refine: bool = True, config: LiveConfig = LiveConfig()) -> None:
+        self.reader, self.refine, self.config = reader, refine, config
+        self._people: dict[int, _LivePerson] = {}
+        self._window: list[tuple[float, list[Reading]]] = []
+
+    def push(self, frame: Frame) -> HandMotion | None:
+        """Takes a frame; answers with the motion of one frame, that before it, or None for the first."""
+        found = [self._shaped(reading) for reading in self.reader.read(frame)]
+        self._window = [*self._window[1 - self.config.window :], (frame.time_s, found)]
+        return self._settled(len(self._window) - 2) if len(self._window) > 1 else None
+
+    def flush(self) -> HandMotion | None:
+        """The last frame, which no other follows."""
+        return self._settled(len(self._window) - 1) if self._window else None
+
+    def _shaped(self, reading: Reading) -> Reading:
+        """The reading with its person's shape, as far as that is known by now."""
+        person = self._people.setdefault(reading.person, _LivePerson())
+        if len(person.readings) < self.config.shape_frames:
+            person.readings.append(reading)
+            person.shape = shared_shape(Readings.of(list(range(len(person.readings))), [[r] for r in person.readings]))
+        assert person.shape is not None
+        one = Readings.of([0.0], [[reading]])
+        parameters = refit(one, person.shape, self.reader.pipeline.network_hand, 1)
+        return replace(reading, parameters=parameters[0, 0])
+
+    @torch.no_grad()
+    def _settled(self, at: int) -> HandMotion:
+        """The frame at this place of the window."""
+        reader, c = self.reader, self.config.settle
+        model = reader.pipeline.network_hand
+        readings = Readings.of([t for t, _ in self._window], [r for _, r in self._window])
+        smooth = replace(c.smooth, future=1, longest_gap_s=min(c.smooth.longest_gap_s, 0.15))
+        parameters, state = smoothed(readings, readings.parameters, model, smooth)
+        now = slice(at, at + 1)
+        hands, state = parameters[now], state[now]
+        confidence, score = readings.keypoint_confidence[now], readings.score[now]
+        paired = (state != HAND_ABSENT).all(-1)
+        before = volumes_cm3(hands, paired, model, reader.camera)
+        after, refined = before, torch.zeros_like(paired)
+        if self.refine and reader.pipeline.refiner is not None:
+            hands, refined = self._refined(hands, before, paired, confidence, readings, at)
+            if refined.any():
+                after = volumes_cm3(hands, paired, model, reader.camera)
+        keypoints = model.pose_hands(hands).keypoints()
+        present = (state != HAND_ABSENT)[..., None, None]
+        return HandMotion(
+            time_s=readings.time_s[now],
+            hand_state=state,
+            score=torch.where(state == HAND_SEEN, score, torch.where(state == HAND_FILLED, 0.5, 0.0)),
+            parameters=hands,
+            keypoints_m=torch.where(present, keypoints, 0.0),
+            keypoint_confidence=confidence,
+            penetration_cm3=after,
+            penetration_before_cm3=before,
+            refined=refined,
+            person=readings.person,
+            camera=reader.camera,
+            camera_source=reader.camera_source,
+            prior_source=reader.pipeline.prior_source,
+            hand_model=model.name,
+            width_px=reader.width_px,
+            height_px=reader.height_px,
+        )
+
+    def _refined(
+        self, hands: HandParameters, before: Tensor, paired: Tensor, confidence: Tensor, readings: Readings, at: int
+    ) -> tuple[HandParameters, Tensor]:
+        """Stage 2, whose changes come and go within a few frames."""
+        step_s = float(readings.time_s[at] - readings.time_s[max(0, at - 1)]) or 1 / 30
+        share = 1 - float(np.exp(-step_s / self.config.fade_s))
+        pose, place, moved = hands.pose.clone(), hands.translation_m.clone(), torch.zeros_like(paired)
+        refiner = self.reader.pipeline.refiner
+        assert refiner is not None
+        for n, number in enumerate(readings.person):
+            person = self._people[number]
+            turn, shift = torch.zeros(2, 16, 3), torch.zeros(2, 3)
+            if not bool(paired[0, n]):
+                person.turn, person.shift = turn, shift
+                continue
+            if float(before[0, n]) > 0:
+                answer = refiner.refine(self.reader.pipeline.network_hand, hands[:, n], confidence[:, n])
+                if bool(answer.refined[0]):
+                    cleaner = answer.parameters.to("cpu")
+                    turn = matrix_to_rotvec(rotvec_to_matrix(pose[0, n]).mT @ rotvec_to_matrix(cleaner.pose[0]))
+                    shift = cleaner.translation_m[0] - place[0, n]
+            person.turn = person.turn + share * (turn - person.turn)
+            person.shift = person.shift + share * (shift - person.shift)
+            pose[0, n] = matrix_to_rotvec(rotvec_to_matrix(pose[0, n]) @ rotvec_to_matrix(person.turn))
+            place[0, n] = place[0, n] + person.shift
+            moved[0, n] = bool(person.turn.abs().max() > 1e-4) or bool(person.shift.abs().max() > 1e-5)
+        return replace(hands, pose=pose, translation_m=place), moved
+
+
+def joined_motions(parts: list[HandMotion]) -> HandMotion:
+    """One motion of consecutive pieces; a person who is missing in a piece is absent there. ValueError without pieces."""
+    if not parts:
+        raise ValueError("there is no motion to join; push at least two frames")
+    people = tuple(dict.fromkeys(number for part in parts for number in part.person))
+    frames = sum(len(part.time_s) for part in parts)
+    template = parts[0]
+
+    def spread(pick: Callable[[HandMotion], Tensor]) -> Tensor:
+        first = pick(template)
+        whole = torch.zeros(frames, len(people), *first.shape[2:], dtype=first.dtype)
+        start = 0
+        for part in parts:
+            values = pick(part)
+            for n, number in enumerate(part.person):
+                whole[start : start + len(values), people.index(number)] = values[:, n]
+            start += len(values)
+        return whole
+
+    return replace(
+        template,
+        time_s=torch.cat([part.time_s for part in parts]),
+        hand_state=spread(lambda m: m.hand_state),
+        score=spread(lambda m: m.score),
+        parameters=HandParameters(
+            spread(lambda m: m.parameters.pose), spread(lambda m: m.parameters.shape), spread(lambda m: m.parameters.translation_m)
+        ),
+        keypoints_m=spread(lambda m: m.keypoints_m),
+        keypoint_confidence=spread(lambda m: m.keypoint_confidence),
+        penetration_cm3=spread(lambda m: m.penetration_cm3),
+        penetration_before_cm3=spread(lambda m: m.penetration_before_cm3),
+        refined=spread(lambda m: m.refined),
+        person=people,
+    )

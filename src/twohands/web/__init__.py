@@ -1,0 +1,1 @@
+"""Pages in a browser: a page that takes photos, a viewer of results, a report of a run."""
