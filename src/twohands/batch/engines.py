@@ -124,10 +124,16 @@ def _on_ray(make_worker: MakeWorker, shards: list[Shard], workers: int, address:
     except ImportError as error:
         raise UserError("the engine ray needs Ray; run `pip install twohands[batch]`, or use --engine local") from error
     own = not ray.is_initialized()
-    if own and address is None:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-    elif own:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    if own:
+        try:
+            ray.init(
+                address, num_cpus=workers if address is None else None, include_dashboard=None if address else False, log_to_driver=False,
+                logging_level=logging.WARNING,
+            )  # fmt: skip
+        except Exception as error:  # Ray raises many kinds, plain Exception among them
+            raise UserError(
+                f"Ray did not start ({str(error).splitlines()[0]}); try again, give --address, or use --engine local"
+            ) from error
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

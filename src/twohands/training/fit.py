@@ -66,7 +66,7 @@ class FitConfig:
 
 
 class AveragedModule(lightning.LightningModule):
-    """A network, its moving average, AdamW without decay on norms and biases, cosine schedule. Subclasses give `loss`."""
+    """A network, its moving average, AdamW without decay on norms and biases, the rate's schedule. Subclasses give `loss`."""
 
     def __init__(self, network: nn.Module, config: FitConfig) -> None:
         super().__init__()
@@ -87,6 +87,12 @@ class AveragedModule(lightning.LightningModule):
         """What a step draws depends on seed, process and step alone: a run that resumes draws what it would have drawn."""
         drawn = np.random.SeedSequence([self.fit_config.seed, self.global_rank, self.global_step]).generate_state(1, np.uint64)
         torch.manual_seed(int(drawn[0] >> np.uint64(1)))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["running"] = self.running
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.running = dict(checkpoint.get("running", {}))
 
     def training_step(self, batch: Any, _: int) -> Tensor:
         loss, terms = self.loss(batch)

@@ -90,17 +90,22 @@ def stage_1(
     caches = tuple(None if lessons is None or not (lessons / name).is_dir() else lessons / name for name in folders)
     if lessons is not None and not any(caches):
         raise UserError(f"there are no lessons in {lessons}; make some with `twohands teach {data}/NAME --out {lessons}/NAME`")
-    steps = steps or EPOCHS * STEPS_AN_EPOCH
-    fit = FitConfig(
-        out, steps, learning_rate=1e-3 if rehearsal else 1e-4, warmup_steps=min(500, steps // 20), schedule="drops", drops=(DROP_AFTER_EPOCH / EPOCHS,),
-        checkpoint_steps=min(2000, max(1, steps // 20)), average=0.999 if steps > 5000 else 0.99, seed=seed, parts=PARTS,
-        devices=machines.devices, nodes=machines.nodes, workers=machines.workers, accelerator=machines.accelerator,
-        precision="32-true" if rehearsal else "bf16-mixed",
-    )  # fmt: skip
+    fit = stage_1_fit(out, steps, seed, machines, rehearsal)
     network = REHEARSAL if rehearsal else PAPER
     return RegressorTraining(
         fit, tuple(folders.values()), tuple(MIXTURE[name] for name in folders), network, BATCH // PARTS,
         validation=validation, lessons=caches,
+    )  # fmt: skip
+
+
+def stage_1_fit(out: Path, steps: int | None = None, seed: int = 0, machines: Machines = Machines(), rehearsal: bool = False) -> FitConfig:
+    """How stage 1 of the paper is optimised, on whatever data."""
+    steps = steps or EPOCHS * STEPS_AN_EPOCH
+    return FitConfig(
+        out, steps, learning_rate=1e-3 if rehearsal else 1e-4, warmup_steps=min(500, steps // 20), schedule="drops",
+        drops=(DROP_AFTER_EPOCH / EPOCHS,), checkpoint_steps=min(2000, max(1, steps // 20)), average=0.999 if steps > 5000 else 0.99, seed=seed,
+        parts=PARTS, devices=machines.devices, nodes=machines.nodes, workers=machines.workers, accelerator=machines.accelerator,
+        precision="32-true" if rehearsal else "bf16-mixed",
     )  # fmt: skip
 
 
