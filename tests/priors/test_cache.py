@@ -92,6 +92,7 @@ def test_lessons_take_the_place_of_the_shards_own_maps(tmp_path):
         np.testing.assert_allclose(taught.arrays["prior_keypoints_xy"][k], value, rtol=1e-6)
         assert taught.arrays["has_maps"][k] == 1
         np.testing.assert_array_equal(taught.arrays["prior_confidence"][k], np.array([[0.0], [0.5]]) * np.ones(21))
+    assert len(taught.without_last(1).arrays["segmentation"]) == 2
     np.testing.assert_array_equal(taught.arrays["keypoints_xy"], plain.arrays["keypoints_xy"])
     assert plain.arrays["has_maps"].tolist() == [1, 0, 1]
 
