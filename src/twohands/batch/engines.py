@@ -124,10 +124,8 @@ def _on_ray(make_worker: MakeWorker, shards: list[Shard], workers: int, address:
     except ImportError as error:
         raise UserError("the engine ray needs Ray; run `pip install twohands[batch]`, or use --engine local") from error
     own = not ray.is_initialized()
-    if own and address is None:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-    elif own:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    if own:
+        _start_ray(workers, address)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -146,3 +144,21 @@ def _on_ray(make_worker: MakeWorker, shards: list[Shard], workers: int, address:
     finally:
         if own:
             ray.shutdown()
+
+
+def _start_ray(workers: int, address: str | None) -> None:
+    """Ray gives a machine 30 s to start on; a busy one may need to be asked again."""
+    import ray
+
+    for left in (2, 1, 0):
+        try:
+            if address is None:
+                ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+            else:
+                ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
+            return
+        except Exception as error:  # Ray raises many kinds, plain Exception among them
+            ray.shutdown()
+            if not left:
+                said = str(error).splitlines()[0]
+                raise UserError(f"Ray did not start ({said}); try again, give --address, or use --engine local") from error

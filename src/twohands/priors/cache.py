@@ -15,9 +15,10 @@ import itertools
 import os
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from twohands.data.shards import ShardSet
+from twohands.data.streamed import open_shards
 from twohands.errors import UserError
 from twohands.geometry.photo import PHOTO_SUFFIXES, read_photo
 from twohands.manifest import Item, Manifest, Shard, ShardReport, beside, work_through
@@ -261,31 +263,84 @@ class Cache:
 
 
 def taught_shards(folder: Path, cache: Path | None = None) -> ShardSet:
-    """The shards of a folder, with the maps of a teacher that was run over them if its cache is given. UserError if the cache is of other shards."""
+    """The shards of a folder, with the maps of a teacher that was run over them if its cache is given. UserError if the cache is of other shards.
+
+    Sets that do not fit into memory are read row by row; lessons are kept in memory as they are stored, some 3 kB each."""
     paths = sorted(folder.glob("*.npz"))
-    shards = ShardSet.read(paths)
+    shards = open_shards(paths)
     return shards if cache is None else taught(shards, shard_names(paths), Cache.read(cache))
+
+
+class TaughtColumn(Sequence):
+    """An array over samples that is made when it is asked for; slices are columns again."""
+
+    def __init__(self, make: Callable[[int], np.ndarray], rows: range) -> None:
+        self.make, self.rows = make, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> "TaughtColumn": ...
+    def __getitem__(self, index: int | slice) -> "np.ndarray | TaughtColumn":
+        return TaughtColumn(self.make, self.rows[index]) if isinstance(index, slice) else self.make(self.rows[index])
+
+
+@dataclass(frozen=True)
+class _Lessons:
+    """Makes the rows of what a teacher says in the place of a set's own maps."""
+
+    shards: ShardSet
+    names: list[str]
+    cache: Cache
+
+    def maps(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Segmentation and depth in mm at the set's resolution, None if the teacher gave none."""
+        maps = self.cache.lesson(self.names[index]).maps
+        if maps.segmentation is None or maps.depth_m is None:
+            return None
+        size = self.shards.arrays["segmentation"][index].shape
+        depth_mm = (maps.depth_m.numpy() * 1000).round().clip(0, 65535).astype(np.uint16)
+        return _resized(maps.segmentation.numpy(), size), _resized(depth_mm, size)
+
+    def segmentation(self, index: int) -> np.ndarray:
+        maps = self.maps(index)
+        return self.shards.arrays["segmentation"][index] if maps is None else maps[0]
+
+    def depth_mm(self, index: int) -> np.ndarray:
+        maps = self.maps(index)
+        return self.shards.arrays["depth_mm"][index] if maps is None else maps[1]
+
+    def has_maps(self, index: int) -> np.ndarray:
+        k = self.cache.index[self.names[index]]
+        said = bool(self.cache.segmentation[k]) and bool(self.cache.depth_map[k])
+        return np.asarray(1 if said else self.shards.arrays["has_maps"][index], np.uint8)
+
+    def keypoints_xy(self, index: int) -> np.ndarray:
+        return self.cache.arrays["keypoints_xy"][self.cache.index[self.names[index]]]
+
+    def confidence(self, index: int) -> np.ndarray:
+        k = self.cache.index[self.names[index]]
+        return self.cache.arrays["confidence"][k] * (self.cache.arrays["trust"][k] > 0)[:, None]
 
 
 def taught(shards: ShardSet, names: list[str], cache: Cache) -> ShardSet:
     """The shards with a teacher's maps in the place of their own: segmentation and depth where it gave them, and its keypoints with their
     confidence as `prior_keypoints_xy` and `prior_confidence`. The annotation itself stays as it is.
 
-    `names` are the samples' names in the cache, see ShardedPhotos. UserError if one is not there."""
-    arrays = {name: values.copy() if name in ("segmentation", "depth_mm", "has_maps") else values for name, values in shards.arrays.items()}
-    size = arrays["segmentation"].shape[1:]
-    arrays["prior_keypoints_xy"] = np.zeros((len(shards), 2, 21, 2), np.float32)
-    arrays["prior_confidence"] = np.zeros((len(shards), 2, 21), np.float32)
-    for i, name in enumerate(names):
-        lesson = cache.lesson(name)
-        arrays["prior_keypoints_xy"][i] = lesson.maps.keypoints_xy
-        arrays["prior_confidence"][i] = lesson.maps.keypoint_confidence * (lesson.trust > 0)[:, None]
-        segmentation, depth = lesson.maps.segmentation, lesson.maps.depth_m
-        if segmentation is not None and depth is not None:
-            arrays["segmentation"][i] = _resized(segmentation.numpy(), size)
-            arrays["depth_mm"][i] = _resized((depth.numpy() * 1000).clip(0, 65535).astype(np.uint16), size)
-            arrays["has_maps"][i] = 1
-    return ShardSet(arrays, shards.images, shards.source)
+    `names` are the samples' names in the cache, see ShardedPhotos. UserError if one is not there, or was not taught."""
+    for name in names:
+        if name not in cache.index or cache.arrays["error"][cache.index[name]]:
+            cache.lesson(name)  # says what is wrong
+    said, rows = _Lessons(shards, names, cache), range(len(shards))
+    makers = {
+        "segmentation": said.segmentation, "depth_mm": said.depth_mm, "has_maps": said.has_maps, "prior_keypoints_xy": said.keypoints_xy,
+        "prior_confidence": said.confidence,
+    }  # fmt: skip
+    columns: dict[str, Any] = {name: TaughtColumn(make, rows) for name, make in makers.items()}
+    return ShardSet(shards.arrays | columns, shards.images, shards.source)
 
 
 def shard_names(paths: list[Path]) -> list[str]:

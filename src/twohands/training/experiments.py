@@ -10,6 +10,7 @@ from twohands.refine.denoiser import DenoiserConfig
 from twohands.regress.network import PAPER, RegressorConfig
 from twohands.training.detector import DetectorTraining
 from twohands.training.fit import FitConfig
+from twohands.training.recipe import BATCH, PARTS, Machines, stage_1_fit
 from twohands.training.regressor import RegressorTraining
 
 REFINER, REFINER_BATCH = DenoiserConfig(depth=3, expansion=2), 32
@@ -64,8 +65,8 @@ def regressor_experiment(
     trunk: Path | None = None,
 ) -> RegressorTraining:
     """What ships is `small`, which begins with the landmark network's numbers (`trunk`) and trains what is behind its frozen first stages. `paper`
-    has the paper's two ResNet-50 at 256 px and its optimiser settings (AdamW, 1e-4, batch 48). UserError if shards or the weights to start
-    from are missing, or there are not as many mixture weights as shards."""
+    has the paper's two ResNet-50 at 256 px and its optimiser settings on any shards; training/recipe.py puts them to the paper's own data.
+    UserError if shards or the weights to start from are missing, or there are not as many mixture weights as shards."""
     _check(shards, mixture)
     _check_start(start_from)
     _check_start(trunk)
@@ -84,5 +85,5 @@ def regressor_experiment(
             )
             return RegressorTraining(fit, shards, mixture, RegressorConfig(), batch=16, validation=100, start_from=start_from, trunk=trunk)
         case "paper":
-            fit = FitConfig(out, steps or 200_000, learning_rate=1e-4, checkpoint_steps=2000, average=0.999, seed=seed, devices=devices)
-            return RegressorTraining(fit, shards, mixture, PAPER, batch=48, validation=200, start_from=start_from)
+            fit = stage_1_fit(out, steps, seed, Machines(devices))
+            return RegressorTraining(fit, shards, mixture, PAPER, BATCH // PARTS, validation=200, start_from=start_from)

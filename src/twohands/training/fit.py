@@ -66,7 +66,7 @@ class FitConfig:
 
 
 class AveragedModule(lightning.LightningModule):
-    """A network, its moving average, AdamW without decay on norms and biases, cosine schedule. Subclasses give `loss`."""
+    """A network, its moving average, AdamW without decay on norms and biases, the rate's schedule. Subclasses give `loss`."""
 
     def __init__(self, network: nn.Module, config: FitConfig) -> None:
         super().__init__()
@@ -87,6 +87,12 @@ class AveragedModule(lightning.LightningModule):
         """What a step draws depends on seed, process and step alone: a run that resumes draws what it would have drawn."""
         drawn = np.random.SeedSequence([self.fit_config.seed, self.global_rank, self.global_step]).generate_state(1, np.uint64)
         torch.manual_seed(int(drawn[0] >> np.uint64(1)))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["running"] = self.running
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.running = dict(checkpoint.get("running", {}))
 
     def training_step(self, batch: Any, _: int) -> Tensor:
         loss, terms = self.loss(batch)
@@ -257,7 +263,7 @@ def fit(
     loader = DataLoader(SharedBatches([batches(part, start) for part in mine], start), batch_size=None, num_workers=config.workers)
     if start < config.steps:
         trainer.fit(module, loader, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-        trainer.save_checkpoint(last)
+        trainer.save_checkpoint(last, weights_only=False)  # False: the optimiser too
     # Every process goes on with what was saved: averages of batch statistics differ between them.
     module.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
     return module
