@@ -168,7 +168,7 @@ def test_hands_are_found_where_they_are_in_photos_of_any_size(height, width):
     assert len(found.person) == len(found.box_xyxy_px)
 
 
-def test_a_large_photo_with_nothing_in_it_is_looked_at_twice():
+def test_a_large_photo_is_looked_at_twice():
     network = RedIsLeft()
     found = Detector(network)(np.zeros((200, 300, 3), np.uint8))  # type: ignore[arg-type]
     assert network.seen_px == [64, 128]

@@ -35,7 +35,7 @@ class DetectorConfig:
     """Sizes, and how raw maps become hands."""
 
     input_px: int = 192
-    """The photo's longer side is brought to this at first; twice as much if the hands are small."""
+    """The photo's longer side is brought to this, and, if it has the pixels, to twice as much in a second look."""
     hidden: int = 96
     """Channels between the trunk and the maps."""
     least_vote: float = 0.04
@@ -55,8 +55,6 @@ class DetectorConfig:
     """A left and a right box that overlap more, or are nearer, are one hand, unless both are sure (`both_share`)."""
     both_share: float = 0.7
     """The weaker of two such boxes stays if its votes weigh at least this share of the stronger's."""
-    small_px: float = 36.0
-    """If all hands of a large photo are smaller than this (of `input_px`), or there are none, it is looked at again at twice the resolution."""
 
 
 class DetectorNetwork(nn.Module):
@@ -103,15 +101,12 @@ class Detector:
     def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Detection:
         """Every hand of an upright RGB photo, best first. ValueError if it is no uint8 RGB array.
 
-        A large photo with small hands only, or none, is looked at again at twice the resolution: five times the cost of one look together."""
+        A photo that has the pixels is looked at twice, the second time at twice the resolution: large hands fill the first look, small ones show
+        in the second only."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
         found = self._at(image, self.config.input_px)
-        sure = found[found.score >= self.config.threshold]
-        longer = max(image.shape[:2])
-        limit = self.config.small_px * longer / self.config.input_px
-        sides = (sure.box[:, 2:] - sure.box[:, :2]).amax(-1)
-        if longer > 1.5 * self.config.input_px and (len(sides) == 0 or float(sides.max()) < limit):
+        if max(image.shape[:2]) > 1.5 * self.config.input_px:
             found = joined(found, self._at(image, 2 * self.config.input_px))
         found = explained(suppress(found, self.config))
         return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side))
