@@ -113,8 +113,7 @@ class JudgesHand:
     def joints(self, vertices: Float[np.ndarray, "*batch hand vert 3"]) -> Float[np.ndarray, "*batch hand 21 3"]:
         """OPENPOSE21 by the model's joint regressor, applied to the posed mesh, and five vertices for the fingertips: as the published protocols
         do it. (Joints of the kinematic chain differ from these by up to a millimetre.)"""
-        regressor = self.model.data.J_regressor.double().numpy()
-        joints = np.einsum("hjv,...hvc->...hjc", regressor, vertices, optimize=True)
+        joints = self.model.data.J_regressor.double().numpy() @ vertices
         tips = np.stack([vertices[..., hand, index, :] for hand, index in enumerate(self.model.data.tip_vertices.numpy())], -3)
         return np.concatenate([joints, tips], -2)[..., list(OPENPOSE21_FROM_MANO16_AND_TIPS), :]
 
