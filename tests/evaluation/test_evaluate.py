@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import dataset_trees
 from twohands.cli import main
 from twohands.evaluation import synthetic
 from twohands.evaluation.judged import JudgesHand
+from twohands.evaluation.predictions import _SHAPES, _WORDS
 from twohands.evaluation.protocols import PROTOCOLS
 from twohands.hands.mano import load_mano
 
@@ -259,3 +261,9 @@ def test_predictions_of_other_samples_are_refused(interhand, write_truth, capsys
     made = write_truth([replace(t, id=f"image{t.id}") for t in truths])
     assert evaluate("--protocol", "ih26m/internet", "--data", folder, "--predictions", made, "--allow-missing") == 2
     assert "no prediction is of any of the 9 samples" in capsys.readouterr().err
+
+
+def test_the_documentation_names_every_protocol_and_every_array():
+    text = (Path(__file__).parents[2] / "docs" / "EVALUATION.md").read_text(encoding="utf-8")
+    assert [name for name in PROTOCOLS if f"`{name}`" not in text and f"`{name.rpartition('-')[0]}-*`" not in text] == []
+    assert [name for name in (*_SHAPES, *_WORDS) if f"`{name}`" not in text] == []
