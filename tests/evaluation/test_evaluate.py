@@ -69,6 +69,21 @@ def test_regressed_joints_are_compared_with_regressed_joints(interhand, mano, wr
         assert max(value for metric, value in got.items() if value is not None) == pytest.approx(0.0, abs=3e-3), name
 
 
+def test_the_fits_are_the_floor(interhand, mano, write_truth, tmp_path, capsys):
+    """Judged as if they were predicted: what the same meshes in a file get, to the file's rounding."""
+    folder, truths = interhand
+    arguments = ("--protocol", "ih26m/interwild", "--data", folder, "--json", tmp_path / "r.json")
+    assert evaluate(*arguments, "--mano", mano, "--fits") == 0
+    floor = numbers(tmp_path / "r.json")
+    assert evaluate(*arguments, "--mano", mano, "--predictions", write_truth(truths)) == 0
+    written = numbers(tmp_path / "r.json")
+    assert floor["MPJPE-all"] > 0.1
+    for metric in ("MPJPE-all", "MPJPE-SH", "MPJPE-IH", "MRRPE", "MPVPE-all"):
+        assert floor[metric] == pytest.approx(written[metric], abs=2e-3)
+    assert evaluate(*arguments, "--fits") == 2
+    assert "--mano DIR" in capsys.readouterr().err
+
+
 def test_mano_parameters_do_instead_of_meshes(interhand, mano, write_truth, tmp_path):
     folder, truths = interhand
 
