@@ -1,8 +1,10 @@
 """What every reader's tests ask: that it says the truth of a generated tree, and that it names what is broken."""
 
+import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +66,19 @@ def check_sample(dataset: Dataset, index: int, truth: Truth) -> None:
         column, row = (xy[OPENPOSE21.index("middle1")].round().long()).tolist()
         red, _, blue = sample.image[:, row, column].int().tolist()
         assert (blue > red) == (hand == 0), f"hand {hand} is not where its middle knuckle should be"
+
+
+def check_many(dataset: Dataset) -> None:
+    """Sequences are told at once as one by one; a reader that is sent to another process opens its files there, and says the same."""
+    every = np.arange(len(dataset))[::-1]
+    assert dataset.sequences(every).tolist() == Dataset.sequences(dataset, every).tolist(), "the quick way says what annotations say"
+    message = pickle.dumps(dataset)
+    assert len(message) < 2000
+    sent = pickle.loads(message)  # noqa: S301  made one line above
+    a, b = dataset.annotation(0).arrays(), sent.annotation(0).arrays()
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert (value == b[name]).all(), name
 
 
 def broken(tree: Path, tmp_path: Path) -> Path:

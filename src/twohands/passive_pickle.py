@@ -58,6 +58,21 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How pickles of protocol 2 that Python 3 wrote spell the data of an empty array; given a size, `bytes` would ask for memory."""
+    return b""
+
+
+def _array_of_bytes(data: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str, axes: tuple[int, ...] | None = None) -> np.ndarray:
+    """How numpy spells arrays in pickles of protocol 5."""
+    if order == "K":  # axes in the order in which they lie in memory
+        assert axes is not None
+        return np.frombuffer(data, dtype).reshape([shape[a] for a in axes]).transpose(np.argsort(axes))
+    if order not in ("C", "F"):
+        raise pickle.UnpicklingError(f"refuses the memory order {order!r}")
+    return np.frombuffer(data, dtype).reshape(shape, order="C" if order == "C" else "F")
+
+
 # The array builders are taken from what numpy itself puts into a pickle: their module has had three names and is private.
 _BUILDERS: dict[str, Any] = {
     "numpy.ndarray": np.ndarray,
@@ -66,9 +81,10 @@ _BUILDERS: dict[str, Any] = {
 }
 for _core in ("numpy.core", "numpy._core"):
     _BUILDERS[f"{_core}.multiarray._reconstruct"] = np.empty(0).__reduce__()[0]
+    _BUILDERS[f"{_core}.numeric._frombuffer"] = _array_of_bytes
     _BUILDERS[f"{_core}.multiarray.scalar"] = np.float64(0).__reduce__()[0]
 for _builtins in ("builtins", "__builtin__"):
-    _BUILDERS |= {f"{_builtins}.object": object, f"{_builtins}.set": set}
+    _BUILDERS |= {f"{_builtins}.object": object, f"{_builtins}.set": set, f"{_builtins}.bytes": _no_bytes}
 for _copyreg in ("copyreg", "copy_reg"):
     _BUILDERS[f"{_copyreg}._reconstructor"] = _new_object
 _BUILDERS["collections.OrderedDict"] = dict

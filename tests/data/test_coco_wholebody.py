@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dataset_trees import COCO_SIZE, write_coco_wholebody
-from reader_checks import broken, check_cut_short, check_picture_missing, check_refusal, check_sample
+from reader_checks import broken, check_cut_short, check_many, check_picture_missing, check_refusal, check_sample
 from twohands.data.loader import open_dataset
 
 
@@ -88,3 +88,7 @@ def test_what_is_missing_or_empty_is_named(tree, tmp_path):
 
 def test_missing_picture(tree, tmp_path):
     check_picture_missing("coco_wholebody", tree[0], "train", tmp_path)
+
+
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("coco_wholebody", tree[0], "train", mano))

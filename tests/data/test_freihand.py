@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from dataset_trees import FREIHAND_FOCAL, FREIHAND_PRINCIPAL, write_freihand
-from reader_checks import broken, check_annotations, check_cut_short, check_parameters, check_picture_missing, check_refusal, check_sample
+from reader_checks import (
+    broken,
+    check_annotations,
+    check_cut_short,
+    check_many,
+    check_parameters,
+    check_picture_missing,
+    check_refusal,
+    check_sample,
+)
 from twohands.data.dataset import Subset
 from twohands.data.loader import open_dataset
 from twohands.errors import UserError
@@ -96,3 +105,7 @@ def test_subsets_by_id(tree):
     assert torch.equal(some.vertices(1)[0], whole.vertices(2)[0])
     with pytest.raises(UserError, match="no annotation 00000009"):
         Subset.of_ids(whole, ["00000001", "00000009"])
+
+
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("freihand", tree[0], "training", mano))

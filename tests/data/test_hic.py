@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dataset_trees import write_hic
-from reader_checks import broken, check_annotations, check_cut_short, check_picture_missing, check_refusal, check_sample
+from reader_checks import broken, check_annotations, check_cut_short, check_many, check_picture_missing, check_refusal, check_sample
 from twohands.data.hic import FOCAL_PX, PRINCIPAL_PX
 from twohands.data.loader import open_dataset
 from twohands.errors import UserError
@@ -84,3 +84,7 @@ def test_broken_meshes_are_named(tree, tmp_path):
 
 def test_missing_picture(tree, tmp_path):
     check_picture_missing("hic", tree[0], "test", tmp_path)
+
+
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("hic", tree[0], "test", mano))

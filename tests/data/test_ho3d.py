@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from dataset_trees import HO3D_FOCAL, HO3D_PRINCIPAL, write_ho3d, write_ho3d_truth
-from reader_checks import broken, check_annotations, check_cut_short, check_parameters, check_picture_missing, check_refusal, check_sample
+from reader_checks import (
+    broken,
+    check_annotations,
+    check_cut_short,
+    check_many,
+    check_parameters,
+    check_picture_missing,
+    check_refusal,
+    check_sample,
+)
 from twohands.data.loader import open_dataset
 from twohands.joints import HO3D21, order_index
 from twohands.passive_pickle import read_passive_pickle
@@ -120,3 +129,7 @@ def test_a_list_without_an_annotated_hand_is_named(tree, tmp_path):
 
 def test_missing_picture(tree, tmp_path):
     check_picture_missing("ho3d", tree[0], "train", tmp_path)
+
+
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("ho3d", tree[0], "train", mano))

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from dataset_trees import FOCAL_PX, PRINCIPAL_PX, annotated, write_interhand26m
-from reader_checks import broken, check_annotations, check_cut_short, check_parameters, check_picture_missing, check_refusal, check_sample
+from reader_checks import (
+    broken,
+    check_annotations,
+    check_cut_short,
+    check_many,
+    check_parameters,
+    check_picture_missing,
+    check_refusal,
+    check_sample,
+)
 from twohands.data import interhand26m
 from twohands.data.interhand26m import InterHand26M, read_id_list
 from twohands.data.loader import open_dataset
@@ -190,3 +199,7 @@ def test_index_follows_the_files(tree, mano, tmp_path):
     assert Path(folder / ".twohands" / "interhand26m-train" / "index.json").is_file()
     write_interhand26m(folder, mano, "train", 2, pictures=False)
     assert len(open_dataset("interhand26m", folder, "train")) == 2
+
+
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("interhand26m", tree[0], "train", mano))

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from dataset_trees import DISTORTION, FOCAL_PX, PRINCIPAL_PX, TEST_CAPTURE, TRAIN_CAPTURE, annotated, write_json, write_reinterhand
-from reader_checks import broken, check_annotations, check_cut_short, check_parameters, check_picture_missing, check_refusal, check_sample
+from reader_checks import (
+    broken,
+    check_annotations,
+    check_cut_short,
+    check_many,
+    check_parameters,
+    check_picture_missing,
+    check_refusal,
+    check_sample,
+)
 from twohands.data.loader import open_dataset
 from twohands.joints import REINTERHAND24, order_index
 
@@ -104,3 +113,7 @@ def test_what_is_missing_is_named(tree, tmp_path):
 
 def test_missing_picture(tree, tmp_path):
     check_picture_missing("reinterhand", tree[0], "train", tmp_path)
+
+
+def test_many_at_once_and_sent_to_a_worker(tree, mano):
+    check_many(open_dataset("reinterhand", tree[0], "train", mano))

@@ -118,6 +118,7 @@ def shards(
     request = ShardRequest(name, folder, split or info.splits[0], mano, limit, size_px, seed)
     if mano is None and info.mano is not None:
         say("twohands: without --mano the shards hold joints but no hand parameters", sys.stderr)
+    _say_that_it_takes_time(name, folder, request.split)
     with progress_bar(limit) as bar:
         report = write_photo_shards(request, out, workers, bar.update)
     made = f"{report.samples} photos made, {report.with_parameters} of them with parameters of each hand"
@@ -134,6 +135,13 @@ def _info(name: str) -> "DatasetInfo":
     return DATASETS[name]
 
 
+def _say_that_it_takes_time(name: str, folder: Path, split: str) -> None:
+    from twohands.data.index import has_index
+
+    if name != "hic" and not has_index(folder, f"{name}-{split}"):
+        say(f"twohands: indexing {name} {split}; done once, it takes minutes for millions of annotations", sys.stderr)
+
+
 def _check_split(info: "DatasetInfo", folder: Path, split: str, mano: Path | None) -> "tuple[Dataset | None, bool]":
     """Prints what is there of a split; the data set if it can be read, and whether nothing is missing."""
     from twohands.data.loader import open_dataset
@@ -144,6 +152,7 @@ def _check_split(info: "DatasetInfo", folder: Path, split: str, mano: Path | Non
     if files and len(absent) == len(files):
         print(f"  {split}: not there ({', '.join(absent)})")
         return None, False
+    _say_that_it_takes_time(info.name, folder, split)
     try:
         dataset = open_dataset(info.name, folder, split, mano)
     except UserError as error:
@@ -152,9 +161,9 @@ def _check_split(info: "DatasetInfo", folder: Path, split: str, mano: Path | Non
     spread = _spread(len(dataset), LOOKED_FOR)
     paths = [dataset.annotation(i).image_path for i in spread]
     lost = [path for path in paths if not path.is_file()]
-    pictures = (
-        "their pictures are there" if not lost else f"{len(lost)} of {len(paths)} pictures looked for are missing, the first {lost[0]}"
-    )
+    pictures = f"the pictures are there ({len(paths)} looked for)"
+    if lost:
+        pictures = f"{len(lost)} of {len(paths)} pictures looked for are missing, the first {lost[0]}"
     print(f"  {split}: {len(dataset)} annotations; {pictures}{_optional(absent)}")
     return dataset, not lost
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from twohands.data.dataset import Annotation, Dataset, DatasetInfo, HandType, ManoConvention, load_dataset_mano
+from twohands.data.dataset import Annotation, Dataset, DatasetInfo, HandType, ManoConvention
 from twohands.data.index import Columns, Rows, open_index, read_json_items, read_json_pairs, text, wrong_content
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
@@ -45,8 +45,7 @@ class CocoWholeBody(Dataset):
 
     def __init__(self, folder: Path, split: str, mano: Path | None = None) -> None:
         """UserError if an annotation file is missing, cut short or of another kind."""
-        self.folder, self.split = folder, split
-        self.mano = load_dataset_mano(INFO, mano)
+        super().__init__(folder, split, mano)
         annotations = folder / "annotations" / f"coco_wholebody_{split}_v1.0.json"
         fits = folder / "annotations" / f"MSCOCO_{split}_MANO_NeuralAnnot.json"
         sources = [annotations, *([fits] if fits.is_file() else [])]
@@ -60,6 +59,9 @@ class CocoWholeBody(Dataset):
     @property
     def ids(self) -> np.ndarray:
         return np.asarray(self._columns["id"]).astype(str)
+
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return np.char.rpartition(np.char.decode(np.asarray(self._columns["file"])[indices]), ".")[:, 0]
 
     def annotation(self, index: int) -> Annotation:
         c = self._columns

@@ -6,11 +6,11 @@ A reader turns files into `Annotation` records; everything that follows from one
 import abc
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from twohands.errors import UserError
@@ -103,13 +103,23 @@ class Annotation(Record):
 
 
 class Dataset(abc.ABC):
-    """The annotated pictures of one split. Readers are immutable, cheap to open again, and may be handed to worker processes."""
+    """The annotated pictures of one split. Readers do not change, are cheap to open again, and may be sent to worker processes."""
 
     info: DatasetInfo
     split: str
     folder: Path
+    mano_folder: Path | None
     mano: HandModel | None
     """MANO as this data set means it (fingertips, left shape directions), for poses relative to the flat hand; None if it was not given."""
+
+    def __init__(self, folder: Path, split: str, mano: Path | None = None) -> None:
+        """`mano` is the folder with MANO's files."""
+        self.folder, self.split, self.mano_folder = folder, split, mano
+        self.mano = None
+        if mano is not None and (convention := self.info.mano) is not None:
+            self.mano = load_mano(
+                mano, flat_hand_mean=True, fingertips=convention.fingertips, fix_left_shapedirs=convention.fix_left_shapedirs
+            )
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -123,6 +133,10 @@ class Dataset(abc.ABC):
     def annotation(self, index: int) -> Annotation:
         """Everything but the pixels. IndexError beyond the end."""
 
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        """`Annotation.sequence` of some annotations, as an array of strings; readers of many know it without making the annotations."""
+        return np.array([self.annotation(int(index)).sequence for index in indices], dtype=str)
+
     def vertices(self, index: int) -> tuple[Float[Tensor, "hand 778 3"], Bool[Tensor, "hand"]]:
         """True MANO meshes in the camera frame, metres, and which hands have one. Of fits, only if the data set was opened with MANO."""
         if self.mano is None:
@@ -135,17 +149,22 @@ class Dataset(abc.ABC):
     def __getitem__(self, index: int) -> Sample:
         """The picture with its annotation; UserError naming the file if the picture is missing or broken."""
         annotation = self.annotation(index)
-        return sample_of(annotation, self.image(index), self.info.name)
+        return sample_of(annotation, self._picture(annotation), self.info.name)
 
-    def image(self, index: int) -> np.ndarray:
-        """The picture as stored, (height, width, 3) uint8 RGB."""
-        path = self.annotation(index).image_path
+    def image(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture as stored, RGB."""
+        return self._picture(self.annotation(index))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Opens the files again where it is sent to: what is mapped into memory is not copied into a message."""
+        return type(self), (self.folder, self.split, self.mano_folder)
+
+    def _picture(self, annotation: Annotation) -> UInt8[np.ndarray, "height width 3"]:
         try:
-            return read_photo(path).image
+            return read_photo(annotation.image_path).image
         except UserError as error:
-            raise UserError(
-                f"{error} (picture {index} of {self.info.name} {self.split}; `twohands data check` lists what is missing)"
-            ) from error
+            where = f"{self.info.name} {self.split} {annotation.id}"
+            raise UserError(f"{error} (the picture of {where}; `twohands data check` says what is missing)") from error
 
     def _parameters(
         self,
@@ -169,7 +188,11 @@ class Subset(Dataset):
 
     def __init__(self, whole: Dataset, indices: np.ndarray) -> None:
         self.whole, self.indices = whole, np.asarray(indices, np.int64)
-        self.info, self.split, self.folder, self.mano = whole.info, whole.split, whole.folder, whole.mano
+        self.info, self.split, self.folder = whole.info, whole.split, whole.folder
+        self.mano_folder, self.mano = whole.mano_folder, whole.mano
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Subset, (self.whole, self.indices)
 
     @staticmethod
     def of_ids(whole: Dataset, ids: list[str]) -> "Subset":
@@ -195,15 +218,11 @@ class Subset(Dataset):
     def annotation(self, index: int) -> Annotation:
         return self.whole.annotation(int(self.indices[index]))
 
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return self.whole.sequences(self.indices[indices])
+
     def vertices(self, index: int) -> tuple[Float[Tensor, "hand 778 3"], Bool[Tensor, "hand"]]:
         return self.whole.vertices(int(self.indices[index]))
-
-
-def load_dataset_mano(info: DatasetInfo, mano: Path | None) -> HandModel | None:
-    """MANO as a data set means it, None if no folder is given. Poses are then relative to the flat hand."""
-    if mano is None or info.mano is None:
-        return None
-    return load_mano(mano, flat_hand_mean=True, fingertips=info.mano.fingertips, fix_left_shapedirs=info.mano.fix_left_shapedirs)
 
 
 def in_picture(xy: Float[Tensor, "*batch 2"], width_px: int, height_px: int) -> Bool[Tensor, "*batch"]:
@@ -233,7 +252,7 @@ def sample_of(annotation: Annotation, image: np.ndarray, name: str) -> Sample:
         xy = annotation.camera.project(torch.where(ahead[..., None], points, torch.ones_like(points)))
         known = known & ahead
         seen = known & in_picture(xy, width, height)
-    hand_valid = known.any(1) & seen.any(1)
+    hand_valid = (known & seen).any(1)
     known = known & hand_valid[:, None]
     unknown = torch.where(hand_valid, torch.nan, 0.0)[:, None, None]
     low = torch.where(known[..., None], xy, torch.inf).amin(1)

@@ -14,7 +14,6 @@ from twohands.data.dataset import (
     DatasetInfo,
     ManoConvention,
     in_picture,
-    load_dataset_mano,
     projected,
 )
 from twohands.data.index import Columns, Rows, open_index, read_json_items, wrong_content
@@ -58,8 +57,7 @@ class FreiHand(Dataset):
 
     def __init__(self, folder: Path, split: str, mano: Path | None = None) -> None:
         """UserError if an annotation file is missing, cut short or of another kind."""
-        self.folder, self.split = folder, split
-        self.mano = load_dataset_mano(INFO, mano)
+        super().__init__(folder, split, mano)
         files = {field: folder / f"{split}_{field}.json" for field in _FIELDS}
         if split == "evaluation":
             files = {field: path for field, path in files.items() if field == "K" or path.is_file()}
@@ -72,6 +70,9 @@ class FreiHand(Dataset):
     @property
     def ids(self) -> np.ndarray:
         return np.char.zfill(np.arange(len(self)).astype(str), 8)
+
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return np.char.zfill((np.asarray(indices) % self._count).astype(str), 8)
 
     def annotation(self, index: int) -> Annotation:
         if not 0 <= index < len(self):

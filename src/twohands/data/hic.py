@@ -15,7 +15,6 @@ from twohands.data.dataset import (
     DatasetInfo,
     ManoConvention,
     in_picture,
-    load_dataset_mano,
     projected,
 )
 from twohands.data.index import read_json, wrong_content
@@ -50,8 +49,7 @@ class Hic(Dataset):
 
     def __init__(self, folder: Path, split: str, mano: Path | None = None) -> None:
         """UserError if HIC.json is missing, cut short or of another kind."""
-        self.folder, self.split = folder, split
-        self.mano = load_dataset_mano(INFO, mano)
+        super().__init__(folder, split, mano)
         path = folder / "HIC.json"
         content = read_json(path)
         try:

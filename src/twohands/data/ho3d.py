@@ -15,7 +15,6 @@ from twohands.data.dataset import (
     DatasetInfo,
     ManoConvention,
     in_picture,
-    load_dataset_mano,
     projected,
 )
 from twohands.data.index import Columns, Rows, open_index, read_json_items, text, wrong_content
@@ -57,8 +56,7 @@ class Ho3d(Dataset):
 
     def __init__(self, folder: Path, split: str, mano: Path | None = None) -> None:
         """UserError if a list or an annotation is missing or broken, or names code."""
-        self.folder, self.split = folder, split
-        self.mano = load_dataset_mano(INFO, mano)
+        super().__init__(folder, split, mano)
         truth = {}
         if split == "evaluation":
             named = {"xyz": folder / "evaluation_xyz.json", "verts": folder / "evaluation_verts.json"}
@@ -74,6 +72,9 @@ class Ho3d(Dataset):
     @property
     def ids(self) -> np.ndarray:
         return np.char.decode(np.asarray(self._columns["name"]))
+
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return np.char.rpartition(self.ids[indices], "/")[:, 0]
 
     def annotation(self, index: int) -> Annotation:
         c = self._columns

@@ -50,6 +50,11 @@ def open_index(folder: Path, name: str, version: int, sources: list[Path], build
     )
 
 
+def has_index(folder: Path, name: str) -> bool:
+    """There is an index of that name, though it may be out of date."""
+    return any((place / name / MANIFEST).is_file() for place in (folder / ".twohands", _cache_folder(folder)))
+
+
 def _stamp(path: Path) -> list[int]:
     """A file or folder counts as changed if its size or time is another."""
     try:

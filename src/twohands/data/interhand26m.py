@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from twohands.data.dataset import Annotation, Dataset, DatasetInfo, HandType, ManoConvention, load_dataset_mano, projected
+from twohands.data.dataset import Annotation, Dataset, DatasetInfo, HandType, ManoConvention, projected
 from twohands.data.index import Columns, Rows, open_index, read_json, read_json_items, read_json_pairs, text, wrong_content
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
@@ -45,8 +45,7 @@ class InterHand26M(Dataset):
 
     def __init__(self, folder: Path, split: str, mano: Path | None = None) -> None:
         """UserError if an annotation file is missing, cut short or of another kind."""
-        self.folder, self.split = folder, split
-        self.mano = load_dataset_mano(INFO, mano)
+        super().__init__(folder, split, mano)
         files = _files(folder, split)
         self._columns = open_index(folder, f"interhand26m-{split}", _VERSION, list(files.values()), lambda: _build(files))
 
@@ -56,6 +55,12 @@ class InterHand26M(Dataset):
     @property
     def ids(self) -> np.ndarray:
         return np.asarray(self._columns["id"]).astype(str)
+
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        c = self._columns
+        captures = np.char.add("Capture", np.asarray(c["capture"])[indices].astype(str))
+        names = np.char.decode(np.asarray(c["sequences"]))[np.asarray(c["sequence"])[indices]]
+        return np.char.add(np.char.add(captures, "/"), names)
 
     def annotation(self, index: int) -> Annotation:
         c = self._columns

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from twohands.data.dataset import Annotation, Dataset, DatasetInfo, ManoConvention, in_picture, load_dataset_mano, projected
+from twohands.data.dataset import Annotation, Dataset, DatasetInfo, ManoConvention, in_picture, projected
 from twohands.data.index import Columns, Rows, open_index, read_json, text, wrong_content
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
@@ -49,8 +49,7 @@ class ReInterHand(Dataset):
 
     def __init__(self, folder: Path, split: str, mano: Path | None = None) -> None:
         """UserError if no capture of the split is there, or one of its files is missing or broken."""
-        self.folder, self.split = folder, split
-        self.mano = load_dataset_mano(INFO, mano)
+        super().__init__(folder, split, mano)
         test, ego = split.startswith("test"), "-ego" in split
         light = "envmap_per_segment" if split.endswith("-segment") else "envmap_per_frame"
         rig = "Ego_cameras" if ego else "Mugsy_cameras"
@@ -76,6 +75,9 @@ class ReInterHand(Dataset):
         cameras = np.char.decode(np.asarray(c["camera_name"]))[np.asarray(c["camera"])]
         frames = np.char.zfill(np.asarray(c["frame"]).astype(str), 6)
         return np.char.add(np.char.add(np.char.add(names, "/"), np.char.add(cameras, "/")), frames)
+
+    def sequences(self, indices: np.ndarray) -> np.ndarray:
+        return np.char.decode(np.asarray(self._columns["captures"]))[np.asarray(self._columns["capture"])[indices]]
 
     def annotation(self, index: int) -> Annotation:
         c = self._columns

@@ -9,6 +9,7 @@ A reader's `Sample` may have gaps and holds MANO's parameters; a shard has none 
 - MANO fits become parameters of the bundled hand by `hands/transfer.py`; those that do not meet the fit's keypoints, or not the annotated ones, are
   masked;
 - where every hand has parameters, segmentation and depth are drawn from the bundled hand's mesh;
+- a hand with less than half of its keypoints in the picture counts as absent;
 - black pictures, of which InterHand2.6M has some, are left out.
 """
 
@@ -43,6 +44,8 @@ FAR_APART = 3.2
 """Two hands whose common box is this many times the larger hand are cut out one by one."""
 BLACK = 10.0
 """Pictures with a smaller mean value show nothing."""
+LEAST_IN_PICTURE = 0.5
+"""Share of a hand's keypoints that lie in the picture."""
 LARGEST_TRANSFER_M = 0.008
 """Mean distance of keypoints beyond which the bundled hand did not take over the fit."""
 LARGEST_REPROJECTION = 0.12
@@ -98,9 +101,10 @@ def cut_square(photo: Image.Image, camera: Camera, centre_px: np.ndarray, side_p
 
 def hand_photos(sample: Sample, size_px: int) -> list[Sample]:
     """The squares around a sample's hands, still with the sample's own parameters; none where the picture is left out (see above)."""
-    valid = sample.hand_valid
+    valid = sample.hand_valid & (sample.keypoint_visible.mean(1) >= LEAST_IN_PICTURE)
     whole = sample.keypoints_xy.isfinite().all(-1).all(-1)
-    if not bool(valid.any()) or not bool(whole[valid].all()) or float(sample.image.float().mean()) < BLACK:
+    known_in_part = valid & ~whole
+    if not bool(valid.any()) or bool(known_in_part.any()) or float(sample.image.float().mean()) < BLACK:
         return []
     hands = valid.nonzero().flatten().tolist()
     groups = [hands]
@@ -211,8 +215,7 @@ def picture_order(dataset: Dataset, limit: int | None, seed: int) -> np.ndarray:
     keeps other sequences than it trains on."""
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(dataset))[: limit if limit is not None else len(dataset)]
-    sequences = [dataset.annotation(int(i)).sequence for i in chosen]
-    names, number = np.unique(sequences, return_inverse=True)
+    names, number = np.unique(dataset.sequences(chosen), return_inverse=True)
     return chosen[np.argsort(rng.permutation(len(names))[number], kind="stable")]
 
 

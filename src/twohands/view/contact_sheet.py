@@ -116,10 +116,10 @@ def _with_joints(tile: np.ndarray, xy: Float[Tensor, "hand 21 2"], sample: Sampl
             continue
         places, known = (2 * xy[hand]).tolist(), xy[hand].isfinite().all(-1).tolist()
         # A dark edge, or bones of the mesh's own colour would not show on it.
-        for fill, width in ((EDGE_RGB, 7), (HAND_RGB[hand], 3)):
+        for colour, width in ((EDGE_RGB, 7), (HAND_RGB[hand], 3)):
             for a, b in OPENPOSE21_BONES:
                 if known[a] and known[b]:
-                    draw.line([*places[a], *places[b]], fill=fill, width=width)
+                    draw.line([*places[a], *places[b]], fill=colour, width=width)
         for joint in range(21):
             if known[joint]:
                 x, y = places[joint]
