@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import dataset_trees
 from twohands.cli import main
 from twohands.evaluation import synthetic
 from twohands.evaluation.judged import JudgesHand
+from twohands.evaluation.predictions import _SHAPES, _WORDS
 from twohands.evaluation.protocols import PROTOCOLS
 from twohands.hands.mano import load_mano
 
@@ -65,6 +67,21 @@ def test_regressed_joints_are_compared_with_regressed_joints(interhand, mano, wr
         assert evaluate("--protocol", name, "--data", folder, "--predictions", made, "--mano", mano, "--json", tmp_path / "r.json") == 0
         got = numbers(tmp_path / "r.json")
         assert max(value for metric, value in got.items() if value is not None) == pytest.approx(0.0, abs=3e-3), name
+
+
+def test_the_fits_are_the_floor(interhand, mano, write_truth, tmp_path, capsys):
+    """Judged as if they were predicted: what the same meshes in a file get, to the file's rounding."""
+    folder, truths = interhand
+    arguments = ("--protocol", "ih26m/interwild", "--data", folder, "--json", tmp_path / "r.json")
+    assert evaluate(*arguments, "--mano", mano, "--fits") == 0
+    floor = numbers(tmp_path / "r.json")
+    assert evaluate(*arguments, "--mano", mano, "--predictions", write_truth(truths)) == 0
+    written = numbers(tmp_path / "r.json")
+    assert floor["MPJPE-all"] > 0.1
+    for metric in ("MPJPE-all", "MPJPE-SH", "MPJPE-IH", "MRRPE", "MPVPE-all"):
+        assert floor[metric] == pytest.approx(written[metric], abs=2e-3)
+    assert evaluate(*arguments, "--fits") == 2
+    assert "--mano DIR" in capsys.readouterr().err
 
 
 def test_mano_parameters_do_instead_of_meshes(interhand, mano, write_truth, tmp_path):
@@ -259,3 +276,9 @@ def test_predictions_of_other_samples_are_refused(interhand, write_truth, capsys
     made = write_truth([replace(t, id=f"image{t.id}") for t in truths])
     assert evaluate("--protocol", "ih26m/internet", "--data", folder, "--predictions", made, "--allow-missing") == 2
     assert "no prediction is of any of the 9 samples" in capsys.readouterr().err
+
+
+def test_the_documentation_names_every_protocol_and_every_array():
+    text = (Path(__file__).parents[2] / "docs" / "EVALUATION.md").read_text(encoding="utf-8")
+    assert [name for name in PROTOCOLS if f"`{name}`" not in text and f"`{name.rpartition('-')[0]}-*`" not in text] == []
+    assert [name for name in (*_SHAPES, *_WORDS) if f"`{name}`" not in text] == []

@@ -39,6 +39,7 @@ def evaluate(
     prior: Literal["auto", "encoder", "teacher"] = "encoder",
     refine: bool = True,
     allow_missing: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    fits: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> int:
     """Judge this model, or anybody's predictions, by a named protocol. Prints the table; with `out` also JSON, LaTeX and pictures.
@@ -57,6 +58,7 @@ def evaluate(
         prior: Where this model's 2D prior comes from: the alignment encoder, the light teacher, or the teacher if it is installed.
         refine: Let stage 2 of this model pull apart hands that pass through one another.
         allow_missing: Judge although some samples have no prediction.
+        fits: Judge the data set's own MANO fits instead: against annotated joints, the floor of a method that learns the fits.
         device: Where the networks run.
     """
     from twohands.evaluation.protocols import PROTOCOLS, protocol_named
@@ -68,7 +70,9 @@ def evaluate(
     if protocol is None:
         raise UserError("no protocol was named; give --protocol NAME (twohands evaluate --list prints them)")
     chosen = protocol_named(protocol)
-    report = _judged(chosen, data, predictions, mano, out, limit, boxes, prior, refine, allow_missing, device)
+    if fits and predictions is not None:
+        raise UserError("--fits and --predictions were given together; judge one of them")
+    report = _judged(chosen, data, predictions, mano, out, limit, boxes, prior, refine, allow_missing, fits, device)
     if json is not None:
         _write_report(json, report)
     if out is not None:
@@ -90,11 +94,12 @@ def _judged(
     prior: Literal["auto", "encoder", "teacher"],
     refine: bool,
     allow_missing: bool,
+    fits: bool,
     device: str,
 ) -> "Report":
     from twohands.evaluation.judge import Tally
     from twohands.evaluation.judged import JudgesHand
-    from twohands.evaluation.match import batches, batches_of_parts, coverage
+    from twohands.evaluation.match import Coverage, batches, batches_of_fits, batches_of_parts, coverage
     from twohands.evaluation.pred_json import read_pred_json
     from twohands.evaluation.predict import predict_all
     from twohands.evaluation.predictions import open_predictions
@@ -110,7 +115,7 @@ def _judged(
     source = limited(whole, limit)
     if len(source) < len(whole):
         remarks += (f"judged on {len(source):,} of {len(whole):,} samples (--limit): not a number of {protocol.name}",)
-    if predictions is None:
+    if predictions is None and not fits:
         if out is None:
             raise UserError("this model's predictions need a place; give --out DIR (or --predictions FILE to judge a file)")
         predict, name = _this_model(boxes, prior, refine, None if synthetic else mano, device)
@@ -121,7 +126,10 @@ def _judged(
     tally = Tally(protocol)
     judges_hand = JudgesHand(load_bundled_hand()) if synthetic else hand
     with _bar(len(source), "judge") as bar:
-        if parts is None:
+        if fits:
+            found, predictor = Coverage(0, 0), f"the fits of {protocol.data}"
+            pairs = batches_of_fits(source, bar.update)
+        elif parts is None:
             assert predictions is not None
             prediction = read_pred_json(predictions, source.ids, opengl=protocol.data == "ho3d")
             found, predictor = coverage(source, prediction.sample_id, allow_missing), predictions.name

@@ -17,6 +17,7 @@ from twohands.evaluation.protocols import Protocol
 from twohands.evaluation.sources import FIRST_PIXEL, M_TO_MM, Source
 from twohands.hands.mano import load_mano
 from twohands.joints import OPENPOSE21, order_index
+from twohands.record import stack
 from twohands.schema import Sample
 
 
@@ -39,16 +40,26 @@ class DatasetSource(Source):
         return self.dataset[int(self.rows[row])]
 
     def truth(self, rows: ArrayLike) -> Truth:
-        return Truth.join([self._row(int(self.rows[row])) for row in np.atleast_1d(np.asarray(rows))])
+        indices = [int(self.rows[row]) for row in np.atleast_1d(np.asarray(rows))]
+        annotations = [self.dataset.annotation(index) for index in indices]
+        meshes = self._meshes(indices, annotations)
+        return Truth.join([self._row(*given) for given in zip(indices, annotations, *meshes, strict=True)])
 
-    def _row(self, index: int) -> Truth:
+    def _meshes(self, indices: list[int], annotations: list[Annotation]) -> tuple[np.ndarray, np.ndarray]:
+        """True meshes and which there are, for each sample. Those of MANO fits are posed all at once: that is what takes the time."""
+        if self.dataset.mano is not None and self.protocol.data in ("interhand26m", "reinterhand"):
+            fits = stack([annotation.parameters for annotation in annotations])
+            vertices = self.dataset.mano.pose_hands(fits).mesh().vertices_m
+            return vertices.double().numpy(), torch.stack([annotation.parameters_valid for annotation in annotations]).numpy()
+        read = [self.dataset.vertices(index) for index in indices]
+        return torch.stack([v for v, _ in read]).double().numpy(), torch.stack([valid for _, valid in read]).numpy()
+
+    def _row(self, index: int, annotation: Annotation, vertices_m: np.ndarray, mesh_valid: np.ndarray) -> Truth:
         """One sample, with a leading axis of one."""
-        annotation = self.dataset.annotation(index)
         order = list(order_index(annotation.joint_names, OPENPOSE21))
         joints_m = annotation.joints_m[:, order].double().numpy()
-        vertices_m, mesh_valid = (part.numpy() for part in self.dataset.vertices(index))
-        vertices_m = np.where(mesh_valid[:, None, None], vertices_m.astype(np.float64), np.nan)
-        with_meshes = self.hand is not None or self.protocol.data == "freihand" or self.protocol.data == "ho3d"
+        vertices_m = np.where(mesh_valid[:, None, None], vertices_m, np.nan)
+        with_meshes = self.hand is not None or self.protocol.data in ("freihand", "ho3d")
         hidden = np.full(2, np.nan)
         if self.hand is not None and mesh_valid.all():
             mesh_joints_m = self.hand.joints(vertices_m)

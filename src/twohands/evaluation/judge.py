@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from twohands.evaluation.averaging import AVERAGING_WORDS, Averaging, Split, Totals, bootstrap_weights, interval
 from twohands.evaluation.judged import JudgesHand, Prediction, Truth
-from twohands.evaluation.protocols import Protocol
+from twohands.evaluation.protocols import Metric, Protocol
 from twohands.joints import OPENPOSE21
 
 DRAWS = 1000
@@ -102,15 +102,55 @@ class Report:
 
 
 @dataclass
+class _CurveSums:
+    """What the curves need of the joint errors so far."""
+
+    by_joint: np.ndarray = field(default_factory=lambda: np.zeros((2, 2, 21)))
+    """Sum and count."""
+    by_hidden: np.ndarray = field(default_factory=lambda: np.zeros((2, len(HIDDEN_EDGES) - 1)))
+    """Sum and count of hands' mean errors in each bin."""
+    by_limit: np.ndarray = field(default_factory=lambda: np.zeros((2, len(CURVE_LIMITS_MM) + 1)))
+    """For each group, errors up to each limit and beyond the one before; the last entry holds those beyond all."""
+
+    def add(self, errors_mm: np.ndarray, interacting: np.ndarray, hidden_share: np.ndarray) -> None:
+        known = ~np.isnan(errors_mm)
+        self.by_joint += np.stack([np.where(known, errors_mm, 0.0).sum(0), known.sum(0)])
+        by_hand = _ratio(np.where(known, errors_mm, 0.0).sum(2), known.sum(2))
+        placed = ~np.isnan(hidden_share) & ~np.isnan(by_hand)
+        place = np.digitize(hidden_share[placed], HIDDEN_EDGES[1:-1])
+        bins = self.by_hidden.shape[1]
+        self.by_hidden += np.stack([np.bincount(place, by_hand[placed], bins), np.bincount(place, minlength=bins)])
+        for group in (0, 1):
+            rows = interacting == bool(group)
+            below = np.searchsorted(CURVE_LIMITS_MM, errors_mm[rows][known[rows]], side="left")
+            self.by_limit[group] += np.bincount(below, minlength=self.by_limit.shape[1])
+
+    def curves(self, groups: tuple[str, str]) -> Curves:
+        pck = {}
+        for name, counts in (("all", self.by_limit.sum(0)), *zip(groups, self.by_limit, strict=True)):
+            if counts.sum():
+                pck[name] = np.cumsum(counts)[:-1] / counts.sum()
+        return Curves(
+            joint_names=OPENPOSE21,
+            error_by_joint_mm=_ratio(*self.by_joint),
+            hidden_edges=HIDDEN_EDGES,
+            error_by_hidden_mm=_ratio(*self.by_hidden),
+            hands_by_hidden=self.by_hidden[1].astype(int),
+            limits_mm=CURVE_LIMITS_MM,
+            pck=pck,
+        )
+
+
+@dataclass
 class Tally:
-    """Collects errors batch by batch; keeps numbers by sample, no meshes."""
+    """Adds up errors batch by batch: sums by sequence and nothing by sample, so that a test set of any size fits."""
 
     protocol: Protocol
-    values: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    joints: list[np.ndarray] = field(default_factory=list)
-    interacting: list[np.ndarray] = field(default_factory=list)
-    hidden: list[np.ndarray] = field(default_factory=list)
-    sequence: list[np.ndarray] = field(default_factory=list)
+    parts: dict[str, list[tuple[np.ndarray, Totals]]] = field(default_factory=dict)
+    """Metric -> for each batch, the names of its sequences and their totals."""
+    curve_sums: _CurveSums = field(default_factory=_CurveSums)
+    sequences: set[str] = field(default_factory=set)
+    samples: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     hands: int = 0
     hands_missed: int = 0
@@ -125,54 +165,73 @@ class Tally:
         if not len(chosen.truth):
             return
         measured = self.protocol.measure(chosen.truth, prediction.take(chosen.rows), hand)
-        for name, value in measured.values.items():
-            self.values.setdefault(name, []).append(value)
+        names, codes = np.unique(chosen.truth.sequence, return_inverse=True)
+        for metric, values in measured.values.items():
+            totals = Totals.of(values, chosen.truth.interacting, codes, len(names))
+            self.parts.setdefault(metric, []).append((names, totals))
         asked = _asked(chosen.truth)
         found = ~np.isnan(prediction.joints_mm[chosen.rows]).any((-2, -1)) if prediction.uvd is None else np.ones_like(asked)
         self.hands += int(asked.sum())
         self.hands_missed += int((asked & ~found).sum())
-        self.joints.append(measured.joint_errors_mm)
-        self.interacting.append(chosen.truth.interacting)
-        self.hidden.append(chosen.truth.hidden_share)
-        self.sequence.append(chosen.truth.sequence)
+        self.samples += len(chosen.truth)
+        self.sequences |= set(names.tolist())
+        self.curve_sums.add(measured.joint_errors_mm, chosen.truth.interacting, chosen.truth.hidden_share)
 
     def report(self, predictor: str, remarks: tuple[str, ...] = ()) -> Report:
         """All numbers of the protocol that could be measured."""
         protocol = self.protocol
-        interacting = np.concatenate(self.interacting) if self.interacting else np.zeros(0, bool)
-        names, codes = np.unique(np.concatenate(self.sequence) if self.sequence else np.zeros(0, str), return_inverse=True)
+        names = np.array(sorted(self.sequences))
         weights = bootstrap_weights(len(names), DRAWS) if len(names) else np.zeros((DRAWS, 0))
-        numbers = []
+        numbers: list[Number] = []
         for metric in protocol.metrics:
-            if metric.name not in self.values:
-                continue
-            totals = Totals.of(np.concatenate(self.values[metric.name]), interacting, codes, len(names))
-            for split in metric.splits:
-                low, high = interval(totals, metric.averaging, split, weights)
-                numbers.append(
-                    Number(
-                        protocol=protocol.name,
-                        metric=metric_name(metric.name, split, metric.splits, protocol.groups),
-                        value=float(totals.whole().average(metric.averaging, split)),
-                        low=low,
-                        high=high,
-                        unit=metric.unit,
-                        entries=totals.entries(split),
-                        subset=protocol.subset + (f"; {metric.subset}" if metric.subset else ""),
-                        joints=protocol.joints,
-                        root=metric.root or protocol.root,
-                        scale=metric.scale or protocol.scale,
-                        averaging=averaging_words(metric.averaging, metric.splits, protocol.groups),
-                        source=protocol.source,
-                    )
-                )
-        absent = [metric.name for metric in protocol.metrics if metric.name not in self.values]
+            if metric.name in self.parts:
+                totals = _joined(self.parts[metric.name], names)
+                numbers += [_number(protocol, metric, split, totals, weights) for split in metric.splits]
+        absent = [metric.name for metric in protocol.metrics if metric.name not in self.parts]
         if absent:
             remarks = (*remarks, f"not measured, because truth or predictions lack what they need: {', '.join(absent)}")
-        curves = _curves(self.joints, interacting, self.hidden, protocol.groups)
         return Report(
-            protocol, predictor, tuple(numbers), len(interacting), len(names), self.dropped, self.hands, self.hands_missed, remarks, curves
+            protocol=protocol,
+            predictor=predictor,
+            numbers=tuple(numbers),
+            samples=self.samples,
+            sequences=len(names),
+            dropped=self.dropped,
+            hands=self.hands,
+            hands_missed=self.hands_missed,
+            remarks=remarks,
+            curves=self.curve_sums.curves(protocol.groups),
         )
+
+
+def _joined(parts: list[tuple[np.ndarray, Totals]], names: np.ndarray) -> Totals:
+    """Totals of all sequences from those of batches."""
+    shape = (len(names), *parts[0][1].total.shape[1:])
+    total, count = np.zeros(shape), np.zeros(shape)
+    for some, totals in parts:
+        rows = np.searchsorted(names, some)
+        total[rows] += totals.total
+        count[rows] += totals.count
+    return Totals(total, count)
+
+
+def _number(protocol: Protocol, metric: Metric, split: Split, totals: Totals, weights: np.ndarray) -> Number:
+    low, high = interval(totals, metric.averaging, split, weights)
+    return Number(
+        protocol=protocol.name,
+        metric=metric_name(metric.name, split, metric.splits, protocol.groups),
+        value=float(totals.whole().average(metric.averaging, split)),
+        low=low,
+        high=high,
+        unit=metric.unit,
+        entries=totals.entries(split),
+        subset=protocol.subset + (f"; {metric.subset}" if metric.subset else ""),
+        joints=protocol.joints,
+        root=metric.root or protocol.root,
+        scale=metric.scale or protocol.scale,
+        averaging=averaging_words(metric.averaging, metric.splits, protocol.groups),
+        source=protocol.source,
+    )
 
 
 def judge(
@@ -207,34 +266,9 @@ def _asked(truth: Truth) -> np.ndarray:
     return truth.shown & (truth.labelled.any(-1) | truth.mesh_valid | truth.valid_3d.any(-1))
 
 
-def _curves(joints: list[np.ndarray], interacting: np.ndarray, hidden: list[np.ndarray], groups: tuple[str, str]) -> Curves:
-    errors = np.concatenate(joints) if joints else np.zeros((0, 2, 21))
-    share = np.concatenate(hidden) if hidden else np.zeros((0, 2))
-    by_hand = _mean(errors, 2)
-    place = np.digitize(share, HIDDEN_EDGES[1:-1])
-    known = ~np.isnan(share) & ~np.isnan(by_hand)
-    bins = [by_hand[known & (place == k)] for k in range(len(HIDDEN_EDGES) - 1)]
-    pck = {}
-    for name, rows in (("all", np.ones(len(errors), bool)), (groups[0], ~interacting), (groups[1], interacting)):
-        counted = np.sort(errors[rows][~np.isnan(errors[rows])])
-        if len(counted):
-            pck[name] = np.searchsorted(counted, CURVE_LIMITS_MM, side="right") / len(counted)
-    return Curves(
-        joint_names=OPENPOSE21,
-        error_by_joint_mm=_mean(errors, 0),
-        hidden_edges=HIDDEN_EDGES,
-        error_by_hidden_mm=np.array([chosen.mean() if len(chosen) else np.nan for chosen in bins]),
-        hands_by_hidden=np.array([len(chosen) for chosen in bins]),
-        limits_mm=CURVE_LIMITS_MM,
-        pck=pck,
-    )
-
-
-def _mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of what is not NaN; NaN where nothing is."""
-    known = ~np.isnan(values)
-    count = known.sum(axis)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(axis) / np.maximum(count, 1), np.nan)
+def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """NaN where nothing is."""
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
+from twohands.errors import UserError
 from twohands.hands.model import HandModel
 from twohands.joints import OPENPOSE21_FROM_MANO16_AND_TIPS
 
@@ -104,6 +105,25 @@ class Prediction(Rows):
         return len(self.sample_id)
 
 
+def fits_as_prediction(truth: Truth) -> Prediction:
+    """The data set's own meshes as if a method had predicted them: against annotated joints, the floor of a method that learns the fits."""
+    if truth.vertices_mm is None or truth.mesh_joints_mm is None:
+        raise UserError("there are no fits to judge without the hand model that makes them; give --mano DIR")
+    there = truth.mesh_valid[..., None, None]
+    joints = np.where(there, truth.mesh_joints_mm, np.nan)
+    return Prediction(
+        sample_id=truth.sample_id,
+        joints_mm=joints,
+        in_camera=np.ones(len(truth), bool),
+        vertices_mm=np.where(there, truth.vertices_mm, np.nan),
+        relative_mm=joints[:, 0, 0] - joints[:, 1, 0],
+        presence=None,
+        box_xyxy_px=None,
+        uvd=None,
+        wrist_depth_mm=None,
+    )
+
+
 @dataclass(frozen=True)
 class JudgesHand:
     """What the judge must know of a hand model: how joints follow from vertices, and how its meshes are closed."""
@@ -113,8 +133,7 @@ class JudgesHand:
     def joints(self, vertices: Float[np.ndarray, "*batch hand vert 3"]) -> Float[np.ndarray, "*batch hand 21 3"]:
         """OPENPOSE21 by the model's joint regressor, applied to the posed mesh, and five vertices for the fingertips: as the published protocols
         do it. (Joints of the kinematic chain differ from these by up to a millimetre.)"""
-        regressor = self.model.data.J_regressor.double().numpy()
-        joints = np.einsum("hjv,...hvc->...hjc", regressor, vertices, optimize=True)
+        joints = self.model.data.J_regressor.double().numpy() @ vertices
         tips = np.stack([vertices[..., hand, index, :] for hand, index in enumerate(self.model.data.tip_vertices.numpy())], -3)
         return np.concatenate([joints, tips], -2)[..., list(OPENPOSE21_FROM_MANO16_AND_TIPS), :]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twohands.errors import UserError
-from twohands.evaluation.judged import JudgesHand, Prediction, Truth
+from twohands.evaluation.judged import JudgesHand, Prediction, Truth, fits_as_prediction
 from twohands.evaluation.predictions import Part
 from twohands.evaluation.sources import Source
 
@@ -39,6 +39,15 @@ def coverage(source: Source, ids: np.ndarray, allow_missing: bool) -> Coverage:
             "give --allow-missing and say so with the number"
         )
     return Coverage(missing, int((~np.isin(ids, source.ids)).sum()))
+
+
+def batches_of_fits(source: Source, progress: Callable[[int], object] | None = None) -> Iterator[tuple[Truth, Prediction]]:
+    """The data set's own fits in the place of predictions."""
+    for first in range(0, len(source), BATCH):
+        truth = source.truth(np.arange(first, min(first + BATCH, len(source))))
+        yield truth, fits_as_prediction(truth)
+        if progress:
+            progress(len(truth))
 
 
 def batches_of_parts(

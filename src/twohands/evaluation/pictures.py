@@ -1,4 +1,4 @@
-"""Pictures of a report: error by joint, error against occlusion, and the curve of right joints. Needs matplotlib (extra `evaluate`)."""
+"""Pictures of a report: error by joint, error against occlusion, and the share of joints within an error (PCK). Needs matplotlib (extra `evaluate`)."""
 
 import importlib.util
 from pathlib import Path
@@ -66,7 +66,7 @@ def _by_hidden(report: Report) -> Any:
 
 
 def _pck(report: Report) -> Any:
-    figure, axes = _figure(report, "Share of right joints")
+    figure, axes = _figure(report, "Joints within an error")
     for (name, share), colour in zip(report.curves.pck.items(), GROUP_COLOURS, strict=False):
         axes.plot(report.curves.limits_mm, 100 * share, color=colour, label=name, linewidth=1.8)
     axes.set_xlim(0, report.curves.limits_mm[-1])
@@ -85,7 +85,7 @@ def _figure(report: Report, title: str, width: float = 6.4) -> tuple[Any, Any]:
     axes = figure.add_subplot()
     protocol = report.protocol
     figure.suptitle(f"{title}, {protocol.name}", fontsize=11, x=0.01, ha="left")
-    axes.set_title(f"{report.predictor}; root {protocol.root}, scale {protocol.scale}", fontsize=7.5, loc="left", color=DARK)
+    axes.set_title(f"{report.predictor}\nroot {protocol.root}; scale {protocol.scale}", fontsize=7.5, loc="left", color=DARK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", zorder=0)
     return figure, axes

@@ -271,6 +271,7 @@ _SYNTHETIC = Protocol(
         Metric("MPJPE-Z", "entries"),
         *_mesh_set("entries", ALL_SH_IH),
         Metric("MRRPE", "entries", ALL_SH_IH, root="left wrist - right wrist", subset="both hands valid and found"),
+        Metric("PCK@.1", "entries", ALL_SH_IH, unit="", root="none (2D)", scale="longer side of the true keypoint box"),
         *(
             Metric(f"{name}, {tier}", "entries", subset=f"hands with {tier[7:]} of the joints out of sight")
             for tier in HIDDEN_TIERS

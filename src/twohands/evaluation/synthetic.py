@@ -102,6 +102,8 @@ class Seal:
         if known is None:
             return ("this benchmark has no seal in the package, so nobody else's numbers are of the same scenes for certain",)
         if self.truth_sha256 != known.truth_sha256:
+            if len(self.part_means_mm) != len(known.part_means_mm):
+                return ("these are OTHER SCENES than the benchmark's: their number differs; the numbers compare with nobody's",)
             gap = np.abs(np.array(self.part_means_mm) - np.array(known.part_means_mm)).max(1)
             other = np.flatnonzero(gap > SAME_SCENES_MM)
             if len(other):
