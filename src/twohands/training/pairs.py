@@ -40,6 +40,8 @@ class AugmentConfig:
     """Share of two-hand scenes where both crops are the union of the boxes (all that a detector may say of clasped hands)."""
     wrong_side: float = 0.06
     """Share of one-hand scenes whose hand sits in the other hand's slot."""
+    double: float = 0.2
+    """Share of one-hand scenes whose hand sits in both slots: a detector often gives one hand a box of either side."""
     empty: float = 0.08
     """Share of one-hand scenes whose other slot shows some other place of the image."""
     colour: float = 0.5
@@ -159,13 +161,19 @@ def _boxes(scene: dict, rng: np.random.Generator, a: AugmentConfig | None) -> tu
         direction = torch.where(swap[:, None, None], direction.flip(1), direction)
         present = torch.where(swap[:, None], present.flip(1), present)
         presence = present.float()
-        fake = (single & ~swap & torch.from_numpy(rng.random(count) < a.empty))[:, None] & ~present
+        twice = (single & ~swap & torch.from_numpy(rng.random(count) < a.double))[:, None] & ~present
+        near = side.flip(1) * torch.from_numpy(rng.normal(0, a.shift, (count, 2, 2))).float()
+        centre = torch.where(twice[..., None], centre.flip(1) + near, centre)
+        side = torch.where(twice[..., None], side.flip(1), side)
+        direction = torch.where(twice[..., None], direction.flip(1), direction)
+        wrong, presence = wrong | twice, torch.where(twice, 1.0, presence)
+        fake = (single & ~swap & ~twice.any(1) & torch.from_numpy(rng.random(count) < a.empty))[:, None] & ~present
         away = torch.from_numpy(rng.uniform(1.3, 2.2, (count, 1, 1)) * np.where(rng.random((count, 1, 1)) < 0.5, -1, 1)).float()
         shift = torch.from_numpy(rng.normal(0, 1, (count, 1, 2))).float()
         other = centre.flip(1) + side.flip(1) * away * functional.normalize(shift, dim=-1)
         centre = torch.where(fake[..., None], other, centre)
         side = torch.where(fake[..., None], side.flip(1) * 0.9, side)
-        present = present | fake
+        present = present | fake | twice
     box = torch.cat([centre - side / 2, centre + side / 2], -1)
     # A hand that is absent may have keypoints anywhere; its box only has to be finite and have an area.
     box = torch.where(box.isfinite().all(-1, keepdim=True), box, torch.tensor([0.0, 0.0, 10.0, 10.0]))
