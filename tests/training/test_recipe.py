@@ -129,7 +129,7 @@ def test_data_that_are_missing_are_named_with_the_command_that_makes_them(tmp_pa
     with pytest.raises(UserError, match="no data set of the recipe"):
         shard_folders(data, ("imagenet",))
     with pytest.raises(UserError, match="no lessons"):
-        stage_1(tmp_path, data, lessons=tmp_path)
+        stage_1(tmp_path, data, lessons=tmp_path / "none")
 
 
 def test_samples_without_3d_teach_no_depth(data: Path) -> None:
