@@ -54,15 +54,15 @@ def alone(out: Path, data: Path, steps: int) -> Path:
 
 
 def test_a_killed_run_gone_on_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path: Path, data: Path) -> None:
-    process = begin(tmp_path / "killed", data, 12)
+    process = begin(tmp_path / "killed", data, 8)
     last = tmp_path / "killed" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not last.is_file() and time.monotonic() < deadline:
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert 0 < torch.load(last, weights_only=True)["global_step"] < 12
-    whole, resumed = weights(alone(tmp_path / "whole", data, 12)), weights(alone(tmp_path / "killed", data, 12))
+    assert 0 < torch.load(last, weights_only=True)["global_step"] < 8
+    whole, resumed = weights(alone(tmp_path / "whole", data, 8)), weights(alone(tmp_path / "killed", data, 8))
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0, msg=name)
 
@@ -129,7 +129,7 @@ def test_data_that_are_missing_are_named_with_the_command_that_makes_them(tmp_pa
     with pytest.raises(UserError, match="no data set of the recipe"):
         shard_folders(data, ("imagenet",))
     with pytest.raises(UserError, match="no lessons"):
-        stage_1(tmp_path, data, lessons=tmp_path)
+        stage_1(tmp_path, data, lessons=tmp_path / "none")
 
 
 def test_samples_without_3d_teach_no_depth(data: Path) -> None:
@@ -137,7 +137,7 @@ def test_samples_without_3d_teach_no_depth(data: Path) -> None:
     batch = PairBatches([flat], [1.0], 8, 32, 16, 0, augment=AugmentConfig(light_prior=0.5, full_prior=0.5)).make(0)
     assert not batch.use_prior.any()
     assert not batch.truth.joints_valid.any()
-    assert float(batch.priors.keypoints[..., 2].abs().max()) == 0
+    assert not batch.truth.prior_valid.any()
 
 
 def test_fits_of_both_hands_make_a_bank_for_stage_2(tmp_path: Path, data: Path) -> None:
