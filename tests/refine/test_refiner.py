@@ -11,7 +11,7 @@ from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.refine.refiner import FREE_CM3, RefineConfig, Refiner, shared_volumes_cm3, token_confidence
 
-QUICK = RefineConfig(steps=3, projection_steps=10)
+QUICK = RefineConfig(steps=3)
 
 
 @pytest.fixture(scope="module")

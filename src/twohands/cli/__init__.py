@@ -4,7 +4,7 @@ import sys
 from importlib import metadata
 
 # Imported for what they register.
-from twohands.cli import photo, synth, teachers, train  # noqa: F401
+from twohands.cli import interactions, photo, synth, teachers, train  # noqa: F401
 from twohands.cli.app import app
 from twohands.errors import UserError
 

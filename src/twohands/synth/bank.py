@@ -45,7 +45,7 @@ def build_bank(
     if count < 1 or workers < 1:
         raise UserError(f"count ({count}) and workers ({workers}) must be at least 1")
     parts = math.ceil(count / part)
-    if not 0 <= seed or parts > PARTS_PER_SEED or seed * PARTS_PER_SEED + parts >= HELD_OUT_SEED:
+    if seed < 0 or parts > PARTS_PER_SEED or seed * PARTS_PER_SEED + parts >= HELD_OUT_SEED:
         raise UserError(f"{count} pairs from seed {seed} reach the seeds held out for measuring; choose a smaller seed or count")
     folder = path.with_name(f"{path.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
