@@ -62,9 +62,10 @@ def refiner(
     photographed: Path | None = None,
     photos: int = 8000,
     regressor: Path | None = None,
+    start_from: Path | None = None,
     minutes: float | None = None,
     steps: int = 20_000,
-    seed: int = 1,
+    seed: int = 2,
     workers: int = 1,
 ) -> None:
     """Train stage 2 (refine). Run the same command again to go on where it stopped.
@@ -76,6 +77,7 @@ def refiner(
         photographed: NPZ of stage 1's outputs; made in `out`, from rendered photos of the bank's pairs, if not given and not there yet.
         photos: How many outputs; 0 trains on clean pairs with errors alone.
         regressor: Weights of the early stage 1 that reads those photos; those of the package by default.
+        start_from: Weights of stage 2 to begin with; a run that has a checkpoint goes on from that instead.
         minutes: Ends the run after so much processor time, if that comes before `steps`.
         steps: Length of the run.
         seed: Fixes the pairs, the photos, the noise and the initial weights.
@@ -97,4 +99,4 @@ def refiner(
             with progress_bar(photos) as bar:
                 photograph_bank(photographed, bank, photos, seed, regressor, workers, bar.update)
     resume = (out / "last.ckpt").is_file()
-    print(train_refiner(out, bank, minutes, steps, REFINER_BATCH, seed, resume, REFINER, photographed=photographed))
+    print(train_refiner(out, bank, minutes, steps, REFINER_BATCH, seed, resume, REFINER, photographed=photographed, start_from=start_from))

@@ -131,7 +131,7 @@ class PairAttention(nn.Module):
     """Self-attention over the tokens of both hands. By learnt biases its scores know which joints query and key are, how far apart, and
     whether they are of one hand, but not of which: so it commutes with the exchange of the hands."""
 
-    def __init__(self, width: int, heads: int, distance_bins: int) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} cannot be split over {heads} heads; choose a multiple")
@@ -140,15 +140,12 @@ class PairAttention(nn.Module):
         self.out = nn.Linear(width, width)
         self.bias_own = nn.Parameter(torch.zeros(heads, TOKENS, TOKENS))
         self.bias_other = nn.Parameter(torch.zeros(heads, TOKENS, TOKENS))
-        self.near = nn.Linear(2 * distance_bins, heads, bias=False)
-        nn.init.zeros_(self.near.weight)
 
-    def forward(self, tokens: Float[Tensor, "batch 34 width"], distances: Float[Tensor, "batch 34 34 bin"]) -> Tensor:
+    def forward(self, tokens: Float[Tensor, "batch 34 width"], near: Float[Tensor, "batch head 34 34"]) -> Tensor:
         batch, count, width = tokens.shape
         query, key, value = self.query_key_value(tokens).view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         bias = torch.cat([torch.cat([self.bias_own, self.bias_other], -1), torch.cat([self.bias_other, self.bias_own], -1)], -2)
-        bias = bias + self.near(distances).permute(0, 3, 1, 2)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=(bias + near).to(query.dtype))
         return self.out(mixed.transpose(1, 2).reshape(batch, count, width))
 
 
@@ -157,22 +154,22 @@ class PairBlock(nn.Module):
 
     Gates start at one, not at zero as in DiT: four blocks need no warming up, and learn from the first step."""
 
-    def __init__(self, width: int, heads: int, expansion: int, distance_bins: int) -> None:
+    def __init__(self, width: int, heads: int, expansion: int) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
         self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
-        self.attention = PairAttention(width, heads, distance_bins)
+        self.attention = PairAttention(width, heads)
         self.mlp = Mlp(width, expansion * width, width)
         self.modulate = nn.Linear(width, 6 * width)
         nn.init.normal_(self.modulate.weight, std=0.02)
         nn.init.zeros_(self.modulate.bias)
 
     def forward(
-        self, tokens: Float[Tensor, "batch 34 width"], time: Float[Tensor, "batch width"], distances: Float[Tensor, "batch 34 34 bin"]
+        self, tokens: Float[Tensor, "batch 34 width"], time: Float[Tensor, "batch width"], near: Float[Tensor, "batch head 34 34"]
     ) -> Tensor:
         parts = self.modulate(time).unflatten(-1, (6, 1, -1)).unbind(1)
         scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = parts
-        tokens = tokens + (1 + gate_a) * self.attention(self.norm_attention(tokens) * (1 + scale_a) + shift_a, distances)
+        tokens = tokens + (1 + gate_a) * self.attention(self.norm_attention(tokens) * (1 + scale_a) + shift_a, near)
         return tokens + (1 + gate_m) * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
 
 
@@ -194,7 +191,10 @@ class Denoiser(nn.Module):
         self.embed_condition = Mlp(CONDITION_FEATURES, width, width)
         self.token = nn.Parameter(torch.randn(TOKENS, width) * 0.02)
         self.embed_time = Mlp(width, width, width)
-        self.blocks = nn.ModuleList(PairBlock(width, config.heads, config.expansion, config.distance_bins) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(PairBlock(width, config.heads, config.expansion) for _ in range(config.depth))
+        self.near = nn.Linear(2 * config.distance_bins, config.depth * config.heads, bias=False)
+        """How much each head of each block attends to what is near."""
+        nn.init.zeros_(self.near.weight)
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, WIDTH)
         nn.init.zeros_(self.out.weight)
@@ -226,9 +226,9 @@ class Denoiser(nn.Module):
         )
         tokens = (self.embed_noisy(noisy) + self.embed_condition(seen) + self.token).reshape(batch, 2 * TOKENS, -1)
         time = functional.silu(self.embed_time(sinusoids(step, config.width)))
-        distances = _distances(condition.position_m, config.distance_bins)
-        for block in self.blocks:
-            tokens = block(tokens, time, distances)
+        near = self.near(_distances(condition.position_m, config.distance_bins)).unflatten(-1, (config.depth, config.heads))
+        for block, bias in zip(self.blocks, near.permute(3, 0, 4, 1, 2), strict=True):
+            tokens = block(tokens, time, bias)
         return self.out(self.norm(tokens)).view(batch, 2, TOKENS, WIDTH)
 
 

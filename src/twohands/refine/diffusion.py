@@ -42,7 +42,7 @@ def add_noise(
 class LossWeights:
     """Weights of the training loss; distances count per centimetre."""
 
-    state: float = 0.3
+    state: float = 0.1
     """‖X_0 - D(X_t, t, X_c)‖² in scaled numbers (eq. 4)."""
     joints: float = 1.0
     """Mean distance of each hand's keypoints relative to its wrist."""

@@ -40,6 +40,8 @@ class PerturbConfig:
     """Of the logarithm of a hand's, and again of a joint's, error scale."""
     finger_rad: float = 0.065
     wrist_rad: float = 0.055
+    plain_share: float = 0.5
+    """Share of pairs whose fingers err about every axis alike, as Gaussian noise on the parameters does; of the others flexion errs most."""
     across_m: float = 0.0025
     """Place of a hand across the viewing direction."""
     depth_m: float = 0.008
@@ -52,7 +54,7 @@ class PerturbConfig:
     guess_hand: float = 0.35
     guess_joint: float = 0.3
     """Spread of the logarithm of its guess, for a hand and for a keypoint."""
-    candidates: int = 3
+    candidates: int = 2
     """Errors drawn per pair; the first that penetrates is taken."""
     any_share: float = 0.15
     """Share of pairs that may come out free of penetration."""
@@ -164,9 +166,12 @@ def _with_errors(
 
     bones = (scale[:, :, _KEYPOINT_OF_MANO16[1:]] + scale[:, :, _CHILD[1:]]) / 2
     of_hand = scale.mean(2, keepdim=True)
-    # Half of a joint's error is that of its finger; spread and twist err less than flexion.
+    # Monocular: half of a joint's error is that of its finger, and spread and twist err less than flexion. Plain: all for themselves.
     finger = draw(2, 5, 1, 3).expand(-1, -1, -1, 3, -1).flatten(2, 3)
-    bend = (0.7 * finger + 0.7 * draw(2, 15, 3)) * torch.tensor([1.0, 0.35, 0.25]) * (config.finger_rad * bones)[..., None]
+    alone = draw(2, 15, 3)
+    structured = (0.7 * finger + 0.7 * alone) * torch.tensor([1.0, 0.35, 0.25])
+    plain = torch.rand(count, 1, 1, 1, generator=generator) < config.plain_share
+    bend = torch.where(plain, alone, structured) * (config.finger_rad * bones)[..., None]
     limits = load_hand_asset().limits
     fingers = left_as_right_rotvec(limits.angles_to_rotvec(functional.pad(bend, (0, 0, 1, 0))))[:, :, 1:]
     R_wrist = rotvec_to_matrix(clean.pose[:, :, 0])

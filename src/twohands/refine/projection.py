@@ -31,7 +31,7 @@ class ProjectionConfig:
     """How far the numbers of a finger joint's rotation give way against the others; then those of the wrist's, and the place (m)."""
     wrist: float = 0.03
     place_m: float = 0.012
-    depth_ease: float = 1.0
+    depth_ease: float = 0.3
     """How much more readily wrists move along the line of sight."""
     directions: int = 64
     """Ways out that are looked at where hands must be drawn apart."""

@@ -349,3 +349,31 @@ def _check(parameters: HandParameters, keypoint_confidence: Tensor) -> None:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(array.shape)}; give both hands on the axis (left, right)")
         if not bool(array.isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinite numbers; leave out the frames where a hand was not found")
+
+
+def refine_pairs(
+    refiner: Refiner,
+    model: HandModel,
+    parameters: HandParameters,
+    keypoint_confidence: Float[Tensor, "n hand 21"] | None,
+    both: Bool[Tensor, "n"],
+    camera_frame: bool = True,
+    batch: int = 64,
+) -> RefineResult:
+    """`Refiner.refine` of the pairs that have both hands, some at a time; the others are handed through with volume 0."""
+    count = len(both)
+    result = RefineResult(
+        parameters.map(torch.clone),
+        torch.zeros(count),
+        torch.zeros(count),
+        torch.zeros(count, dtype=torch.bool),
+        torch.zeros(count, 2),
+        torch.zeros(count, 2),
+    )
+    for rows in both.nonzero()[:, 0].split(batch):
+        known = None if keypoint_confidence is None else keypoint_confidence[rows]
+        part = refiner.refine(model, parameters[rows], known, camera_frame)
+        _assign(result.parameters, rows, part.parameters)
+        for name in ("volume_before_cm3", "volume_after_cm3", "refined", "self_overlap_before_m", "self_overlap_after_m"):
+            getattr(result, name)[rows] = getattr(part, name)
+    return result

@@ -22,6 +22,8 @@ from twohands.synth.interactions import FAMILIES, TEMPLATES, Interactions, sampl
 
 HELD_OUT_SEED = 1_000_000
 """Seeds of benchmark pairs start here; those of banks stay below."""
+RESERVED_SEEDS = range(1006, 1010)
+"""And these: stage 2's benchmark shows pairs of the sampler's seeds 1006 to 1009."""
 PARTS_PER_SEED = 1000
 PART = 500
 """Pairs that one process makes at a time; part k of seed s has the sampler's seed s * PARTS_PER_SEED + k."""
@@ -47,6 +49,8 @@ def build_bank(
     parts = math.ceil(count / part)
     if seed < 0 or parts > PARTS_PER_SEED or seed * PARTS_PER_SEED + parts >= HELD_OUT_SEED:
         raise UserError(f"{count} pairs from seed {seed} reach the seeds held out for measuring; choose a smaller seed or count")
+    if any(seed * PARTS_PER_SEED + k in RESERVED_SEEDS for k in range(parts)):
+        raise UserError(f"{count} pairs from seed {seed} reach pairs of the benchmark of stage 2; choose another seed")
     folder = path.with_name(f"{path.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [

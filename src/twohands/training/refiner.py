@@ -17,21 +17,19 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from twohands.checkpoints import save_weights
+from twohands.checkpoints import load_weights, save_weights
 from twohands.collision.proxies import SphereProxies
 from twohands.errors import UserError
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
-from twohands.refine.benchmark import score_refiner
 from twohands.refine.denoiser import Condition, Denoiser, DenoiserConfig
 from twohands.refine.diffusion import STEPS, LossWeights, diffusion_loss
 from twohands.refine.perturb import PerturbConfig, Perturbed, penetrates, perturb
-from twohands.refine.refiner import Refiner, token_confidence
+from twohands.refine.refiner import token_confidence
 from twohands.refine.state import PairFrame, pack, rest_wrists_m
-from twohands.synth.bank import HELD_OUT_SEED, read_bank
-from twohands.synth.interactions import sample_interactions
+from twohands.synth.bank import read_bank
 from twohands.training.photographed import concatenate, read_pairs
 
 
@@ -54,7 +52,7 @@ class RefinerTraining:
     stretched_share: float = 0.5
     """Share of the outputs whose errors are scaled, all of a pair alike."""
     stretch: tuple[float, float] = (0.4, 1.2)
-    first_share: float = 0.5
+    first_share: float = 0.75
     """Share of a batch at the noisiest step, without noise: where sampling begins, and with one step ends."""
     blind_every: int = 8
     """Every so many batches learn to do without a camera and without any idea of what is sure."""
@@ -240,9 +238,10 @@ def train_refiner(
     training: RefinerTraining = RefinerTraining(),
     perturb_config: PerturbConfig | None = None,
     photographed: Path | None = None,
+    start_from: Path | None = None,
 ) -> Path:
     """Trains the denoiser on a bank of clean pairs and on stage 1's outputs (an NPZ of `photograph_bank`); writes `out/refiner.safetensors` and
-    returns its path.
+    returns its path. `start_from` are weights of the same configuration to begin with; their scale of the state stays.
 
     Ends after `steps` or `minutes` of processor time, whichever comes first; the learning rate falls accordingly. `out/last.ckpt` is
     written every three minutes and at the end, and `resume` goes on from it. One thread."""
@@ -262,7 +261,10 @@ def train_refiner(
         some = PairStream(model, proxies, clean, outputs, 2048, seed, perturb_config, training).draw()
         state, condition, _ = conditioned(model, proxies, some)
         for denoiser in (module.denoiser, module.average):
-            denoiser.scale.fit(state - condition.state)
+            if start_from is None:
+                denoiser.scale.fit(state - condition.state)
+            else:
+                load_weights(start_from, denoiser)
     # A resumed run draws other pairs than the first did, not the same again.
     stream_seed = seed + 1 + (int(last.stat().st_mtime) if resume else 0)
     stream = PairStream(model, proxies, clean, outputs, batch, stream_seed, perturb_config, training)
@@ -293,21 +295,3 @@ def train_refiner(
     weights = out / "refiner.safetensors"
     save_weights(weights, module.average, config, facts)
     return weights
-
-
-def held_out_pairs(model: HandModel, count: int, seed: int, config: PerturbConfig | None = None) -> Perturbed:
-    """Penetrating pairs (by the proxies) whose seeds no training bank reaches."""
-    config = config or PerturbConfig()
-    generator = torch.Generator().manual_seed(HELD_OUT_SEED + seed)
-    proxies = SphereProxies.of(model.data)
-    with torch.no_grad():
-        pairs = perturb(model, proxies, sample_interactions(model, int(1.5 * count) + 8, HELD_OUT_SEED + seed), generator, config)
-        deep = penetrates(model, proxies, pairs.parameters, config).nonzero()[:count, 0]
-    if len(deep) < count:
-        raise UserError(f"only {len(deep)} of the pairs drawn penetrate, {count} were asked for; use errors that are larger")
-    return pairs[deep]
-
-
-def evaluate_refiner(refiner: Refiner, model: HandModel, count: int = 500, seed: int = 9) -> dict[str, float]:
-    """Numbers of `score_refiner` on held-out synthetic pairs that penetrate."""
-    return score_refiner(refiner, model, held_out_pairs(model, count, seed))
