@@ -27,10 +27,11 @@ class ProjectionConfig:
     """Of a step, relative to Polyak's."""
     margin_m: tuple[float, ...] = (0.0008, 0.0020)
     """Kept between the spheres in each round, as long as the exact test still finds a crossing."""
-    finger: float = 0.06
-    """How far the numbers of a finger joint's rotation give way against the others; then those of the wrist's, and the place (m)."""
+    finger: float = 0.12
+    """How far the numbers of a finger joint's rotation give way against the others; then those of the wrist's, and the place (m). Fingers
+    give way first: where a hand is, is known better than how its fingers bend."""
     wrist: float = 0.03
-    place_m: float = 0.012
+    place_m: float = 0.004
     depth_ease: float = 0.3
     """How much more readily wrists move along the line of sight."""
     directions: int = 64

@@ -49,8 +49,8 @@ class RefineConfig:
     """Noising step at which sampling begins, with X_c noised that far; 1,000 is pure noise around X_c."""
     temperature: float = 0.0
     """Of the noise that sampling begins with: 0 goes from the middle of what is plausible, 1 draws a plausible pair by `seed`."""
-    guidance: float = 0.02
-    """Strength of collision guidance."""
+    guidance: float = 0.005
+    """Strength of collision guidance; with one step from the middle, much of it only bends fingers that the projection would spare."""
     energy: str = "spheres"
     """"spheres", or "paper" for the paper's vertex rule."""
     spheres: int = 96
@@ -63,8 +63,9 @@ class RefineConfig:
     touch_reach_m: float = 0.03
     """Beyond this gap they stay apart."""
     largest_move_m: float = 0.012
-    """Mean move across the viewing direction that is allowed to keypoints that stage 1 is sure of; hands that lie deeper in each other than
-    this cannot both be right, and may move by as much as the deepest overlap of their spheres."""
+    """Mean move across the viewing direction that sampling may give to keypoints that stage 1 is sure of; hands that lie deeper in each other
+    than this cannot both be right, and may move by as much as the deepest overlap of their spheres. What would move farther is projected
+    from where it was, which moves it no more than it must."""
     farthest_move_m: float = 0.12
     """Mean move that is allowed to all keypoints, sure or not."""
     sure: float = 0.8
@@ -126,7 +127,7 @@ class Refiner:
 
         `parameters` in the camera's frame, or with `camera_frame` false in any frame. Without `keypoint_confidence` all joints count as half
         sure. A pair is returned changed only if its exact shared volume has fallen and its sure keypoints have moved, across the viewing
-        direction, no more than allowed. ValueError if numbers are not finite or shapes do not fit."""
+        direction, no more than allowed, or no more than it takes. ValueError if numbers are not finite or shapes do not fit."""
         batch = parameters.shape.shape[:-2]
         if keypoint_confidence is None:
             keypoint_confidence = torch.full((*batch, 2, 21), 0.5)
@@ -203,7 +204,7 @@ class Refiner:
         found = unpack(model, state, frame)
         if config.project:
             found = self._projected(model, proxies, state, found, condition, frame, camera_frame)
-        return found, _volumes_where_crossing(model, found), self._stays(model, proxies, parameters, found, sure, camera_frame)
+        return found, _volumes_where_crossing(model, found), self._stays(model, proxies, parameters, found, sure, camera_frame, sampled)
 
     def _projected(
         self,
@@ -259,12 +260,15 @@ class Refiner:
         after: HandParameters,
         sure: Tensor,
         camera_frame: bool,
+        sampled: bool,
     ) -> Bool[Tensor, "batch"]:
-        """Whether the keypoints that stage 1 is sure of stay where the image shows them, and none of the hands goes astray."""
+        """Whether none of the hands goes astray and, if they were sampled, what stage 1 is sure of stays where the image shows it."""
         hands = model.pose_hands(before)
         here, there = hands.keypoints(), model.pose_hands(after).keypoints()
         move = there - here
         near = move.norm(dim=-1).mean((1, 2)) <= self.config.farthest_move_m
+        if not sampled:
+            return near
         if camera_frame:
             ray = torch.nn.functional.normalize(here, dim=-1)
             move = move - (move * ray).sum(-1, keepdim=True) * ray
