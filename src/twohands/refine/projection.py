@@ -34,9 +34,14 @@ class ProjectionConfig:
     place_m: float = 0.004
     depth_ease: float = 0.3
     """How much more readily wrists move along the line of sight."""
+    deep_ease: float = 8.0
+    """The same, beyond that, for hands that lie in each other by more than fingers explain: there the distance of a hand is wrong, which the
+    image does not show."""
+    deep_m: tuple[float, float] = (0.008, 0.020)
+    """Overlap of two spheres from which that begins, and is full."""
     directions: int = 64
     """Ways out that are looked at where hands must be drawn apart."""
-    across_cost: float = 0.5
+    across_cost: float = 3.0
     """What a metre across the line of sight costs beyond a metre along it."""
     widen_m: float = 0.0015
     """What is added where spheres are free and skins still cross."""
@@ -57,7 +62,7 @@ def give_way(
     shapes stay."""
     reach = _reach(config).to(state)
     weight = reach.square() * (1.05 - confidence)[..., None]
-    ease = config.depth_ease * config.place_m**2
+    ease = (config.place_m**2 * (config.depth_ease + config.deep_ease * _depth(model, proxies, state, frame, config)))[:, None, None, None]
     for _ in range(config.steps):
         value, gradient = _overlap(model, proxies, state, frame, margin_m)
         if not bool((value > 0).any()):
@@ -76,6 +81,15 @@ def _reach(config: ProjectionConfig) -> Float[Tensor, "17 13"]:
     reach = torch.zeros(TOKENS, WIDTH)
     reach[0, :6], reach[1:JOINT_TOKENS, :6], reach[JOINT_TOKENS, :3] = config.wrist, config.finger, config.place_m
     return reach
+
+
+@torch.no_grad()
+def _depth(model: HandModel, proxies: SphereProxies, state: Tensor, frame: PairFrame, config: ProjectionConfig) -> Float[Tensor, "batch"]:
+    """0 for hands that touch, 1 for hands that lie deep in each other, by the two most overlapping spheres."""
+    centres, radius = proxies.centres_posed(posed(model, state, frame)), proxies.radii(shape_of(state))
+    gap = torch.cdist(centres[:, 0], centres[:, 1]) - radius[:, 0, :, None] - radius[:, 1, None, :]
+    shallow, deep = config.deep_m
+    return ((-gap.flatten(1).amin(1) - shallow) / (deep - shallow)).clamp(0, 1)
 
 
 def _overlap(
