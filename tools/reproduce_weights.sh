@@ -27,5 +27,6 @@ $bin/twohands train detector --shards "$work/wide" "$work/photos" "$work/close" 
 $bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.7 0.3 --out "$work/regressor64"
 $bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.7 0.3 --out "$work/regressor" --experiment small-sharp --steps 1400 \
     --start-from "$work/regressor64/regressor.safetensors"
-$bin/twohands train refiner --out "$work/refiner"
+# Stage 2 learns from what an early stage 1 gets wrong: the first of its two trainings.
+$bin/twohands train refiner --out "$work/refiner" --regressor "$work/regressor64/regressor.safetensors" --workers 2
 cp "$work"/detector/detector.safetensors "$work"/regressor/regressor.safetensors "$work"/refiner/refiner.safetensors src/twohands/weights/

@@ -27,10 +27,10 @@ def test_loss_is_zero_for_the_truth_and_its_gradient_reaches_the_network(hand: H
     clean = condition.state + 0.01
     step, noise = torch.full((4,), 500.0), torch.randn(4, 2, 17, 13)
     truth = denoiser.scale.normalise(clean, condition.state)
-    loss, logs = diffusion_loss(lambda x, t: truth, denoiser.scale, hand, clean, condition.state, frame, step, noise, 1.0)
-    # 0.1 mm under the root of each distance, one tenth of a millimetre as centimetres.
+    loss, logs = diffusion_loss(lambda x, t: truth, denoiser.scale, hand, clean, condition.state, frame, step, noise)
+    # 0.1 mm under the root of each of three distances.
     assert float(logs["state"]) == 0
-    assert float(loss) < 0.02
-    loss, _ = diffusion_loss(bind(denoiser, condition), denoiser.scale, hand, clean, condition.state, frame, step, noise, 1.0)
+    assert float(loss) < 0.025
+    loss, _ = diffusion_loss(bind(denoiser, condition), denoiser.scale, hand, clean, condition.state, frame, step, noise)
     loss.backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in denoiser.parameters())

@@ -11,7 +11,7 @@ from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.refine.refiner import FREE_CM3, RefineConfig, Refiner, shared_volumes_cm3, token_confidence
 
-QUICK = RefineConfig(steps=3, projection_steps=10)
+QUICK = RefineConfig(steps=3)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,18 @@ def test_numbers_that_are_not_finite_are_refused(hand: HandModel, refiner: Refin
     broken[1, 0, 0] = value
     with pytest.raises(ValueError, match=field):
         refiner.refine(hand, dataclasses.replace(hands, **{field: broken}))
+
+
+def test_hands_wholly_within_each_other_are_parted_or_said_not_to_be(hand: HandModel, refiner: Refiner) -> None:
+    hands = crossing_hands(2, 7, gap_m=0.0)
+    same = HandParameters(hands.pose, hands.shape, hands.translation_m.mean(1, keepdim=True).expand(-1, 2, -1).clone())
+    result = refiner.refine(hand, same)
+    assert bool((result.volume_before_cm3 > 20).all())
+    assert torch.equal(result.resolved, result.volume_after_cm3 <= FREE_CM3)
+    torch.testing.assert_close(result.volume_after_cm3, shared_volumes_cm3(hand, result.parameters))
+    strict = Refiner(random_denoiser(0, 0.1), dataclasses.replace(QUICK, farthest_move_m=0.001)).refine(hand, same)
+    assert not bool(strict.resolved.any()), "what may not move is not resolved"
+    assert torch.equal(strict.parameters.translation_m, same.translation_m)
 
 
 def test_one_hand_only_is_refused(hand: HandModel, refiner: Refiner) -> None:

@@ -1,10 +1,20 @@
+import numpy as np
 import pytest
 import torch
 
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import left_as_right_rotvec
 from twohands.refine.refiner import shared_volumes_cm3
-from twohands.synth.interactions import LARGEST_VOLUME_CM3, TEMPLATES, Interactions, sample_interactions, sample_labelled_interactions
+from twohands.synth.bank import variety
+from twohands.synth.interactions import (
+    FAMILIES,
+    LARGEST_VOLUME_CM3,
+    TEMPLATES,
+    Interactions,
+    sample_interactions,
+    sample_labelled_interactions,
+)
+from twohands.synth.sheet import contact_sheet
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +47,25 @@ def test_same_seed_same_pairs_other_seed_other_pairs() -> None:
     first, again, other = (sample_interactions(model, 3, seed) for seed in (5, 5, 6))
     assert torch.equal(first.pose, again.pose)
     assert not torch.allclose(first.pose, other.pose)
+
+
+def test_every_family_has_templates_and_pairs_differ(pairs: Interactions) -> None:
+    assert {template.family for template in TEMPLATES} == set(FAMILIES)
+    report = variety(load_bundled_hand(), pairs)
+    assert sum(report.families.values()) == 48
+    assert float(report.nearest_mm.min()) > 3
+    assert report.apart_mm > 1.3 * float(np.median(report.nearest_mm))
+    assert len(report.lines()) == 1 + len(FAMILIES)
+
+
+def test_a_contact_sheet_shows_both_hands(pairs: Interactions) -> None:
+    sheet = contact_sheet(load_bundled_hand(), pairs.parameters[:3], columns=2, size_px=64)
+    assert sheet.shape == (128, 128, 3)
+    blue, orange = sheet[..., 2] > 2 * sheet[..., 0] + 20, sheet[..., 0] > 2 * sheet[..., 2] + 20
+    for cell in (np.s_[:64, :64], np.s_[:64, 64:], np.s_[64:, :64]):
+        assert blue[cell].sum() > 100
+        assert orange[cell].sum() > 100
+    assert not sheet[64:, 64:].any()
 
 
 def test_no_pairs_are_refused() -> None:

@@ -4,7 +4,7 @@ import sys
 from importlib import metadata
 
 # Imported for what they register.
-from twohands.cli import batch, data, evaluate, export, onnx, paper, photo, synth, teach, teachers, train, video, web  # noqa: F401
+from twohands.cli import batch, data, evaluate, evaluate_refine, export, interactions, onnx, paper, photo, refine, synth, teach, teachers, train, video, web  # noqa: F401
 from twohands.cli.app import app
 from twohands.errors import UserError
 
@@ -14,6 +14,8 @@ DESCRIPTION = "Two interacting hands in 3D from one photo."
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command line; returns the exit code: 0 done, 2 the user can mend it."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:2] == ["evaluate", "refine"]:
+        arguments = ["evaluate-refine", *arguments[2:]]
     if arguments == ["--version"]:
         print(f"twohands {metadata.version('twohands')}")
         return 0

@@ -48,10 +48,10 @@ def progress_over(paths: list[Path]) -> Any:
     return tqdm(paths, desc="photos", unit="photo", file=sys.stderr, disable=len(paths) < 2)
 
 
-def progress_bar(total: int | None) -> Any:
+def progress_bar(total: int | None, what: str = "photos", unit: str = "photo") -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=total, desc="photos", unit="photo", file=sys.stderr)
+    return tqdm(total=total, desc=what, unit=unit, file=sys.stderr)
 
 
 def say(line: str, stream: Any = None) -> None:

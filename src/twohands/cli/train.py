@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from twohands.cli.app import train
+from twohands.cli.console import progress_bar
 
 
 @train.command
@@ -68,23 +69,47 @@ def detector(
 
 @train.command
 def refiner(
-    out: Path, bank: Path | None = None, pairs: int = 8000, minutes: float | None = None, steps: int = 10_000, seed: int = 0
+    out: Path,
+    bank: Path | None = None,
+    pairs: int = 8500,
+    photographed: Path | None = None,
+    photos: int = 8000,
+    regressor: Path | None = None,
+    start_from: Path | None = None,
+    minutes: float | None = None,
+    steps: int = 20_000,
+    seed: int = 2,
+    workers: int = 1,
 ) -> None:
     """Train stage 2 (refine). Run the same command again to go on where it stopped.
 
     Args:
         out: Run folder: last.ckpt and, at the end, refiner.safetensors.
-        bank: NPZ of clean interacting pairs; made in `out` if it is not given and not there yet.
+        bank: NPZ of clean interacting pairs (`twohands interactions`); made in `out` if it is not given and not there yet.
         pairs: How many pairs that bank holds.
+        photographed: NPZ of stage 1's outputs; made in `out`, from rendered photos of the bank's pairs, if not given and not there yet.
+        photos: How many outputs; 0 trains on clean pairs with errors alone.
+        regressor: Weights of the early stage 1 that reads those photos; those of the package by default.
+        start_from: Weights of stage 2 to begin with; a run that has a checkpoint goes on from that instead.
         minutes: Ends the run after so much processor time, if that comes before `steps`.
         steps: Length of the run.
-        seed: Fixes the pairs, the noise and the initial weights.
+        seed: Fixes the pairs, the photos, the noise and the initial weights.
+        workers: Processes that make pairs and photos; the training itself is one.
     """
-    from twohands.hands.bundled import load_bundled_hand
+    from twohands.synth.bank import build_bank
     from twohands.training.experiments import REFINER, REFINER_BATCH
-    from twohands.training.refiner import build_bank, train_refiner
+    from twohands.training.photographed import photograph_bank
+    from twohands.training.refiner import train_refiner
 
+    out.mkdir(parents=True, exist_ok=True)
     bank = bank or out / "bank.npz"
     if not bank.is_file():
-        build_bank(bank, load_bundled_hand(), pairs, seed)
-    print(train_refiner(out, bank, minutes, steps, REFINER_BATCH, seed, (out / "last.ckpt").is_file(), REFINER))
+        with progress_bar(pairs, "pairs", "pair") as bar:
+            build_bank(bank, pairs, seed, workers, progress=bar.update)
+    if photographed is None and photos:
+        photographed = out / "photographed.npz"
+        if not photographed.is_file():
+            with progress_bar(photos) as bar:
+                photograph_bank(photographed, bank, photos, seed, regressor, workers, bar.update)
+    resume = (out / "last.ckpt").is_file()
+    print(train_refiner(out, bank, minutes, steps, REFINER_BATCH, seed, resume, REFINER, photographed=photographed, start_from=start_from))

@@ -1,11 +1,13 @@
 """Noise levels and the training loss of stage 2: 1,000 steps, cosine schedule, x0 prediction (MDM; Nichol and Dhariwal 2021)."""
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from twohands.hands.model import HandModel
 from twohands.refine.state import PairFrame, StateScale, posed, used_numbers
@@ -36,6 +38,20 @@ def add_noise(
     return share.sqrt() * clean + (1 - share).sqrt() * noise
 
 
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the training loss; distances count per centimetre."""
+
+    state: float = 0.1
+    """‖X_0 - D(X_t, t, X_c)‖² in scaled numbers (eq. 4)."""
+    joints: float = 1.0
+    """Mean distance of each hand's keypoints relative to its wrist."""
+    wrists: float = 0.5
+    """Distance between the vectors from the right wrist to the left one."""
+    seen: float = 0.4
+    """Mean distance of the keypoints across the line of sight: what the image shows must stay."""
+
+
 def diffusion_loss(
     denoise: Denoise,
     scale: StateScale,
@@ -45,21 +61,28 @@ def diffusion_loss(
     frame: PairFrame,
     step: Float[Tensor, "batch"],
     noise: Float[Tensor, "batch hand 17 13"],
-    keypoint_weight: float,
+    weights: LossWeights = LossWeights(),
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """‖X_0 - D(X_t, t, X_c)‖² (eq. 4), in scaled numbers, averaged over those in use; plus, with `keypoint_weight` (per cm), the mean
-    distance of the 21 keypoints of both hands in their common frame, which is what the numbers are for. Returns the loss and what to log."""
+    """The loss of eq. 4 and, since the numbers that count are distances, those of the keypoints that the state makes. Returns the loss and
+    what to log."""
     clean = scale.normalise(clean_state, condition_state)
     guess = denoise(add_noise(clean, step, noise), step)
     used = used_numbers().to(clean.device)
     loss_state = (guess - clean).square()[..., used].mean()
-    loss, logs = loss_state, {"state": loss_state.detach()}
-    if keypoint_weight:
-        found = posed(model, scale.restore(guess, condition_state), frame).keypoints()
-        with torch.no_grad():
-            true = posed(model, clean_state, frame).keypoints()
-        # The square root's gradient blows up at zero distance: 0.1 mm under the root.
-        distance_m = ((found - true).square().sum(-1) + 1e-8).sqrt().mean()
-        loss = loss + keypoint_weight * 100 * distance_m
-        logs["keypoints_mm"] = distance_m.detach() * 1000
-    return loss, logs | {"loss": loss.detach()}
+    found = posed(model, scale.restore(guess, condition_state), frame).keypoints()
+    with torch.no_grad():
+        true = posed(model, clean_state, frame).keypoints()
+        ray = functional.normalize(true, dim=-1)
+    error = found - true
+    joints_m = _length(error - error[:, :, :1]).mean()
+    wrists_m = _length(error[:, 0, 0] - error[:, 1, 0]).mean()
+    seen_m = _length(error - (error * ray).sum(-1, keepdim=True) * ray).mean()
+    loss = weights.state * loss_state + 100 * (weights.joints * joints_m + weights.wrists * wrists_m + weights.seen * seen_m)
+    distances = {"joints_mm": joints_m, "wrists_mm": wrists_m, "seen_mm": seen_m}
+    logs = {name: 1e3 * value.detach() for name, value in distances.items()}
+    return loss, {"state": loss_state.detach(), **logs, "loss": loss.detach()}
+
+
+def _length(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
+    """Its gradient would blow up at zero: 0.1 mm under the root."""
+    return (vector.square().sum(-1) + 1e-8).sqrt()

@@ -1,6 +1,6 @@
 """Stage 2 for users: hands that pass through one another in, hands that do not out, or the same hands and the honest word that it failed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
+from twohands.collision.crossing import hands_cross
 from twohands.collision.proxies import SphereProxies
 from twohands.collision.volume import hands_shared_volume_cm3
 from twohands.hands.model import HandModel, PosedHands
@@ -16,9 +17,10 @@ from twohands.joints import MANO16, OPENPOSE21, OPENPOSE21_PARENTS
 from twohands.record import Record
 from twohands.refine.denoiser import Condition, Denoiser, DenoiserConfig
 from twohands.refine.diffusion import STEPS
-from twohands.refine.guidance import Energy, bind, energy_and_gradient, guided, paper_energy, sphere_energy
+from twohands.refine.guidance import Energy, bind, guided, paper_energy, sphere_energy
+from twohands.refine.projection import ProjectionConfig, brought_together, drawn_apart, give_way, ways_out
 from twohands.refine.sampler import ddim, seeded_noise, start_noisy, steps_down
-from twohands.refine.state import TOKENS, WIDTH, PairFrame, along_view, shape_numbers, unpack
+from twohands.refine.state import TOKENS, WIDTH, PairFrame, place_moved, unpack
 
 FREE_CM3 = 0.001
 """Exact shared volume up to which hands count as not penetrating."""
@@ -38,7 +40,7 @@ def token_confidence(keypoint_confidence: Float[Tensor, "*batch hand 21"]) -> Fl
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """How hands are refined. Chosen by measurement on held-out synthetic pairs."""
+    """How hands are refined. Chosen by measurement on synthetic pairs that are not of the benchmark."""
 
     steps: int = 1
     """Denoising steps: one gives the mean of what is plausible, which errs least; more give sharper hands, which penetrate less before the
@@ -47,24 +49,26 @@ class RefineConfig:
     """Noising step at which sampling begins, with X_c noised that far; 1,000 is pure noise around X_c."""
     temperature: float = 0.0
     """Of the noise that sampling begins with: 0 goes from the middle of what is plausible, 1 draws a plausible pair by `seed`."""
-    guidance: float = 0.02
-    """Strength of collision guidance; beyond about 0.04 deep overlaps overshoot."""
+    guidance: float = 0.005
+    """Strength of collision guidance; with one step from the middle, much of it only bends fingers that the projection would spare."""
     energy: str = "spheres"
     """"spheres", or "paper" for the paper's vertex rule."""
-    projection_steps: int = 12
-    """Steps of each round of the final projection."""
-    projection_length: float = 1.5
-    """Of a step, relative to Polyak's."""
-    depth_ease: float = 1.0
-    """How much more readily wrists move in depth than a number of confidence 0 moves at all."""
-    margin_m: tuple[float, ...] = (0.0008, 0.0016, 0.003)
-    """Kept between the spheres in each round of the projection, as long as the exact test still finds penetration."""
-    largest_move_m: float = 0.008
-    """Mean move across the viewing direction that is allowed to keypoints that stage 1 is sure of; hands that lie deeper in each other than
-    this cannot both be right, and may move by as much as the deepest overlap of their spheres."""
-    farthest_move_m: float = 0.05
+    spheres: int = 96
+    """Proxies of each hand; 48, 96 and 192 are ready."""
+    project: bool = True
+    """End free of penetration. Off, the hands are those that were sampled."""
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    touch_gap_m: float = 0.0005
+    """Hands that come in each other's way do touch: those that sampling parts are brought together up to this gap."""
+    touch_reach_m: float = 0.03
+    """Beyond this gap they stay apart."""
+    largest_move_m: float = 0.012
+    """Mean move across the viewing direction that sampling may give to keypoints that stage 1 is sure of; hands that lie deeper in each other
+    than this cannot both be right, and may move by as much as the deepest overlap of their spheres. What would move farther is projected
+    from where it was, which moves it no more than it must."""
+    farthest_move_m: float = 0.12
     """Mean move that is allowed to all keypoints, sure or not."""
-    sure: float = 0.6
+    sure: float = 0.8
     """Confidence from which a keypoint counts as sure."""
     seed: int = 0
 
@@ -77,6 +81,14 @@ class RefineResult(Record):
     volume_before_cm3: Float[Tensor, "*batch"]
     volume_after_cm3: Float[Tensor, "*batch"]
     refined: Bool[Tensor, "*batch"]
+    self_overlap_before_m: Float[Tensor, "*batch hand"]
+    """By how much the two most overlapping spheres of one hand that may not overlap (finger and finger, tip and palm) do; 0 if none does."""
+    self_overlap_after_m: Float[Tensor, "*batch hand"]
+
+    @property
+    def resolved(self) -> Bool[Tensor, "*batch"]:
+        """The hands that came out share no volume."""
+        return self.volume_after_cm3 <= FREE_CM3
 
 
 class Refiner:
@@ -101,7 +113,7 @@ class Refiner:
         if self._known is None or self._known[0] is not model:
             device = self.denoiser.scale.deviation.device
             here = model if model.data.v_template.device == device else model.to(device)
-            self._known = (model, here, SphereProxies.of(here.data))
+            self._known = (model, here, SphereProxies.of(here.data, self.config.spheres))
         return self._known[1:]
 
     def refine(
@@ -115,7 +127,7 @@ class Refiner:
 
         `parameters` in the camera's frame, or with `camera_frame` false in any frame. Without `keypoint_confidence` all joints count as half
         sure. A pair is returned changed only if its exact shared volume has fallen and its sure keypoints have moved, across the viewing
-        direction, no more than allowed. ValueError if numbers are not finite or shapes do not fit."""
+        direction, no more than allowed, or no more than it takes. ValueError if numbers are not finite or shapes do not fit."""
         batch = parameters.shape.shape[:-2]
         if keypoint_confidence is None:
             keypoint_confidence = torch.full((*batch, 2, 21), 0.5)
@@ -130,10 +142,12 @@ class Refiner:
             before = shared_volumes_cm3(model, flat)
             deep = (before > FREE_CM3).nonzero()[:, 0]
             after, refined = before.clone(), torch.zeros_like(before, dtype=torch.bool)
+            self_before = _deepest_self_overlap_m(proxies, model.pose_hands(flat), flat.shape)
+            self_after = self_before.clone()
             if len(deep):
                 given, known = flat[deep], sure[deep]
                 found, volume, good = self._attempt(model, proxies, given, known, camera_frame, sampled=True)
-                # What sampling cannot free, or would move too far, may still be freed from where it is.
+                # What sampling would move too far may still be freed from where it is.
                 again = (~good | (volume > FREE_CM3)).nonzero()[:, 0]
                 if len(again) and self.config.steps:
                     plain, plain_volume, plain_good = self._attempt(model, proxies, given[again], known[again], camera_frame, sampled=False)
@@ -143,37 +157,91 @@ class Refiner:
                 better = good & (volume < before[deep])
                 _assign(flat, deep[better], found[better])
                 after[deep[better]], refined[deep[better]] = volume[better], True
+                self_after = _deepest_self_overlap_m(proxies, model.pose_hands(flat), flat.shape)
         result = HandParameters(*(found.view_as(given).to(given) for found, given in _fields(flat, parameters)))
-        return RefineResult(result, before.view(batch).cpu(), after.view(batch).cpu(), refined.view(batch).cpu())
+        return RefineResult(
+            result,
+            before.view(batch).cpu(),
+            after.view(batch).cpu(),
+            refined.view(batch).cpu(),
+            self_before.view(*batch, 2).cpu(),
+            self_after.view(*batch, 2).cpu(),
+        )
+
+    def sample(
+        self, model: HandModel, parameters: HandParameters, keypoint_confidence: Float[Tensor, "batch hand 21"], camera_frame: bool = True
+    ) -> HandParameters:
+        """What the (guided) denoiser says, without projection, gate or fallback; one batch axis."""
+        model, proxies = self.prepared(model)
+        with torch.no_grad():
+            frame = PairFrame.of(model, parameters)
+            condition = Condition.of(model, proxies, parameters, frame, token_confidence(keypoint_confidence), camera_frame)
+            return unpack(model, self._sampled(model, proxies, condition, frame), frame)
+
+    def _sampled(
+        self, model: HandModel, proxies: SphereProxies, condition: Condition, frame: PairFrame
+    ) -> Float[Tensor, "batch hand 17 13"]:
+        """State of the hands that were sampled."""
+        config, denoiser = self.config, self.denoiser
+        nothing = torch.zeros_like(condition.state)
+        denoise = bind(denoiser, condition)
+        if config.guidance:
+            denoise = guided(denoise, model, denoiser.scale, condition, frame, self._energy(proxies), config.guidance)
+        noise = nothing
+        if config.temperature:
+            noise = config.temperature * seeded_noise((2, TOKENS, WIDTH), [config.seed] * len(nothing)).to(nothing)
+        scaled = ddim(denoise, start_noisy(nothing, noise, config.start), steps_down(config.steps, config.start))
+        return denoiser.scale.restore(scaled, condition.state)
 
     def _attempt(
         self, model: HandModel, proxies: SphereProxies, parameters: HandParameters, sure: Tensor, camera_frame: bool, sampled: bool
     ) -> tuple[HandParameters, Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
         """Hands that were sampled (or not) and projected, their exact volume, and whether they stay near enough to those given."""
-        config, denoiser = self.config, self.denoiser
+        config = self.config
         frame = PairFrame.of(model, parameters)
         condition = Condition.of(model, proxies, parameters, frame, token_confidence(sure), camera_frame)
-        scaled = torch.zeros_like(condition.state)
-        if sampled and config.steps:
-            energy = self._energy(proxies)
-            denoise = guided(bind(denoiser, condition), model, denoiser.scale, condition, frame, energy, config.guidance)
-            noise = seeded_noise((2, TOKENS, WIDTH), [config.seed] * len(scaled)).to(scaled)
-            noise = config.temperature * noise
-            scaled = ddim(denoise, start_noisy(scaled, noise, config.start), steps_down(config.steps, config.start))
-        found = unpack(model, denoiser.scale.restore(scaled, condition.state), frame)
-        volume = shared_volumes_cm3(model, found)
-        for margin_m in config.margin_m:
-            left = (volume > FREE_CM3).nonzero()[:, 0]
+        state = self._sampled(model, proxies, condition, frame) if sampled and config.steps else condition.state
+        found = unpack(model, state, frame)
+        if config.project:
+            found = self._projected(model, proxies, state, found, condition, frame, camera_frame)
+        return found, _volumes_where_crossing(model, found), self._stays(model, proxies, parameters, found, sure, camera_frame, sampled)
+
+    def _projected(
+        self,
+        model: HandModel,
+        proxies: SphereProxies,
+        state: Float[Tensor, "batch hand 17 13"],
+        found: HandParameters,
+        condition: Condition,
+        frame: PairFrame,
+        camera_frame: bool,
+    ) -> HandParameters:
+        """Hands that touch and do not cross: brought together, then made to give way, then drawn apart, each only where needed."""
+        config = self.config
+        projection = config.projection
+        closer = brought_together(*_spheres(proxies, model, found), config.touch_gap_m, config.touch_reach_m)
+        state, found = _shifted(state, found, frame, closer)
+        for margin_m in projection.margin_m:
+            left = crossing(model, found).nonzero()[:, 0].to(state.device)
             if not len(left):
-                break
-            part, part_frame = condition[left], frame[left]
-            # Only of the two hands with each other: a fist's spheres overlap whatever one does, and Polyak's step needs a reachable zero.
-            energy = sphere_energy(proxies, margin_m, self_weight=0.0)
-            scaled[left] = self._projected(scaled[left], model, part, part_frame, energy)
-            again = unpack(model, denoiser.scale.restore(scaled[left], part.state), part_frame)
-            _assign(found, left, again)
-            volume[left] = shared_volumes_cm3(model, again)
-        return found, volume, self._stays(model, proxies, parameters, found, sure, camera_frame)
+                return found
+            part, its_frame = condition[left], frame[left]
+            state[left] = give_way(model, proxies, state[left], its_frame, part.confidence, part.view, margin_m, projection)
+            _assign(found, left, unpack(model, state[left], its_frame))
+        left = crossing(model, found).nonzero()[:, 0].to(state.device)
+        if len(left):
+            caught = found[left]
+            vertices = model.closed_vertices(model.pose_hands(caught).mesh().vertices_m)
+
+            def crosses(shift: Tensor, rows: Tensor) -> Tensor:
+                moved = vertices[rows] + _halves(shift)[:, :, None]
+                return hands_cross(moved, model.closed_faces())
+
+            ray = torch.nn.functional.normalize(frame[left].origin_m, dim=-1) if camera_frame else None
+            way, length_m = ways_out(*_spheres(proxies, model, caught), ray, projection.margin_m[0], projection)
+            apart = drawn_apart(crosses, way, length_m, projection)
+            _assign(found, left, HandParameters(caught.pose, caught.shape, caught.translation_m + _halves(apart)))
+        return found
 
     def _energy(self, proxies: SphereProxies) -> Energy:
         match self.config.energy:
@@ -184,20 +252,6 @@ class Refiner:
             case other:
                 raise ValueError(f"there is no energy {other!r}; choose spheres or paper")
 
-    def _projected(self, scaled: Tensor, model: HandModel, condition: Condition, frame: PairFrame, energy: Energy) -> Tensor:
-        """Steps of Polyak's length down an energy whose least value is known to be zero. What is sure moves least, and hands move more readily
-        along the viewing direction, where the image does not contradict. Each pair for itself."""
-        weight = (1.05 - condition.confidence)[..., None].expand_as(scaled).masked_fill(shape_numbers(), 0.0)
-        for _ in range(self.config.projection_steps):
-            value, gradient = energy_and_gradient(scaled, model, self.denoiser.scale, condition, frame, energy)
-            way = weight * gradient + self.config.depth_ease * along_view(gradient, condition.view)
-            slope = (gradient * way).sum((1, 2, 3)).clamp_min(1e-12)
-            length = torch.where(value > 0, self.config.projection_length * value / slope, torch.zeros_like(value))
-            step = length[:, None, None, None] * way
-            # No number may leap by more than a standard error.
-            scaled = scaled - step / step.abs().amax((1, 2, 3), keepdim=True).clamp_min(1.0)
-        return scaled
-
     def _stays(
         self,
         model: HandModel,
@@ -206,12 +260,15 @@ class Refiner:
         after: HandParameters,
         sure: Tensor,
         camera_frame: bool,
+        sampled: bool,
     ) -> Bool[Tensor, "batch"]:
-        """Whether the keypoints that stage 1 is sure of stay where the image shows them, and none of the hands goes astray."""
+        """Whether none of the hands goes astray and, if they were sampled, what stage 1 is sure of stays where the image shows it."""
         hands = model.pose_hands(before)
         here, there = hands.keypoints(), model.pose_hands(after).keypoints()
         move = there - here
         near = move.norm(dim=-1).mean((1, 2)) <= self.config.farthest_move_m
+        if not sampled:
+            return near
         if camera_frame:
             ray = torch.nn.functional.normalize(here, dim=-1)
             move = move - (move * ray).sum(-1, keepdim=True) * ray
@@ -228,6 +285,46 @@ def _deepest_overlap_m(proxies: SphereProxies, hands: PosedHands, shape: Tensor)
     return -gap.flatten(1).amin(1)
 
 
+def _deepest_self_overlap_m(proxies: SphereProxies, hands: PosedHands, shape: Tensor) -> Float[Tensor, "batch hand"]:
+    """By how much the two most overlapping spheres of one hand overlap, of those that may collide; 0 if none do."""
+    centres, radius = proxies.centres_posed(hands), proxies.radii(shape)
+    overlap = radius[..., :, None] + radius[..., None, :] - torch.cdist(centres, centres)
+    return torch.where(proxies.may_collide, overlap, 0.0).flatten(2).amax(2).clamp_min(0)
+
+
+def _spheres(proxies: SphereProxies, model: HandModel, parameters: HandParameters) -> tuple[Tensor, Tensor]:
+    """Centres and radii."""
+    return proxies.centres_posed(model.pose_hands(parameters)), proxies.radii(parameters.shape)
+
+
+def _halves(shift: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch hand 3"]:
+    """A shift of the left hand relative to the right one, as moves of both."""
+    return torch.stack([shift / 2, -shift / 2], 1)
+
+
+def _shifted(state: Tensor, hands: HandParameters, frame: PairFrame, shift: Float[Tensor, "batch 3"]) -> tuple[Tensor, HandParameters]:
+    """State and hands after a shift of the left hand relative to the right one."""
+    moves = _halves(shift)
+    return place_moved(state, frame.directions_to_pair(moves[:, :, None])[:, :, 0]), HandParameters(
+        hands.pose, hands.shape, hands.translation_m + moves
+    )
+
+
+def crossing(model: HandModel, parameters: HandParameters) -> Bool[Tensor, "batch"]:
+    """Whether posed hands pass through one another, by the exact test (a CPU tensor)."""
+    return hands_cross(model.closed_vertices(model.pose_hands(parameters).mesh().vertices_m), model.closed_faces())
+
+
+def _volumes_where_crossing(model: HandModel, parameters: HandParameters) -> Float[Tensor, "batch"]:
+    """Exact shared volume; computed only where hands cross, zero elsewhere."""
+    vertices = model.closed_vertices(model.pose_hands(parameters).mesh().vertices_m)
+    rows = hands_cross(vertices, model.closed_faces()).nonzero()[:, 0].to(vertices.device)
+    volume = torch.zeros(len(vertices), dtype=vertices.dtype, device=vertices.device)
+    if len(rows):
+        volume[rows] = hands_shared_volume_cm3(vertices[rows], model.closed_faces()).to(volume)
+    return volume
+
+
 def _assign(hands: HandParameters, rows: Tensor, others: HandParameters) -> None:
     """Puts `others` in these rows, in place."""
     hands.pose[rows], hands.shape[rows], hands.translation_m[rows] = others.pose, others.shape, others.translation_m
@@ -239,8 +336,9 @@ def _fields(a: HandParameters, b: HandParameters) -> tuple[tuple[Tensor, Tensor]
 
 def shared_volumes_cm3(model: HandModel, parameters: HandParameters) -> Float[Tensor, "*batch"]:
     """Exact shared volume of posed hands."""
-    vertices = model.closed_vertices(model.pose_hands(parameters).mesh().vertices_m)
-    return hands_shared_volume_cm3(vertices, model.closed_faces()).to(parameters.shape)
+    batch = parameters.shape.shape[:-2]
+    flat = HandParameters(*(t.reshape(-1, *t.shape[len(batch) :]) for t in (parameters.pose, parameters.shape, parameters.translation_m)))
+    return _volumes_where_crossing(model, flat).view(batch)
 
 
 def _check(parameters: HandParameters, keypoint_confidence: Tensor) -> None:
@@ -255,3 +353,31 @@ def _check(parameters: HandParameters, keypoint_confidence: Tensor) -> None:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(array.shape)}; give both hands on the axis (left, right)")
         if not bool(array.isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinite numbers; leave out the frames where a hand was not found")
+
+
+def refine_pairs(
+    refiner: Refiner,
+    model: HandModel,
+    parameters: HandParameters,
+    keypoint_confidence: Float[Tensor, "n hand 21"] | None,
+    both: Bool[Tensor, "n"],
+    camera_frame: bool = True,
+    batch: int = 64,
+) -> RefineResult:
+    """`Refiner.refine` of the pairs that have both hands, some at a time; the others are handed through with volume 0."""
+    count = len(both)
+    result = RefineResult(
+        parameters.map(torch.clone),
+        torch.zeros(count),
+        torch.zeros(count),
+        torch.zeros(count, dtype=torch.bool),
+        torch.zeros(count, 2),
+        torch.zeros(count, 2),
+    )
+    for rows in both.nonzero()[:, 0].split(batch):
+        known = None if keypoint_confidence is None else keypoint_confidence[rows]
+        part = refiner.refine(model, parameters[rows], known, camera_frame)
+        _assign(result.parameters, rows, part.parameters)
+        for name in ("volume_before_cm3", "volume_after_cm3", "refined", "self_overlap_before_m", "self_overlap_after_m"):
+            getattr(result, name)[rows] = getattr(part, name)
+    return result

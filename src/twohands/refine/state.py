@@ -159,6 +159,13 @@ def along_view(change: Float[Tensor, "*batch hand 17 13"], view: Float[Tensor, "
     return part
 
 
+def place_moved(state: Float[Tensor, "*batch hand 17 13"], moves_m: Float[Tensor, "*batch hand 3"]) -> Float[Tensor, "*batch hand 17 13"]:
+    """The hands moved, each by its own way in the pair's frame (the left one's mirrored, as `PairFrame.directions_to_pair` gives it)."""
+    moved = state.clone()
+    moved[..., JOINT_TOKENS, :3] += moves_m
+    return moved
+
+
 def shape_numbers() -> Tensor:
     """Bool (17, 13): the shape coefficients."""
     shape = torch.zeros(TOKENS, WIDTH, dtype=torch.bool)

@@ -7,7 +7,7 @@ sphere proxies lets the fingers close until they meet the other hand. What still
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -28,13 +28,21 @@ from twohands.record import Record
 from twohands.record import stack as stack_records
 from twohands.synth.poses import sample_poses
 
+HOVER_SHARE = 0.08
+"""Share of the pairs made to touch that stop short of it."""
 LARGEST_VOLUME_CM3 = 0.001
 """Pairs that share more than this by the exact test are rejected."""
 
 Grip = Literal["flat", "relaxed", "cupped", "fist", "hook", "wrap", "spread", "point", "pinch", "free"]
 Spot = Literal[
-    "palm", "back", "proximal", "fingers", "mid_fingers", "tips", "index_tip", "pinch_tip", "knuckles", "edge", "thumb", "wrist", "index"
+    "palm", "back", "proximal", "fingers", "mid_fingers", "tips", "index_tip", "pinch_tip", "knuckles", "edge", "thumb", "wrist", "index",
+    "thumb_tip", "middle_tip", "ring_tip", "pinky_tip",
 ]  # fmt: skip
+Family = Literal[
+    "clasp", "interlaced", "palm to palm", "fist in palm", "fingertips", "hand over back", "counting", "wringing", "hold wrist", "hold thumb",
+    "near", "other",
+]  # fmt: skip
+FAMILIES: tuple[str, ...] = get_args(Family)
 
 # Degrees. Flexion at the knuckle, middle and end joints of the four fingers; outward spread; and of the thumb flexion, spread and twist of
 # its root, then two flexions.
@@ -57,6 +65,7 @@ class Template:
     """One way for two hands to be together. Directions are in the person's frame: x to the person's right, y up, z towards the person."""
 
     kind: str
+    family: Family
     weight: float
     right_points: tuple[float, float, float]
     """Where the right hand's fingers point, and where its palm faces; then the left hand's."""
@@ -86,54 +95,76 @@ class Template:
 _UP, _DOWN, _RIGHT, _LEFT, _AWAY, _NEAR = (0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0), (0, 0, -1), (0, 0, 1)
 
 TEMPLATES = (
-    Template("palm to palm", 1.0, _UP, _LEFT, _UP, _RIGHT, "palm", "palm", ("flat", "flat"), ("flat", "flat")),
-    Template("palms crossed", 0.8, _AWAY, _DOWN, (1, 0, -0.3), _UP, "palm", "palm", ("relaxed", "wrap"), ("relaxed", "wrap"),
+    Template("palm to palm", "palm to palm", 1.0, _UP, _LEFT, _UP, _RIGHT, "palm", "palm", ("flat", "flat"), ("flat", "flat")),
+    Template("palms crossed", "clasp", 0.8, _AWAY, _DOWN, (1, 0, -0.3), _UP, "palm", "palm", ("relaxed", "wrap"), ("relaxed", "wrap"),
              turn_deg=20),
-    Template("interlaced", 2.0, (-0.75, 0.66, 0), (-0.66, -0.75, 0), (0.75, 0.66, 0), (0.66, -0.75, 0), "mid_fingers", "mid_fingers",
+    Template("interlaced", "interlaced", 2.0, (-0.75, 0.66, 0), (-0.66, -0.75, 0), (0.75, 0.66, 0), (0.66, -0.75, 0), "mid_fingers", "mid_fingers",
              ("spread", "wrap"), ("spread", "wrap"), 0.0, 6, 0.004, True, "proximal", 0.011),
-    Template("interlaced high", 1.0, (-0.4, 0.92, 0), (-0.92, -0.4, 0), (0.4, 0.92, 0), (0.92, -0.4, 0), "mid_fingers", "mid_fingers",
+    Template("interlaced high", "interlaced", 1.0, (-0.4, 0.92, 0), (-0.92, -0.4, 0), (0.4, 0.92, 0), (0.92, -0.4, 0), "mid_fingers", "mid_fingers",
              ("spread", "relaxed"), ("spread", "relaxed"), 0.0, 6, 0.004, True, "proximal", 0.011),
-    Template("fist in palm", 1.2, _LEFT, _DOWN, (0.2, 1, -0.2), _RIGHT, "knuckles", "palm", ("fist", "fist"), ("relaxed", "wrap"),
+    Template("fist in palm", "fist in palm", 1.2, _LEFT, _DOWN, (0.2, 1, -0.2), _RIGHT, "knuckles", "palm", ("fist", "fist"), ("relaxed", "wrap"),
              turn_deg=18),
-    Template("fist on palm", 0.6, _AWAY, _LEFT, (0.8, 0, -0.6), _UP, "edge", "palm", ("fist", "fist"), ("relaxed", "cupped"),
+    Template("fist on palm", "fist in palm", 0.6, _AWAY, _LEFT, (0.8, 0, -0.6), _UP, "edge", "palm", ("fist", "fist"), ("relaxed", "cupped"),
              turn_deg=18),
-    Template("fingertips", 1.0, (-0.45, 0.89, 0), (-0.89, -0.45, 0), (0.45, 0.89, 0), (0.89, -0.45, 0), "tips", "tips",
+    Template("fingertips", "fingertips", 1.0, (-0.45, 0.89, 0), (-0.89, -0.45, 0), (0.45, 0.89, 0), (0.89, -0.45, 0), "tips", "tips",
              ("relaxed", "relaxed"), ("relaxed", "relaxed"), 0.02, 10, 0.006),
-    Template("index tips", 0.7, (-0.9, 0.2, -0.4), (0, -0.6, 0.8), (0.9, 0.2, -0.4), (0, -0.6, 0.8), "index_tip", "index_tip",
+    Template("index tips", "fingertips", 0.7, (-0.9, 0.2, -0.4), (0, -0.6, 0.8), (0.9, 0.2, -0.4), (0, -0.6, 0.8), "index_tip", "index_tip",
              ("point", "point"), ("point", "point"), 0.02, 25, 0.004),
-    Template("pinches", 0.7, (-0.8, 0.3, -0.5), (-0.2, -0.9, -0.3), (0.8, 0.3, -0.5), (0.2, -0.9, -0.3), "pinch_tip", "pinch_tip",
+    Template("pinches", "fingertips", 0.7, (-0.8, 0.3, -0.5), (-0.2, -0.9, -0.3), (0.8, 0.3, -0.5), (0.2, -0.9, -0.3), "pinch_tip", "pinch_tip",
              ("pinch", "pinch"), ("pinch", "pinch"), 0.02, 25, 0.005),
-    Template("pick at finger", 0.8, (-0.9, -0.2, -0.3), (0, -0.9, 0.3), (0.5, 0.6, -0.6), (0.5, -0.3, 0.8), "pinch_tip", "index",
+    Template("pick at finger", "other", 0.8, (-0.9, -0.2, -0.3), (0, -0.9, 0.3), (0.5, 0.6, -0.6), (0.5, -0.3, 0.8), "pinch_tip", "index",
              ("pinch", "pinch"), ("free", "relaxed"), 0.01, 25, 0.008),
-    Template("point at palm", 0.7, (-0.9, -0.3, -0.3), _DOWN, (0.3, 0.9, -0.3), (0.6, 0, 0.8), "index_tip", "palm", ("point", "point"),
+    Template("point at palm", "counting", 0.7, (-0.9, -0.3, -0.3), _DOWN, (0.3, 0.9, -0.3), (0.6, 0, 0.8), "index_tip", "palm", ("point", "point"),
              ("flat", "relaxed"), 0.03, 20, 0.02),
-    Template("hand over back", 1.4, (-0.7, 0, -0.7), _DOWN, (0.6, 0, -0.8), _DOWN, "palm", "back", ("relaxed", "wrap"),
+    Template("hand over back", "hand over back", 1.4, (-0.7, 0, -0.7), _DOWN, (0.6, 0, -0.8), _DOWN, "palm", "back", ("relaxed", "wrap"),
              ("relaxed", "relaxed"), turn_deg=18, shift_m=0.014),
-    Template("hands stacked", 0.8, (-0.2, 0, -1), _DOWN, (0.2, 0, -1), _DOWN, "palm", "back", ("flat", "cupped"), ("flat", "relaxed")),
-    Template("bowl", 0.7, (-0.8, 0, -0.6), (0, 0.8, -0.2), (0.8, 0, -0.6), (0, 0.8, -0.2), "fingers", "back", ("relaxed", "cupped"),
+    Template("hands stacked", "hand over back", 0.8, (-0.2, 0, -1), _DOWN, (0.2, 0, -1), _DOWN, "palm", "back", ("flat", "cupped"),
+             ("flat", "relaxed")),
+    Template("bowl", "other", 0.7, (-0.8, 0, -0.6), (0, 0.8, -0.2), (0.8, 0, -0.6), (0, 0.8, -0.2), "fingers", "back", ("relaxed", "cupped"),
              ("cupped", "cupped"), turn_deg=15),
-    Template("edges together", 0.6, (-0.1, 0.2, -1), (0, 0.9, 0.3), (0.1, 0.2, -1), (0, 0.9, 0.3), "edge", "edge", ("relaxed", "cupped"),
+    Template("edges together", "other", 0.6, (-0.1, 0.2, -1), (0, 0.9, 0.3), (0.1, 0.2, -1), (0, 0.9, 0.3), "edge", "edge", ("relaxed", "cupped"),
              ("relaxed", "cupped")),
-    Template("crossing hands", 0.8, (-0.8, 0.5, -0.2), (-0.2, -0.3, -0.9), (0.8, 0.5, -0.2), (0.2, -0.3, -0.9), "palm", "back",
+    Template("crossing hands", "hand over back", 0.8, (-0.8, 0.5, -0.2), (-0.2, -0.3, -0.9), (0.8, 0.5, -0.2), (0.2, -0.3, -0.9), "palm", "back",
              ("free", "free"), ("free", "free"), turn_deg=25, shift_m=0.02),
-    Template("crossed wrists", 0.5, (-0.7, 0.7, 0), (0, 0, -1), (0.7, 0.7, 0), (0, 0, 1), "wrist", "wrist", ("free", "free"),
+    Template("crossed wrists", "other", 0.5, (-0.7, 0.7, 0), (0, 0, -1), (0.7, 0.7, 0), (0, 0, 1), "wrist", "wrist", ("free", "free"),
              ("free", "free"), turn_deg=20),
-    Template("hold fingers", 1.2, (-0.3, 0.2, -0.9), (-0.8, -0.5, 0.2), (0.85, 0.4, -0.3), (0, -0.5, -0.9), "palm", "fingers",
+    Template("hold fingers", "clasp", 1.2, (-0.3, 0.2, -0.9), (-0.8, -0.5, 0.2), (0.85, 0.4, -0.3), (0, -0.5, -0.9), "palm", "fingers",
              ("relaxed", "fist"), ("flat", "relaxed"), turn_deg=18),
-    Template("hold thumb", 0.8, (-0.6, 0, -0.8), (-0.6, -0.6, 0.4), (0.4, 0.2, -0.9), (0.9, 0, 0.4), "palm", "thumb", ("cupped", "fist"),
+    Template("hold thumb", "hold thumb", 0.8, (-0.6, 0, -0.8), (-0.6, -0.6, 0.4), (0.4, 0.2, -0.9), (0.9, 0, 0.4), "palm", "thumb", ("cupped", "fist"),
              ("spread", "relaxed"), turn_deg=20),
-    Template("hold wrist", 0.9, (-0.5, 0, -0.9), (-0.3, -0.9, 0.2), (0.9, 0.1, -0.4), (0, -1, 0), "palm", "wrist", ("relaxed", "fist"),
+    Template("hold wrist", "hold wrist", 0.9, (-0.5, 0, -0.9), (-0.3, -0.9, 0.2), (0.9, 0.1, -0.4), (0, -1, 0), "palm", "wrist", ("relaxed", "fist"),
              ("free", "free"), turn_deg=18),
-    Template("hooked fingers", 0.9, _LEFT, _NEAR, _RIGHT, _AWAY, "mid_fingers", "mid_fingers", ("hook", "hook"), ("hook", "hook"), 0.03,
+    Template("hooked fingers", "interlaced", 0.9, _LEFT, _NEAR, _RIGHT, _AWAY, "mid_fingers", "mid_fingers", ("hook", "hook"), ("hook", "hook"), 0.03,
              10, 0.006),
-    Template("knuckles together", 0.5, (-1, 0, -0.2), _DOWN, (1, 0, -0.2), _DOWN, "knuckles", "knuckles", ("fist", "fist"),
+    Template("knuckles together", "other", 0.5, (-1, 0, -0.2), _DOWN, (1, 0, -0.2), _DOWN, "knuckles", "knuckles", ("fist", "fist"),
              ("fist", "fist"), turn_deg=15),
-    Template("counting", 0.8, (-0.9, 0.1, -0.2), (0, -0.3, -0.9), (0.1, 1, 0), (0.2, 0, 0.9), "index_tip", "tips", ("point", "point"),
+    Template("counting", "counting", 0.8, (-0.9, 0.1, -0.2), (0, -0.3, -0.9), (0.1, 1, 0), (0.2, 0, 0.9), "index_tip", "tips", ("point", "point"),
              ("free", "spread"), 0.02, 20, 0.01),
-    Template("side by side", 1.5, (-0.2, 0.5, -0.8), (-0.2, -0.8, -0.5), (0.2, 0.5, -0.8), (0.2, -0.8, -0.5), "thumb", "thumb",
+    *(
+        Template(f"counting at the {finger}", "counting", 0.25, (-0.9, 0.1, -0.2), (0, -0.4, -0.9), (0.1, 1, 0), (0.2, 0, 0.9), touching,
+                 f"{finger}_tip", (grip, grip), ("free", "spread"), 0.02, 22, 0.008)  # type: ignore[arg-type]
+        for finger, touching, grip in (
+            ("thumb", "index_tip", "point"), ("middle", "index_tip", "point"), ("ring", "pinch_tip", "pinch"), ("pinky", "pinch_tip", "pinch"),
+        )
+    ),
+    Template("clasp", "clasp", 1.2, (-0.1, 0.35, -0.93), (-1, 0, 0), (0.1, 0.95, 0.2), (1, 0, 0), "palm", "palm", ("relaxed", "wrap"),
+             ("relaxed", "wrap"), turn_deg=18, shift_m=0.014),
+    Template("clasp of fingers", "clasp", 0.6, (-0.8, 0.2, -0.5), (0, -0.8, -0.6), (0.8, 0.2, -0.5), (0, 0.8, 0.6), "fingers", "fingers",
+             ("hook", "wrap"), ("hook", "wrap"), 0.025, 14, 0.010),
+    Template("wringing over", "wringing", 0.8, (-0.85, 0.1, -0.5), (0, -1, 0), (0.85, 0.1, -0.5), (0.2, -0.4, 0.9), "palm", "knuckles",
+             ("cupped", "wrap"), ("wrap", "fist"), turn_deg=25, shift_m=0.015),
+    Template("wringing around", "wringing", 0.8, (-0.6, 0.5, -0.6), (-0.5, -0.8, 0), (0.6, -0.3, -0.7), (0.8, 0.5, 0), "palm", "edge",
+             ("cupped", "wrap"), ("relaxed", "wrap"), turn_deg=25, shift_m=0.015),
+    Template("washing", "wringing", 0.6, _LEFT, _DOWN, (0.8, 0, -0.6), _UP, "fingers", "palm", ("flat", "cupped"), ("flat", "cupped"),
+             turn_deg=25, shift_m=0.02),
+    Template("hold wrist from below", "hold wrist", 0.4, (-0.4, 0, -0.9), (-0.2, 0.9, 0.2), (0.9, 0.1, -0.4), (0, -1, 0), "palm", "wrist",
+             ("relaxed", "fist"), ("free", "free"), turn_deg=22),
+    Template("hold one finger", "hold thumb", 0.5, (-0.7, 0, -0.7), (-0.4, -0.8, 0.3), (0.3, 0.6, -0.7), (0.7, -0.3, 0.6), "palm", "index",
+             ("cupped", "fist"), ("point", "point"), turn_deg=20),
+    Template("side by side", "near", 1.5, (-0.2, 0.5, -0.8), (-0.2, -0.8, -0.5), (0.2, 0.5, -0.8), (0.2, -0.8, -0.5), "thumb", "thumb",
              ("free", "free"), ("free", "free"), 0.05, 30, 0.02, False),
-    Template("any", 2.5, _LEFT, _DOWN, _RIGHT, _DOWN, "palm", "palm", ("free", "free"), ("free", "free"), 0.04, 180, 0.04),
-    Template("any, apart", 1.0, _LEFT, _DOWN, _RIGHT, _DOWN, "palm", "palm", ("free", "free"), ("free", "free"), 0.07, 180, 0.04, False),
+    Template("any", "other", 2.5, _LEFT, _DOWN, _RIGHT, _DOWN, "palm", "palm", ("free", "free"), ("free", "free"), 0.04, 180, 0.04),
+    Template("any, apart", "near", 1.0, _LEFT, _DOWN, _RIGHT, _DOWN, "palm", "palm", ("free", "free"), ("free", "free"), 0.07, 180, 0.04, False),
 )  # fmt: skip
 
 _SPOT_KEYPOINTS: dict[str, tuple[tuple[str, ...], float]] = {
@@ -150,6 +181,10 @@ _SPOT_KEYPOINTS: dict[str, tuple[tuple[str, ...], float]] = {
     "thumb": (("thumb3", "thumb4"), 0.0),
     "wrist": (("wrist",), 0.0),
     "index": (("index3", "index4"), 0.0),
+    "thumb_tip": (("thumb4",), 0.0),
+    "middle_tip": (("middle4",), 0.0),
+    "ring_tip": (("ring4",), 0.0),
+    "pinky_tip": (("pinky4",), 0.0),
 }
 """Keypoints whose mean is the spot, and metres from there towards where the palm faces."""
 
@@ -302,7 +337,9 @@ def _starts(model: HandModel, count: int, rng: np.random.Generator) -> _Start:
         if template.turn_deg >= 180:
             R_left = random_rotation((), torch.Generator().manual_seed(int(rng.integers(2**31)))).double().numpy()
         else:
-            R_left = rotvec_to_matrix(torch.from_numpy(rng.normal(0, np.radians(template.turn_deg) / 1.5, 3))).numpy() @ R_left
+            # Most pairs lie near the template, some far off.
+            turn = np.radians(template.turn_deg) * np.exp(rng.normal(-0.3, 0.4))
+            R_left = rotvec_to_matrix(torch.from_numpy(rng.normal(0, turn, 3))).numpy() @ R_left
         anywhere = template.kind.startswith("any")
         names = rng.choice(spots, 2).tolist() if anywhere else [template.left_spot, template.right_spot]
         (spot, depth), (pull, pull_depth) = (_spot_weights(n) for n in (names, [template.pull_spot or n for n in names]))
@@ -319,7 +356,7 @@ def _starts(model: HandModel, count: int, rng: np.random.Generator) -> _Start:
         rows["pull_depth_m"].append(pull_depth)
         rows["approach"].append(approach + template.slide_m * thumbward * rng.choice([-1, 1]))
     tensors = {name: torch.from_numpy(np.stack(values)).float() for name, values in rows.items()}
-    touch = torch.tensor([float(TEMPLATES[pick].touch) for pick in chosen])
+    touch = torch.tensor([float(TEMPLATES[pick].touch and rng.random() >= HOVER_SHARE) for pick in chosen])
     return _Start(**tensors, touch=touch, template=torch.from_numpy(chosen))
 
 

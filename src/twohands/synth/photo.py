@@ -13,6 +13,7 @@ from torch import Tensor
 from twohands.geometry.camera import Camera
 from twohands.hands.bundled import load_hand_asset
 from twohands.hands.model import HandMesh, HandModel
+from twohands.hands.parameters import HandParameters
 from twohands.render import Raster, rasterize, smooth_normals
 from twohands.schema import PriorMaps, Sample
 from twohands.synth.backgrounds import background, paste_shape
@@ -65,10 +66,10 @@ def _maps(
     return PriorMaps(xy, confidence, torch.from_numpy(segmentation), torch.from_numpy(depth))
 
 
-def take_photo(knobs: SceneKnobs, seed: int, photos: Path | None = None) -> Sample:
+def take_photo(knobs: SceneKnobs, seed: int, photos: Path | None = None, pair: HandParameters | None = None) -> Sample:
     """The annotated photo of a seed. `photos` is an optional folder of pictures for backgrounds (part of the function's arguments: another
-    folder, another photo)."""
-    scene = build_scene(knobs, seed)
+    folder, another photo); `pair` are the hands to show, if not those of the seed."""
+    scene = build_scene(knobs, seed, pair)
     rng = np.random.default_rng([seed, 2])
     size = knobs.size_px
     shaded = shade(scene, size, rng)

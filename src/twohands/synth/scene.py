@@ -86,21 +86,21 @@ class Scene:
     distance_m: float
 
 
-def build_scene(knobs: SceneKnobs, seed: int) -> Scene:
-    """The scene of a seed."""
+def build_scene(knobs: SceneKnobs, seed: int, pair: HandParameters | None = None) -> Scene:
+    """The scene of a seed; of this pair of hands (in any place and orientation), if one is given."""
     rng = np.random.default_rng([seed, 1])
     hand = load_bundled_hand()
     for _ in range(50):
-        scene = _try(knobs, seed, rng, hand)
+        scene = _try(knobs, seed, rng, hand, pair)
         if scene is not None:
             return scene
     raise RuntimeError(f"no valid scene for seed {seed} in 50 tries; the knobs leave no room: {knobs}")
 
 
-def _try(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel) -> Scene | None:
-    present = _who(knobs, rng)
+def _try(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel, pair: HandParameters | None) -> Scene | None:
+    present = _who(knobs, rng) if pair is None else (True, True)
     skin = Skin.draw(rng, knobs.glove)
-    local = _pair(knobs, seed, rng, hand, present)
+    local = _pair(knobs, seed, rng, hand, present) if pair is None else pair
     points = hand.pose_hands(local).keypoints()
     used = points[[h for h in (0, 1) if present[h]] or [0, 1]].reshape(-1, 3)
     R = _view(knobs, rng, used, points, present)

@@ -1,38 +1,36 @@
-"""Training of stage 2: clean interactions from the sampler, errors of stage 1 on the fly, the diffusion loss, an averaged denoiser."""
+"""Training of stage 2: outputs of an early stage 1 and clean pairs with errors, half and half; the diffusion loss; an averaged denoiser."""
 
 import copy
 import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
+from jaxtyping import Float
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from twohands.checkpoints import save_weights
+from twohands.checkpoints import load_weights, save_weights
 from twohands.collision.proxies import SphereProxies
 from twohands.errors import UserError
+from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
-from twohands.refine.benchmark import score_refiner
 from twohands.refine.denoiser import Condition, Denoiser, DenoiserConfig
-from twohands.refine.diffusion import STEPS, diffusion_loss
+from twohands.refine.diffusion import STEPS, LossWeights, diffusion_loss
 from twohands.refine.perturb import PerturbConfig, Perturbed, penetrates, perturb
-from twohands.refine.refiner import Refiner, token_confidence
-from twohands.refine.state import PairFrame, pack
-from twohands.synth.interactions import sample_interactions, sample_labelled_interactions
-
-HELD_OUT_SEED = 1_000_000
-"""Seeds of benchmark pairs start here; those of training banks stay below."""
+from twohands.refine.refiner import token_confidence
+from twohands.refine.state import PairFrame, pack, rest_wrists_m
+from twohands.synth.bank import read_bank
+from twohands.training.photographed import concatenate, read_pairs
 
 
 @dataclass(frozen=True)
@@ -45,36 +43,21 @@ class RefinerTraining:
     warmup_steps: int = 200
     average_decay: float = 0.999
     """Of the exponential moving average that is saved."""
-    keypoint_weight: float = 1.0
+    loss: LossWeights = field(default_factory=LossWeights)
     clip: float = 1.0
+    photographed_share: float = 0.5
+    """Share of a batch that are outputs of stage 1; the others are clean pairs with errors. All others if there are no photographed pairs."""
+    deep_weight: float = 2.0
+    """How much more often those outputs are drawn that penetrate."""
+    stretched_share: float = 0.5
+    """Share of the outputs whose errors are scaled, all of a pair alike."""
+    stretch: tuple[float, float] = (0.4, 1.2)
+    first_share: float = 0.75
+    """Share of a batch at the noisiest step, without noise: where sampling begins, and with one step ends."""
+    blind_every: int = 8
+    """Every so many batches learn to do without a camera and without any idea of what is sure."""
     bf16: bool = True
     """The network's products in bfloat16: half the time on processors that have it in hardware."""
-
-
-def build_bank(path: Path, model: HandModel, count: int, seed: int = 0, part: int = 500) -> None:
-    """Writes `count` clean interactions to an NPZ file (pose, shape, translation_m, template). Minutes: about 40 s a thousand on one core.
-
-    UserError if the seeds would reach those held out for measuring."""
-    if seed * 1000 + math.ceil(count / part) >= HELD_OUT_SEED:
-        raise UserError(f"seed {seed} reaches the seeds held out for measuring; choose a smaller one")
-    parts = [
-        sample_labelled_interactions(model, min(part, count - done), seed * 1000 + index).arrays()
-        for index, done in enumerate(range(0, count, part))
-    ]
-    arrays = {name.removeprefix("parameters."): np.concatenate([p[name] for p in parts]) for name in parts[0]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
-def read_bank(path: Path) -> HandParameters:
-    """The clean pairs of a bank; UserError if the file is missing or broken."""
-    if not path.is_file():
-        raise UserError(f"no bank of interactions at {path}; build one first")
-    with np.load(path) as stored:
-        if missing := {"pose", "shape", "translation_m"} - set(stored.files):
-            raise UserError(f"{path} lacks {sorted(missing)}; build the bank anew")
-        return HandParameters(*(torch.from_numpy(stored[name]).float() for name in ("pose", "shape", "translation_m")))
 
 
 def conditioned(
@@ -87,19 +70,70 @@ def conditioned(
 
 
 class PairStream(IterableDataset):
-    """Endless batches of perturbed pairs of a bank."""
+    """Endless batches: clean pairs of a bank with errors, and outputs of stage 1."""
 
     def __init__(
-        self, model: HandModel, proxies: SphereProxies, bank: HandParameters, batch: int, seed: int, config: PerturbConfig
+        self,
+        model: HandModel,
+        proxies: SphereProxies,
+        bank: HandParameters,
+        photographed: Perturbed | None,
+        batch: int,
+        seed: int,
+        config: PerturbConfig,
+        training: RefinerTraining,
     ) -> None:
-        self.model, self.proxies, self.bank, self.batch, self.config = model, proxies, bank, batch, config
+        self.model, self.proxies, self.bank, self.photographed = model, proxies, bank, photographed
+        self.batch, self.config, self.training = batch, config, training
         self.generator = torch.Generator().manual_seed(seed)
+        if photographed is not None:
+            deep = torch.cat([penetrates(model, proxies, photographed.parameters[i : i + 256], config) for i in _starts(photographed)])
+            self.draw_weight = 1 + (training.deep_weight - 1) * deep.float()
 
     def __iter__(self) -> Iterator[Perturbed]:
         while True:
             with torch.no_grad():
-                rows = torch.randint(self.bank.shape.shape[0], (self.batch,), generator=self.generator)
-                yield perturb(self.model, self.proxies, self.bank[rows], self.generator, self.config)
+                yield self.draw()
+
+    def draw(self) -> Perturbed:
+        """One batch."""
+        outputs = 0 if self.photographed is None else round(self.batch * self.training.photographed_share)
+        parts = []
+        if outputs < self.batch:
+            rows = torch.randint(self.bank.shape.shape[0], (self.batch - outputs,), generator=self.generator)
+            parts.append(perturb(self.model, self.proxies, self.bank[rows], self.generator, self.config))
+        if self.photographed is not None and outputs:
+            rows = torch.multinomial(self.draw_weight, outputs, replacement=True, generator=self.generator)
+            low, high = self.training.stretch
+            stretch = low + (high - low) * torch.rand(outputs, generator=self.generator)
+            whole = torch.rand(outputs, generator=self.generator) >= self.training.stretched_share
+            parts.append(stretched(self.model, self.photographed[rows], torch.where(whole, 1.0, stretch)))
+        return concatenate(parts)
+
+
+def _starts(pairs: Perturbed) -> range:
+    return range(0, pairs.keypoint_confidence.shape[0], 256)
+
+
+def stretched(model: HandModel, pairs: Perturbed, factor: Float[Tensor, "batch"]) -> Perturbed:
+    """The same pairs with errors so many times as large, and the confidence of a stage 1 that knows it: a Laplace scale so many times as
+    large. Rotations go along the shortest way."""
+    clean, found = pairs.clean, pairs.parameters
+    part = factor[:, None, None]
+    R_clean = rotvec_to_matrix(clean.pose)
+    way = matrix_to_rotvec(R_clean.transpose(-1, -2) @ rotvec_to_matrix(found.pose))
+    pose = matrix_to_rotvec(R_clean @ rotvec_to_matrix(part[..., None] * way))
+    shape = clean.shape + part * (found.shape - clean.shape)
+    wrist_clean, wrist_found = (rest_wrists_m(model, p.shape) + p.translation_m for p in (clean, found))
+    place = wrist_clean + part * (wrist_found - wrist_clean) - rest_wrists_m(model, shape)
+    confidence = 1 - (1 - pairs.keypoint_confidence.clamp_max(0.9999)) ** (1 / part)
+    whole = (factor == 1)[:, None, None]
+    same = HandParameters(
+        torch.where(whole[..., None], found.pose, pose),
+        torch.where(whole, found.shape, shape),
+        torch.where(whole, found.translation_m, place),
+    )
+    return Perturbed(clean, same, torch.where(whole, pairs.keypoint_confidence, confidence))
 
 
 class RefinerModule(L.LightningModule):
@@ -140,22 +174,22 @@ class RefinerModule(L.LightningModule):
 
     def training_step(self, pairs: Perturbed, index: int) -> Tensor:
         count = pairs.keypoint_confidence.shape[0]
-        # Every fifth batch learns to do without a camera and without any idea of what is sure.
-        blind = index % 5 == 4
+        config = self.training_config
+        blind = index % config.blind_every == config.blind_every - 1
         if blind:
             pairs = dataclasses.replace(pairs, keypoint_confidence=torch.full_like(pairs.keypoint_confidence, 0.5))
         with torch.no_grad():
             clean, condition, frame = conditioned(self.model, self.proxies, pairs, camera_known=not blind)
         # Sampling in few steps lives off the noisy end: there it is trained most.
-        step = (STEPS * torch.rand(count).sqrt()).ceil()
-        config = self.training_config
+        step, noise = (STEPS * torch.rand(count).sqrt()).ceil(), torch.randn_like(clean)
+        first = torch.rand(count) < config.first_share
+        step, noise = torch.where(first, float(STEPS), step), noise.masked_fill(first[:, None, None, None], 0.0)
 
         def denoise(noisy: Tensor, at: Tensor) -> Tensor:
             with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.bf16):
                 return self.denoiser(noisy, at, condition).float()
 
-        scale, noise = self.denoiser.scale, torch.randn_like(clean)
-        loss, logs = diffusion_loss(denoise, scale, self.model, clean, condition.state, frame, step, noise, config.keypoint_weight)
+        loss, logs = diffusion_loss(denoise, self.denoiser.scale, self.model, clean, condition.state, frame, step, noise, config.loss)
         self.log_dict({f"train/{name}": value for name, value in logs.items()}, batch_size=count)
         return loss
 
@@ -203,8 +237,11 @@ def train_refiner(
     config: DenoiserConfig | None = None,
     training: RefinerTraining = RefinerTraining(),
     perturb_config: PerturbConfig | None = None,
+    photographed: Path | None = None,
+    start_from: Path | None = None,
 ) -> Path:
-    """Trains the denoiser on a bank of clean pairs and writes `out/refiner.safetensors`; returns its path.
+    """Trains the denoiser on a bank of clean pairs and on stage 1's outputs (an NPZ of `photograph_bank`); writes `out/refiner.safetensors` and
+    returns its path. `start_from` are weights of the same configuration to begin with; their scale of the state stays.
 
     Ends after `steps` or `minutes` of processor time, whichever comes first; the learning rate falls accordingly. `out/last.ckpt` is
     written every three minutes and at the end, and `resume` goes on from it. One thread."""
@@ -220,14 +257,17 @@ def train_refiner(
     if resume and not last.is_file():
         raise UserError(f"nothing to resume at {last}; start without resuming")
     with torch.no_grad():
-        generator = torch.Generator().manual_seed(seed)
-        rows = torch.randint(clean.shape.shape[0], (2048,), generator=generator)
-        state, condition, _ = conditioned(model, proxies, perturb(model, proxies, clean[rows], generator, perturb_config))
+        outputs = None if photographed is None else read_pairs(photographed)
+        some = PairStream(model, proxies, clean, outputs, 2048, seed, perturb_config, training).draw()
+        state, condition, _ = conditioned(model, proxies, some)
         for denoiser in (module.denoiser, module.average):
-            denoiser.scale.fit(state - condition.state)
+            if start_from is None:
+                denoiser.scale.fit(state - condition.state)
+            else:
+                load_weights(start_from, denoiser)
     # A resumed run draws other pairs than the first did, not the same again.
     stream_seed = seed + 1 + (int(last.stat().st_mtime) if resume else 0)
-    stream = PairStream(model, proxies, clean, batch, stream_seed, perturb_config)
+    stream = PairStream(model, proxies, clean, outputs, batch, stream_seed, perturb_config, training)
     saver = ModelCheckpoint(
         out, filename="last", save_top_k=1, save_last=False, train_time_interval=timedelta(minutes=3), enable_version_counter=False
     )
@@ -250,25 +290,8 @@ def train_refiner(
         "batch": str(batch),
         "seconds": f"{module.elapsed_s():.0f}",
         "pairs": str(clean.shape.shape[0]),
+        "photographed": str(0 if outputs is None else outputs.keypoint_confidence.shape[0]),
     }
     weights = out / "refiner.safetensors"
     save_weights(weights, module.average, config, facts)
     return weights
-
-
-def held_out_pairs(model: HandModel, count: int, seed: int, config: PerturbConfig | None = None) -> Perturbed:
-    """Penetrating pairs (by the proxies) whose seeds no training bank reaches."""
-    config = config or PerturbConfig()
-    generator = torch.Generator().manual_seed(HELD_OUT_SEED + seed)
-    proxies = SphereProxies.of(model.data)
-    with torch.no_grad():
-        pairs = perturb(model, proxies, sample_interactions(model, int(1.5 * count) + 8, HELD_OUT_SEED + seed), generator, config)
-        deep = penetrates(model, proxies, pairs.parameters, config).nonzero()[:count, 0]
-    if len(deep) < count:
-        raise UserError(f"only {len(deep)} of the pairs drawn penetrate, {count} were asked for; use errors that are larger")
-    return pairs[deep]
-
-
-def evaluate_refiner(refiner: Refiner, model: HandModel, count: int = 500, seed: int = 9) -> dict[str, float]:
-    """Numbers of `score_refiner` on held-out synthetic pairs that penetrate."""
-    return score_refiner(refiner, model, held_out_pairs(model, count, seed))
