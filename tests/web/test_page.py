@@ -5,9 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from browser import chromium, console_errors, screenshot
 from PIL import Image
 
-from browser import chromium, console_errors, screenshot
 from scenes import Truth, blank_image, two_hands
 from twohands.web.server import make_server
 
@@ -42,7 +42,9 @@ def click(page, selector: str) -> None:
 
 def canvas(page) -> np.ndarray:
     """What the canvas shows, without the page around it, nor the ring that shows where the keyboard is."""
-    box = page.execute_script("const b = document.getElementById('view').getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]")
+    box = page.execute_script(
+        "const b = document.getElementById('view').getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]"
+    )
     left, top, right, bottom = (round(v) for v in box)
     return screenshot(page)[top + 6 : bottom - 6, left + 6 : right - 6].astype(int)
 

@@ -128,7 +128,16 @@ def test_large_uploads_and_uploads_without_length_are_refused(client, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "path", ["/../pyproject.toml", "/%2e%2e/x", "/page/index.html", "/result/x/hands.glb", "/result/../../etc/passwd", "/result/x/../../y", "//etc/passwd"]
+    "path",
+    [
+        "/../pyproject.toml",
+        "/%2e%2e/x",
+        "/page/index.html",
+        "/result/x/hands.glb",
+        "/result/../../etc/passwd",
+        "/result/x/../../y",
+        "//etc/passwd",
+    ],
 )
 def test_paths_lead_nowhere(client, path):
     status, _, content = client.ask("GET", path)

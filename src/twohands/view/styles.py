@@ -93,14 +93,14 @@ def draw_skeletons(picture: UInt8[np.ndarray, "h w 3"], result: PhotoResult, sca
             strokes += [(float(z[a] + z[b]) / 2, hand, xy[[a, b]], thick, 1.0) for a, b in OPENPOSE21_BONES]
             # Dots a hair nearer than the bones that end in them.
             strokes += [(float(z[k]) - 2e-3, hand, xy[[k]], thick, 0.55 + 0.45 * float(sure[k])) for k in range(21)]
-    for _, hand, ends, thick, sure in sorted(strokes, key=lambda s: -s[0]):
+    for _, hand, ends, thick, dot in sorted(strokes, key=lambda s: -s[0]):
         rim = max(1, int(thick / 3 + 0.5))
         if len(ends) == 2:
             line = [tuple(p) for p in ends.tolist()]
             draw.line(line, fill=(20, 20, 20), width=int(thick + 0.5) + 2 * rim)
             draw.line(line, fill=HAND_RGB[hand], width=int(thick + 0.5))
         else:
-            (x, y), r = ends[0].tolist(), thick * 1.15 * sure
+            (x, y), r = ends[0].tolist(), float(thick) * 1.15 * dot
             draw.ellipse([x - r - rim, y - r - rim, x + r + rim, y + r + rim], fill=(20, 20, 20))
             draw.ellipse([x - r, y - r, x + r, y + r], fill=(255, 255, 255), outline=HAND_RGB[hand], width=max(1, int(r / 2)))
     return np.asarray(canvas.resize((picture.shape[1], picture.shape[0]), Image.Resampling.BOX))
