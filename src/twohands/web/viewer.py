@@ -58,9 +58,10 @@ class ResultViewer:
         fx, fy = motion.camera.focal_px.tolist()
         self._fov = 2 * math.atan(motion.height_px / 2 / fy)
         everywhere = motion.keypoints_m[motion.hand_present]
-        self._middle = (everywhere.flatten(0, 1).median(0).values if len(everywhere) else torch.tensor([0.0, 0.0, 0.6])).numpy()
-        nearest, farthest = (float(f(everywhere[..., 2])) for f in (torch.amin, torch.amax)) if len(everywhere) else (0.5, 0.7)
-        self._far_m = farthest + 0.6 * (farthest - nearest) + BEHIND_M
+        points = everywhere.flatten(0, 1) if len(everywhere) else torch.tensor([[-0.1, -0.1, 0.5], [0.1, 0.1, 0.7]])
+        low, high = points.amin(0).numpy(), points.amax(0).numpy()
+        self._middle = (low + high) / 2
+        self._far_m = float(high[2] + 0.6 * (high[2] - low[2])) + BEHIND_M
         self._size_m = (motion.width_px / fx * self._far_m, motion.height_px / fy * self._far_m)
         cx, cy = motion.camera.principal_px.tolist()
         self._centre = ((motion.width_px / 2 - cx) / fx * self._far_m, (motion.height_px / 2 - cy) / fy * self._far_m, self._far_m)
@@ -72,8 +73,8 @@ class ResultViewer:
         scene.add_light_ambient("/light/everywhere", intensity=0.9)
         scene.add_light_directional("/light/lamp", intensity=1.6, position=(-0.5, -0.8, -0.6))
         # From beside the camera, so that the hands, the picture behind them and the camera are seen as three things.
-        distance = float(np.linalg.norm(self._middle))
-        self.server.initial_camera.position = tuple(self._middle + distance * np.array([0.4, -0.25, -0.55]))
+        distance = max(0.7 * float(np.linalg.norm(self._middle)), 1.5 * float(np.linalg.norm(high - low)))
+        self.server.initial_camera.position = tuple(self._middle + distance * np.array([0.5, -0.3, -0.8]))
         self.server.initial_camera.look_at = tuple(self._middle)
         self.server.initial_camera.up = (0.0, -1.0, 0.0)
         self.server.initial_camera.fov = INITIAL_FOV_RAD
