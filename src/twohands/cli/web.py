@@ -6,6 +6,7 @@ from typing import Literal
 import tyro
 
 from twohands.cli.app import app
+from twohands.errors import UserError
 
 
 @app.command
@@ -67,4 +68,23 @@ def view(
     viewer = open_viewer(open_result(result, film, mano), host, port)
     print(f"open http://{host}:{viewer.server.get_port()}/ in a browser; Ctrl-C ends", flush=True)
     run_viewer(viewer)
+    return 0
+
+
+@app.command
+def report(run: tyro.conf.Positional[Path], out: Path | None = None) -> int:
+    """Write a report of a run as one HTML file that needs nothing else: the photos of most concern first, with pictures.
+
+    Args:
+        run: The folder that `twohands photo --out` wrote into.
+        out: The file to write; report.html in that folder by default.
+    """
+    from twohands.web.report import write_report
+
+    path = out or run / "report.html"
+    try:
+        count = write_report(run, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); make room or choose another place with --out") from error
+    print(f"{path}: {count} photos, those of most concern first")
     return 0
