@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 import trimesh
+from motions import waving
 from scipy.spatial.transform import Rotation
 
-from motions import waving
 from twohands.cli import main
 from twohands.errors import UserError
 from twohands.export import read_motion, write_bvh, write_joints_csv, write_motion, write_motion_json, write_smplx_pose
@@ -132,7 +132,7 @@ def test_smplx_poses_are_manos_only(motion, tmp_path):
 def test_the_command_writes_every_format(npz, motion, hand, tmp_path, capsys):
     assert main(["export", str(npz), "--to", "glb,bvh,csv,json,npz", "--out", str(tmp_path)]) == 0
     assert main(["export", str(npz), "--to", "obj, ply, mesh-glb", "--out", str(tmp_path), "--frame", "9"]) == 0
-    names = "bvh csv glb json mesh.glb npz obj person3_left.bvh person3_right.bvh ply".split()
+    names = ["bvh", "csv", "glb", "json", "mesh.glb", "npz", "obj", "person3_left.bvh", "person3_right.bvh", "ply"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"wave.{n}" for n in names if n != "bvh"]
     expected = hand.pose_hands(motion.parameters[9, 0]).mesh().vertices_m.flatten(0, 1).numpy() * IN_GLTF
     for suffix in ("obj", "ply"):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from motions import first_frame, waving
+
 from twohands.export import write_bvh, write_glb, write_skinned_glb
 from twohands.export.motion import photo_of_motion
 from twohands.joints import MANO16
@@ -60,7 +60,9 @@ def test_khronos_validator_finds_nothing(validator, motion, hand, tmp_path, kind
 def in_blender(blender: str, path: Path, out: Path, frames: int) -> list[dict]:
     script = Path(__file__).parent / "blender_joints.py"
     options = ["--background", "--factory-startup", "--python-exit-code", "1", "--python", str(script)]
-    done = subprocess.run([blender, *options, "--", str(path), str(out), str(frames), str(FPS)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [blender, *options, "--", str(path), str(out), str(frames), str(FPS)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return json.loads(out.read_text())["frames"]
 

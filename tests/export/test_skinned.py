@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 import trimesh
+from motions import first_frame, waving
 from scipy.spatial.transform import Rotation
 
-from motions import first_frame, waving
 from twohands.errors import UserError
 from twohands.export import write_skinned_glb
 from twohands.hands.model import HandModel

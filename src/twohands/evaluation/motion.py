@@ -8,7 +8,9 @@ from jaxtyping import Bool, Float
 Track = Float[np.ndarray, "frame *batch 3"]
 
 
-def acceleration_error_m_s2(predicted_mm: Track, true_mm: Track, time_s: Float[np.ndarray, " frame"], valid: Bool[np.ndarray, " frame"]) -> float:
+def acceleration_error_m_s2(
+    predicted_mm: Track, true_mm: Track, time_s: Float[np.ndarray, " frame"], valid: Bool[np.ndarray, " frame"]
+) -> float:
     """Mean distance of the accelerations, by second differences, over the frames whose neighbours are valid too. 1 mm/s2 is 0.001 m/s2."""
     return _mean_norm(_difference(predicted_mm - true_mm, time_s, 2), valid, 2) / 1000
 

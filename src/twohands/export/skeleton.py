@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from twohands.errors import UserError
 from twohands.export.files import GLTF_FROM_CAMERA, SIDES
-from twohands.geometry.rotations import rotvec_to_matrix
 from twohands.geometry.mesh import vertex_normals
+from twohands.geometry.rotations import rotvec_to_matrix
 from twohands.hands.model import HandModel
 from twohands.schema import HandMotion
 

@@ -75,9 +75,7 @@ def make_clip(kind: ClipKind, seed: int, knobs: ClipKnobs = ClipKnobs()) -> Clip
     xy = camera.project(keypoints)
     inside = ((xy > 0) & (xy < knobs.size_px)).all(-1).sum(-1)
     images = [_expose(move, t, hand, camera, knobs, seed) for t in time_s]
-    return Clip(
-        torch.from_numpy(np.stack(images)), torch.from_numpy(time_s), camera, parameters, keypoints, xy, (inside >= 8)
-    )
+    return Clip(torch.from_numpy(np.stack(images)), torch.from_numpy(time_s), camera, parameters, keypoints, xy, (inside >= 8))
 
 
 Move = Callable[[np.ndarray], HandParameters]

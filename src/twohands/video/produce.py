@@ -110,7 +110,9 @@ def _run_offline(
     return produced
 
 
-def _run_live(source: Source, reader: VideoReader, frames: Iterator[Frame], out: Path, options: VideoOptions, progress: Progress) -> Produced:
+def _run_live(
+    source: Source, reader: VideoReader, frames: Iterator[Frame], out: Path, options: VideoOptions, progress: Progress
+) -> Produced:
     produced, saver = Produced(), _Saver(out / f"{source.name}.npz", options.save_every_s)
     hands = LiveHands(reader, options.refine)
     parts: list[HandMotion] = []

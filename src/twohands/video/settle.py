@@ -17,7 +17,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.hands.transfer import transfer_hands
 from twohands.joints import MIDDLE_MCP
 from twohands.pipeline import Pipeline, Refiner
-from twohands.record import Record, stack
+from twohands.record import Record
 from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
 from twohands.video.smooth import HandSeries, SmoothConfig, smooth_hand, stretches
 from twohands.video.track import Reading
@@ -208,9 +208,7 @@ def _held_to_shape(
     return fit_hands(model, start, seen, config)
 
 
-def smoothed(
-    readings: Readings, parameters: HandParameters, model: HandModel, config: SmoothConfig
-) -> tuple[HandParameters, Tensor]:
+def smoothed(readings: Readings, parameters: HandParameters, model: HandModel, config: SmoothConfig) -> tuple[HandParameters, Tensor]:
     """Every hand smoothed over time, and the state of each hand in each frame."""
     state = torch.where(readings.seen, HAND_SEEN, HAND_ABSENT).to(torch.uint8)
     found = parameters.map(torch.clone)

@@ -12,7 +12,6 @@ import numpy as np
 import roma
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 
@@ -87,7 +86,9 @@ def fill_gaps(series: HandSeries, longest_s: float) -> HandSeries:
     return HandSeries(series.time_s, rotation, wrist, weight)
 
 
-def smooth_numbers(time_s: Float[np.ndarray, " frame"], values: Series, weight: Float[np.ndarray, " frame"], config: SmoothConfig) -> Series:
+def smooth_numbers(
+    time_s: Float[np.ndarray, " frame"], values: Series, weight: Float[np.ndarray, " frame"], config: SmoothConfig
+) -> Series:
     """Numbers of one kind and unit, smoothed together: one window a frame for all of them."""
     if len(time_s) < 3:
         return values.copy()
