@@ -1,7 +1,7 @@
 """How fast the program is on this machine: every stage alone and all together, memory, and beside MediaPipe Hands where it is installed.
 
-Pictures are synthetic, made from seeds, so that everyone measures the same. Each time is the median over repeats, and the least beside it: on a
-machine that does other things too, the least says what the work costs and the median what one waits."""
+Pictures are synthetic, made from seeds, so that everyone measures the same. Each time is the median over repeats, with the least and the
+processor time beside it: on a machine that does other things too, the median is what one waits, and the processor time what the work costs."""
 
 import json
 import os
@@ -49,22 +49,37 @@ class Timing:
 
     median_ms: float
     least_ms: float
+    cpu_ms: float
+    """Processor time of this process, the median: what the work costs, whatever else the machine does. More than the wall's where threads
+    work together."""
     repeats: int
 
     @staticmethod
-    def of(seconds: list[float]) -> "Timing":
-        return Timing(round(1e3 * median(seconds), 2), round(1e3 * min(seconds), 2), len(seconds))
+    def of(seconds: list[float], cpu_seconds: list[float]) -> "Timing":
+        return Timing(round(1e3 * median(seconds), 2), round(1e3 * min(seconds), 2), round(1e3 * median(cpu_seconds), 2), len(seconds))
 
     @staticmethod
     def measure(work: Callable[[], object], repeats: int) -> "Timing":
         """One run to warm up, then `repeats` that count."""
         work()
-        seconds = []
+        seconds, cpu = [], []
         for _ in range(repeats):
-            started = time.perf_counter()
+            wall, own = time.perf_counter(), time.process_time()
             work()
-            seconds.append(time.perf_counter() - started)
-        return Timing.of(seconds)
+            seconds.append(time.perf_counter() - wall)
+            cpu.append(time.process_time() - own)
+        return Timing.of(seconds, cpu)
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process that has ended."""
+
+    out: str
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    """0 where the system does not tell."""
 
 
 @dataclass
@@ -137,8 +152,14 @@ def run_bench(
         for name, image in photos.items():
             for _ in range(2):  # the first call of an engine converts
                 results[engine][name] = model.reconstruct(image)
-            rows = [model.reconstruct(image).seconds for _ in range(repeats)]
-            report.photos[engine][name] = {stage: Timing.of([row[stage] for row in rows]) for stage in rows[0]}
+            rows, cpu = [], []
+            for _ in range(repeats):
+                own = time.process_time()
+                rows.append(model.reconstruct(image).seconds)
+                cpu.append(time.process_time() - own)
+            # Stages do not tell their processor time, only the whole does.
+            whole = {stage: cpu if stage == "total" else [float("nan")] for stage in rows[0]}
+            report.photos[engine][name] = {stage: Timing.of([row[stage] for row in rows], whole[stage]) for stage in rows[0]}
         report.alone[engine] = _alone(model, photos["clasped"], results[engine]["clasped"], repeats)
     if "openvino" in results:
         report.engines_differ_mm = {name: _apart_mm(results["torch"][name], results["openvino"][name]) for name in photos}
@@ -203,48 +224,46 @@ def _apart_mm(a: PhotoResult, b: PhotoResult) -> float:
 
 
 def _cold(report: Report) -> None:
-    """New processes: importing, and a photo from nothing to files on disk. The best of three: the first may find the disk cold."""
+    """New processes: importing, and a photo from nothing to its result. The least of three: the first may find the disk cold."""
     code = "import time; t = time.perf_counter(); import twohands; twohands.load; print(time.perf_counter() - t)"
-    imports = [float(_child(["-c", code])[0]) for _ in range(3)]
-    report.targets["import_s"] = round(min(imports), 3)
+    imports = [_child(["-c", code]) for _ in range(3)]
     # The first result: hands found, before any file is written.
-    first = (
-        "import sys, twohands; model = twohands.load(); result = model.reconstruct(sys.argv[1]);"
-        "print(len(result.people), result.seconds['total'])"
-    )
+    first = "import sys, twohands; print(twohands.load().reconstruct(sys.argv[1]).seconds['total'])"
     with resources.as_file(resources.files("twohands") / "example" / "two_hands.jpg") as example, tempfile.TemporaryDirectory() as folder:
         runs = [_child(["-c", first, str(example)]) for _ in range(3)]
-        files = [_child(["-m", "twohands", "photo", str(example), "--out", folder]) for _ in range(2)]
-    report.targets["cold_photo_s"] = round(min(wall for _, wall, _ in runs), 3)
+        files = _child(["-m", "twohands", "photo", str(example), "--out", folder])
+    report.targets["import_s"] = round(min(float(child.out) for child in imports), 3)
+    report.targets["cold_photo_s"] = round(min(child.wall_s for child in runs), 3)
+    report.targets["peak_memory_mb"] = round(max(child.peak_mb for child in (*runs, files)), 1)
     report.cold = {
-        "photo, all files written, s": round(min(wall for _, wall, _ in files), 3),
-        "photo, peak memory, MB": round(max(memory for _, _, memory in (*runs, *files)), 1),
-        "photo itself in a new process, s": round(min(float(out.split()[1]) for out, _, _ in runs), 3),
+        "import, processor s": round(median(child.cpu_s for child in imports), 3),
+        "first result, processor s": round(median(child.cpu_s for child in runs), 3),
+        "photo itself in a new process, s": round(min(float(child.out) for child in runs), 3),
+        "photo with all files written, s": round(files.wall_s, 3),
+        "photo with all files written, processor s": round(files.cpu_s, 3),
+        "peak memory, MB": report.targets["peak_memory_mb"],
     }
-    report.targets["peak_memory_mb"] = report.cold["photo, peak memory, MB"]
 
 
-def _child(arguments: list[str]) -> tuple[str, float, float]:
-    """What a new interpreter prints, how long it takes, and its peak memory in MB (0 where the system does not tell)."""
-    started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, told = process.communicate()
-    wall = time.perf_counter() - started
-    if process.returncode:
-        raise UserError(
-            f"`{' '.join(arguments)[:80]}` failed in a new process: {told.strip().splitlines()[-1:]}; run it by itself to see why"
-        )
-    return out.strip(), wall, _children_peak_mb()
-
-
-def _children_peak_mb() -> float:
-    """Of the largest process that this one has waited for."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+def _child(arguments: list[str]) -> Child:
+    """A new interpreter, run to its end. UserError if it fails."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as told:
+        started = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=told, text=True)
+        if hasattr(os, "wait4"):
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+        else:
+            process.wait()
+            cpu, peak = float("nan"), 0.0
+        wall = time.perf_counter() - started
+        out.seek(0)
+        told.seek(0)
+        if process.returncode:
+            why = told.read().strip().splitlines()[-1:]
+            raise UserError(f"`python {' '.join(arguments)[:80]}` failed in a new process: {why}; run it by itself to see why")
+        return Child(out.read().strip(), wall, cpu, peak)
 
 
 def _video(report: Report, pictures: list[np.ndarray]) -> None:
@@ -261,22 +280,23 @@ def _video(report: Report, pictures: list[np.ndarray]) -> None:
             "from twohands.video.media import open_source; from twohands.video.produce import VideoOptions, produce;"
             "model = twohands.load(engine='auto'); out = Path(sys.argv[2]); out.mkdir();"
             "[model.reconstruct(sys.argv[3]) for _ in range(2)];"
-            "t = time.perf_counter(); p = produce(open_source(sys.argv[1]), model, out, VideoOptions(overlay=False));"
-            "s = time.perf_counter() - t; state = p.motion.hand_state;"
-            "print(json.dumps([p.frames, s, p.detections, float((state > 0).float().mean(0).max(0).values.min())]))"
+            "t, c = time.perf_counter(), time.process_time(); p = produce(open_source(sys.argv[1]), model, out, VideoOptions(overlay=False));"
+            "s, c = time.perf_counter() - t, time.process_time() - c; state = p.motion.hand_state;"
+            "print(json.dumps([p.frames, s, c, p.detections, float((state > 0).float().mean(0).max(0).values.min())]))"
         )
         with resources.as_file(resources.files("twohands") / "example" / "two_hands.jpg") as example:
-            out, _, memory = _child(["-c", code, str(film), str(Path(folder) / "out"), str(example)])
-    frames, seconds, detections, found = json.loads(out.splitlines()[-1])
+            child = _child(["-c", code, str(film), str(Path(folder) / "out"), str(example)])
+    frames, seconds, cpu, detections, found = json.loads(child.out.splitlines()[-1])
     report.targets["video_fps"] = round(frames / seconds, 2)
-    report.targets["peak_memory_mb"] = round(max(report.targets["peak_memory_mb"], memory), 1)
+    report.targets["peak_memory_mb"] = round(max(report.targets["peak_memory_mb"], child.peak_mb), 1)
     report.video = {
         "frames": frames,
         "seconds": round(seconds, 2),
         "ms a frame": round(1e3 * seconds / frames, 1),
+        "processor ms a frame": round(1e3 * cpu / frames, 1),
         "detector looked": detections,
         "both hands found, share of frames": round(found, 3),
-        "peak memory, MB": round(memory, 1),
+        "peak memory, MB": round(child.peak_mb, 1),
     }
 
 
@@ -287,16 +307,18 @@ out, repeats = {"version": mediapipe.__version__, "photos": {}, "found": {}}, in
 stored = np.load(sys.argv[1])
 for name in [n for n in stored.files if n != "film"]:
     with mediapipe.solutions.hands.Hands(static_image_mode=True, max_num_hands=2, model_complexity=1) as hands:
-        found, times = hands.process(stored[name]), []
+        found, times, cpu = hands.process(stored[name]), [], []
         for _ in range(repeats):
-            start = time.perf_counter(); hands.process(stored[name]); times.append(time.perf_counter() - start)
-    out["photos"][name], out["found"][name] = times, len(found.multi_hand_landmarks or [])
+            start, own = time.perf_counter(), time.process_time(); hands.process(stored[name])
+            times.append(time.perf_counter() - start); cpu.append(time.process_time() - own)
+    out["photos"][name], out["found"][name] = [times, cpu], len(found.multi_hand_landmarks or [])
 if "film" in stored.files:
     film = stored["film"]
     with mediapipe.solutions.hands.Hands(static_image_mode=False, max_num_hands=2, model_complexity=1) as hands:
-        hands.process(film[0]); start = time.perf_counter()
+        hands.process(film[0]); start, own = time.perf_counter(), time.process_time()
         both = sum(len(hands.process(image).multi_hand_landmarks or []) == 2 for image in film)
         out["film_fps"], out["film_both"] = len(film) / (time.perf_counter() - start), both / len(film)
+        out["film_cpu_ms"] = 1e3 * (time.process_time() - own) / len(film)
 print("RESULT " + json.dumps(out))
 """
 
@@ -314,7 +336,7 @@ def _mediapipe(python: Path, photos: dict[str, np.ndarray], pictures: list[np.nd
     if not lines:
         raise UserError(f"MediaPipe Hands did not run in {python}: {' '.join(done.stderr.split())[-200:]}; install mediapipe there")
     told = json.loads(lines[-1][7:])
-    return told | {"photos": {name: Timing.of(times) for name, times in told["photos"].items()}}
+    return told | {"photos": {name: Timing.of(*times) for name, times in told["photos"].items()}}
 
 
 def _machine() -> dict[str, Any]:

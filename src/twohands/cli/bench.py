@@ -40,7 +40,7 @@ def bench(json: Path | None = None, repeats: int = 15, frames: int = 300, video:
 
 
 def lines_of(report: "Report") -> list[str]:
-    """The report as text: targets first, then times in milliseconds, median and least."""
+    """The report as text: targets first, then times in milliseconds: median (least, processor time)."""
     from twohands.bench import TARGETS
 
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
@@ -53,11 +53,18 @@ def lines_of(report: "Report") -> list[str]:
             lines.append(f"  {name}: {value:g} {unit} (target {sign} {limit:g}: {'met' if met else 'not met'})")
     lines += ["", "cold start", *(f"  {name}: {value:g}" for name, value in report.cold.items())]
     for engine, photos in report.photos.items():
-        lines += ["", f"photos by {engine}: median (least) ms"]
+        lines += ["", f"photos by {engine}: median (least) ms, and the processor time of all"]
         for name, stages in photos.items():
-            lines.append(f"  {name:10s} " + ", ".join(f"{stage} {t.median_ms:.0f} ({t.least_ms:.0f})" for stage, t in stages.items()))
+            lines.append(
+                f"  {name:10s} "
+                + ", ".join(f"{stage} {t.median_ms:.0f} ({t.least_ms:.0f})" for stage, t in stages.items())
+                + f"; processor {stages['total'].cpu_ms:.0f}"
+            )
         alone = report.alone.get(engine, {})
-        lines.append("  alone      " + ", ".join(f"{part} {t.median_ms:.1f} ({t.least_ms:.1f})" for part, t in alone.items()))
+        lines.append(
+            "  alone      "
+            + ", ".join(f"{part} {t.median_ms:.1f} ({t.least_ms:.1f}, processor {t.cpu_ms:.1f})" for part, t in alone.items())
+        )
     if report.engines_differ_mm:
         differ = ", ".join(f"{name} {mm:g}" for name, mm in report.engines_differ_mm.items())
         lines += ["", f"largest difference of the engines in mm (allowed 0.5): {differ}"]
@@ -69,8 +76,13 @@ def lines_of(report: "Report") -> list[str]:
         ]
     if report.mediapipe:
         told = report.mediapipe
-        lines += ["", f"MediaPipe Hands {told['version']} on the same pictures: median (least) ms, hands found"]
-        lines += [f"  {name:10s} {t.median_ms:.0f} ({t.least_ms:.0f}), {told['found'][name]}" for name, t in told["photos"].items()]
+        lines += ["", f"MediaPipe Hands {told['version']} on the same pictures: median (least, processor) ms, hands found"]
+        lines += [
+            f"  {name:10s} {t.median_ms:.0f} ({t.least_ms:.0f}, {t.cpu_ms:.0f}), {told['found'][name]}"
+            for name, t in told["photos"].items()
+        ]
         if "film_fps" in told:
-            lines.append(f"  video: {told['film_fps']:.1f} frames/s, both hands in {100 * told['film_both']:.0f} % of the frames")
+            lines.append(
+                f"  video: {told['film_fps']:.1f} frames/s ({told['film_cpu_ms']:.0f} processor ms a frame), both hands in {100 * told['film_both']:.0f} % of the frames"
+            )
     return lines

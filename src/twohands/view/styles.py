@@ -1,4 +1,4 @@
-"""Ways to draw a result over its photo: mesh, wires, skeleton, depth, or side by side. In each, what is nearer hides what is behind it, across both
+"""Ways to draw a result over its photo: mesh, wires, skeleton, depth, touch, or side by side. In each, what is nearer hides what is behind it, across both
 hands and all people."""
 
 from pathlib import Path
@@ -13,11 +13,12 @@ from twohands.hands.model import HandModel
 from twohands.joints import OPENPOSE21_BONES
 from twohands.palette import HAND_RGB
 from twohands.render import Raster, rasterize
-from twohands.schema import PhotoResult
+from twohands.schema import PhotoResult, TwoHands
+from twohands.view.heat import touch_colours, touch_of
 from twohands.view.overlay import SUPERSAMPLING, Scene, drawn_size, painted, scaled_camera, side_by_side
 
-Style: TypeAlias = Literal["mesh", "wire", "skeleton", "depth", "side-by-side"]
-STYLES: tuple[Style, ...] = ("mesh", "wire", "skeleton", "depth", "side-by-side")
+Style: TypeAlias = Literal["mesh", "wire", "skeleton", "depth", "touch", "side-by-side"]
+STYLES: tuple[Style, ...] = ("mesh", "wire", "skeleton", "depth", "touch", "side-by-side")
 WIRE_PX = 0.9
 """Thickness of a wire in pixels of the picture."""
 NEAR_RGB, FAR_RGB = (253, 231, 37), (68, 1, 84)
@@ -43,10 +44,21 @@ def draw_style(
             return painted(picture, scene, camera, 1.0, wires)
         case "depth":
             return painted(picture, scene, camera, 0.9, depths)
+        case "touch":
+            return painted(picture, touch_scene(result.people, model), camera, 1.0)
         case "skeleton":
             return draw_skeletons(picture, result, scale)
         case other:
             raise ValueError(f"there is no style {other!r}; choose one of {', '.join(STYLES)}")
+
+
+def touch_scene(people: tuple[TwoHands, ...], model: HandModel) -> Scene:
+    """All hands in the colours of `view.heat`: where the two of a person touch, and where they pass through one another."""
+    meshes = []
+    for person in people:
+        colours = touch_colours(touch_of(person.vertices_m, person.hand_present, model))
+        meshes += [(person.vertices_m[h], model.faces[h], colours[h]) for h in (0, 1) if person.hand_present[h]]
+    return Scene.of_meshes(meshes)
 
 
 def wires(scene: Scene, camera: Camera, width: int, height: int) -> Float[np.ndarray, "height width 4"]:
