@@ -55,16 +55,10 @@ def lines_of(report: "Report") -> list[str]:
     for engine, photos in report.photos.items():
         lines += ["", f"photos by {engine}: median (least) ms, and the processor time of all"]
         for name, stages in photos.items():
-            lines.append(
-                f"  {name:10s} "
-                + ", ".join(f"{stage} {t.median_ms:.0f} ({t.least_ms:.0f})" for stage, t in stages.items())
-                + f"; processor {stages['total'].cpu_ms:.0f}"
-            )
-        alone = report.alone.get(engine, {})
-        lines.append(
-            "  alone      "
-            + ", ".join(f"{part} {t.median_ms:.1f} ({t.least_ms:.1f}, processor {t.cpu_ms:.1f})" for part, t in alone.items())
-        )
+            times = ", ".join(f"{stage} {t.median_ms:.0f} ({t.least_ms:.0f})" for stage, t in stages.items())
+            lines.append(f"  {name:10s} {times}; processor {stages['total'].cpu_ms:.0f}")
+        parts = report.alone.get(engine, {})
+        lines += [f"  {part:10s} alone {t.median_ms:.1f} ({t.least_ms:.1f}); processor {t.cpu_ms:.1f}" for part, t in parts.items()]
     if report.engines_differ_mm:
         differ = ", ".join(f"{name} {mm:g}" for name, mm in report.engines_differ_mm.items())
         lines += ["", f"largest difference of the engines in mm (allowed 0.5): {differ}"]
@@ -82,7 +76,6 @@ def lines_of(report: "Report") -> list[str]:
             for name, t in told["photos"].items()
         ]
         if "film_fps" in told:
-            lines.append(
-                f"  video: {told['film_fps']:.1f} frames/s ({told['film_cpu_ms']:.0f} processor ms a frame), both hands in {100 * told['film_both']:.0f} % of the frames"
-            )
+            share = f"both hands in {100 * told['film_both']:.0f} % of the frames"
+            lines.append(f"  video: {told['film_fps']:.1f} frames/s ({told['film_cpu_ms']:.0f} processor ms a frame), {share}")
     return lines
