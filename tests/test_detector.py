@@ -24,7 +24,7 @@ from twohands.detector import (
     suppress,
 )
 
-SMALL = DetectorConfig(input_px=64, stem=16, widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), pyramid=16)
+SMALL = DetectorConfig(input_px=64, hidden=16)
 CONFIG = DetectorConfig()
 
 
@@ -71,7 +71,7 @@ def test_what_the_maps_say_is_what_is_found():
     found = decode(heat, fields, CONFIG)
     assert found.side.tolist() == [1]
     torch.testing.assert_close(found.box, torch.tensor([[12.0, 4.0, 44.0, 40.0]]))
-    assert found.mass.item() == pytest.approx(torch.tensor(3.0).sigmoid().item())
+    assert found.evidence[0, 0].exp().item() == pytest.approx(torch.tensor(3.0).sigmoid().item())
     assert found.right.item() > 0.99
     torch.testing.assert_close(found.direction, torch.tensor([[0.6, -0.8]]))
 
@@ -110,7 +110,9 @@ def test_nothing_below_the_threshold_is_found():
 ])  # fmt: skip
 def test_boxes_in_one_place(classes, scores, kept):
     score, boxes = torch.tensor(scores), hands((50, 50, 20), (51, 50, 20))
-    peaks = Peaks(torch.tensor(classes), boxes, score, 3 * score, torch.tensor(classes).float(), torch.ones(2, 2))
+    peaks = Peaks(
+        torch.tensor(classes), boxes, score, (3 * score).log()[:, None].expand(-1, 3), torch.tensor(classes).float(), torch.ones(2, 2)
+    )
     torch.testing.assert_close(suppress(peaks, replace(CONFIG, threshold=0.1)).score, score[kept])
 
 
@@ -120,8 +122,8 @@ def test_cells_that_agree_are_one_hand_and_their_mean():
     put(heat, fields, 1, (3, 4), [14.0, 4.0, 46.0, 40.0], logit=0.0)
     put(heat, fields, 1, (7, 7), [50.0, 50.0, 60.0, 60.0], logit=0.0)
     found = decode(heat, fields, CONFIG)
-    assert sorted(found.mass.tolist()) == pytest.approx([0.5, 1.0])
-    torch.testing.assert_close(found.box[found.mass.argmax()], torch.tensor([13.0, 4.0, 45.0, 40.0]))
+    assert sorted(found.evidence[:, 0].exp().tolist()) == pytest.approx([0.5, 1.0])
+    torch.testing.assert_close(found.box[found.evidence[:, 0].argmax()], torch.tensor([13.0, 4.0, 45.0, 40.0]))
 
 
 coordinate = st.floats(-100, 100, width=32)

@@ -16,12 +16,12 @@ from torch import Tensor
 from twohands.data.shards import write_shard
 from twohands.geometry.camera import Camera
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
-from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands, start_from_keypoints
+from twohands.hands.from_keypoints import hands_from_keypoints
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
-from twohands.joints import MIDDLE_MCP
 from twohands.schema import Sample
 from twohands.synth.photo import hand_maps
+from twohands.training.photo_shards import cut_square
 
 FOV_DEG = 60.0
 SIZE = 256
@@ -34,64 +34,8 @@ def fit_labels(labels: dict[str, np.ndarray], rows: np.ndarray, hand: HandModel)
     cameras = [Camera.from_fov(int(labels["width_px"][p]), int(labels["height_px"][p]), FOV_DEG) for p in photo]
     xy = torch.from_numpy(labels["keypoints_px"][rows])
     rays = torch.stack([c.rays(k)[..., :2] for c, k in zip(cameras, xy, strict=True)])
-    world = torch.from_numpy(labels["keypoints_world_m"][rows])
-    palm = (world[:, MIDDLE_MCP] - world[:, 0]).norm(dim=-1)
-    depth = (world[:, :, 2] - world[:, :1, 2]) / palm[:, None]
-    size = (rays.amax(1) - rays.amin(1)).amax(-1)
-    count = len(rows)
-    index = torch.arange(count)
-
-    def slot(values: Tensor, fill: float = 0.0) -> Tensor:
-        full = torch.full((count, 2, *values.shape[1:]), fill, dtype=torch.float32)
-        full[index, side] = values
-        return full
-
-    weight = slot((1 / (0.015 * size))[:, None].expand(-1, 21))
-    seen = KeypointObservation(slot(rays), weight, slot(depth), slot(torch.full((count, 21), 1 / 0.12, dtype=torch.float32)))
-    start = start_from_keypoints(hand, slot(world - world[:, :1]), seen.ray_xy, seen.ray_weight)
-    bent = start.pose.clone()
-    asset = load_hand_asset()
-    flex = asset.limits.axes[:, 0]
-    mirrored = torch.stack([flex * torch.tensor([1.0, -1, -1], dtype=torch.float32), flex])
-    bent[:, :, 1:13] = 0.45 * mirrored[:, 1:13]
-    config = FitConfig(orientation_rad=2.0, pose_rad=0.7, shape=1.0, translation_xy_m=5.0, depth_share=0.5, iterations=20)
-    best: HandParameters | None = None
-    best_error = torch.full((count,), torch.inf, dtype=torch.float32)
-    # Two starts, straight and half closed fingers: a fist is not reached from a flat hand.
-    for pose in (start.pose, bent):
-        found = fit_hands(hand, HandParameters(pose, start.shape, start.translation_m), seen, config, asset.limits)
-        points = hand.pose_hands(found).keypoints()[index, side]
-        error = ((points[..., :2] / points[..., 2:] - rays).norm(dim=-1).mean(-1)) / size
-        z_error = (
-            ((points[..., 2] - points[:, :1, 2]) / (points[:, MIDDLE_MCP] - points[:, 0]).norm(dim=-1)[:, None] - depth).abs().mean(-1)
-        )
-        score = error + 0.05 * z_error
-        if best is None:
-            best, best_error, kept = found, score, error
-        else:
-            better = score < best_error
-            best = HandParameters(*(torch.where(better.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(
-                (found.pose, found.shape, found.translation_m), (best.pose, best.shape, best.translation_m), strict=True)))  # fmt: skip
-            best_error, kept = torch.where(better, score, best_error), torch.where(better, error, kept)
-    assert best is not None
-    return best.to(torch.float32), kept.float(), side
-
-
-def cut(photo: Image.Image, camera: Camera, centre: np.ndarray, side_px: float) -> tuple[np.ndarray, Camera]:
-    """A square of the photo at SIZE pixels (black outside the photo), with its camera."""
-    scale = side_px / SIZE
-    left, top = centre - side_px / 2
-    resampling = Image.Resampling.BICUBIC if scale < 1 else Image.Resampling.BILINEAR
-    if scale > 1:
-        shrink = photo.reduce(max(1, int(scale)))
-        factor = photo.width / shrink.width
-        view = shrink.transform(
-            (SIZE, SIZE), Image.Transform.AFFINE, (scale / factor, 0, left / factor, 0, scale / factor, top / factor), resampling
-        )
-    else:
-        view = photo.transform((SIZE, SIZE), Image.Transform.AFFINE, (scale, 0, left, 0, scale, top), resampling)
-    offset = torch.tensor([left, top], dtype=torch.float32)
-    return np.asarray(view), Camera(camera.focal_px / scale, (camera.principal_px - offset) / scale)
+    found, error = hands_from_keypoints(hand, load_hand_asset().limits, rays, torch.from_numpy(labels["keypoints_world_m"][rows]), side)
+    return found, error, side
 
 
 def main() -> None:
@@ -140,7 +84,7 @@ def main() -> None:
         for group in groups:
             xy = np.concatenate([boxes[m] for m in group])
             low, high = xy.min(0), xy.max(0)
-            view, view_camera = cut(photo, camera, (low + high) / 2, float((high - low).max() * 1.9))
+            view, view_camera = cut_square(photo, camera, (low + high) / 2, float((high - low).max() * 1.9), SIZE)
             valid = torch.zeros(2, dtype=torch.bool)
             parameters = HandParameters.zeros()
             keypoints_xy = torch.zeros(2, 21, 2)

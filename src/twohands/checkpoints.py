@@ -26,7 +26,7 @@ def save_weights(path: Path, network: nn.Module, config: Any, facts: dict[str, s
     tensors = {name: (t.half() if half and t.is_floating_point() else t).contiguous().cpu() for name, t in network.state_dict().items()}
     header = {"kind": type(config).__name__, "config": json.dumps(dataclasses.asdict(config)), **facts}
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")  # the processes of a run write the same weights at the same time
     save_file(tensors, beside, metadata=header)
     beside.chmod(0o644)  # safetensors writes for the owner alone; an installed package is read by others
     os.replace(beside, path)

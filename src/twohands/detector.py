@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twohands.backbone import BackboneConfig, Stages, Stem, conv_norm, stage_widths
+from twohands.backbone import conv_norm
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
 from twohands.record import Record
 from twohands.schema import Detection
+from twohands.trunks import PalmTrunk
 
 STRIDE = 8
 """Pixels a cell."""
@@ -35,17 +36,15 @@ class DetectorConfig:
 
     input_px: int = 192
     """The photo's longer side is brought to this at first; twice as much if the hands are small."""
-    stem: int = 24
-    widths: tuple[int, ...] = (32, 48, 96, 144)
-    depths: tuple[int, ...] = (1, 2, 2, 2)
-    pyramid: int = 64
+    hidden: int = 96
+    """Channels between the trunk and the maps."""
     least_vote: float = 0.04
     """Cells colder than this have no say."""
     least_peak: float = 0.12
     """Least heat of the cell that a hand grows from."""
     confidence: tuple[float, ...] = (0.08, 2.85, 1.9, 0.41)
-    """Weights of the log mass of the votes, the log heat of the strongest and the log size of the box (cells), and a constant: together the
-    log odds that a hand is there, of whichever side. Fitted to pictures held back from training."""
+    """Weights of `Peaks.evidence` and a constant: together the log odds that a hand is there, of whichever side. Fitted to pictures held back
+    from training (`training.detector.calibrated`)."""
     threshold: float = 0.5
     """Least confidence."""
     same_side_iou: float = 0.3
@@ -59,25 +58,16 @@ class DetectorConfig:
     small_px: float = 36.0
     """If all hands of a large photo are smaller than this (of `input_px`), or there are none, it is looked at again at twice the resolution."""
 
-    def backbone(self) -> BackboneConfig:
-        return BackboneConfig("basic", self.stem, self.widths, self.depths, (2, 2, 2, 2), False)
-
 
 class DetectorNetwork(nn.Module):
-    """Residual backbone, top-down merge to stride 8, one output map."""
+    """A trunk that has seen many hands, and one output map at stride 8. Both classes read the same features."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         self.config = config
-        backbone = config.backbone()
-        self.stem = Stem(backbone)
-        self.stages = Stages(backbone, config.stem)
-        widths = stage_widths(backbone)
-        self.top = nn.Conv2d(widths[3], config.pyramid, 1)
-        self.laterals = nn.ModuleList(nn.Conv2d(width, config.pyramid, 1) for width in (widths[2], widths[1]))
-        self.merges = nn.ModuleList(nn.Sequential(conv_norm(config.pyramid, config.pyramid), nn.ReLU(inplace=True)) for _ in range(2))
+        self.trunk = PalmTrunk()
         self.head = nn.Sequential(
-            conv_norm(config.pyramid, config.pyramid), nn.ReLU(inplace=True), nn.Conv2d(config.pyramid, 2 * (1 + FIELDS), 1)
+            conv_norm(PalmTrunk.WIDTH, config.hidden), nn.ReLU(inplace=True), nn.Conv2d(config.hidden, 2 * (1 + FIELDS), 1)
         )
         last = self.head[2]
         assert isinstance(last, nn.Conv2d)
@@ -86,11 +76,11 @@ class DetectorNetwork(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> tuple[Tensor, Tensor]:
         """(heat logits (batch, 2, h, w), fields (batch, 2, 6, h, w)) at stride 8; RGB in 0..1, sides multiples of 32."""
-        maps = self.stages(self.stem((image - 0.45) * 4))
-        x = self.top(maps[3])
-        for lateral, merge, feature in zip(self.laterals, self.merges, (maps[2], maps[1]), strict=True):
-            x = merge(functional.interpolate(x, scale_factor=2.0, mode="nearest") + lateral(feature))
-        out = self.head(x).float()
+        return self.read(self.trunk.early(image))
+
+    def read(self, at_8: Float[Tensor, "batch 128 height/8 width/8"]) -> tuple[Tensor, Tensor]:
+        """The same from the trunk's bare map at stride 8."""
+        out = self.head(self.trunk.late(at_8)).float()
         return out[:, :2], out[:, 2:].unflatten(1, (2, FIELDS))
 
 
@@ -148,8 +138,8 @@ class Peaks(Record):
     """Whose class it is: 0 left, 1 right."""
     box: Float[Tensor, "found 4"]
     score: Float[Tensor, "found"]
-    mass: Float[Tensor, "found"]
-    """Heat of all cells that voted for it."""
+    evidence: Float[Tensor, "found 3"]
+    """Log heat of all cells that voted for it, log heat of the hottest, log size of the box in cells."""
     right: Float[Tensor, "found"]
     """Share of the right class in the heat of the place."""
     direction: Float[Tensor, "found 2"]
@@ -181,14 +171,13 @@ def decode(heat: Float[Tensor, "2 h w"], fields: Float[Tensor, "2 6 h w"], confi
     mass = share.sum(1)
     mean = share / mass[:, None]
     fused = mean @ box
-    a, b, c, constant = config.confidence
     side_cells = (fused[:, 2:] - fused[:, :2]).amax(-1) / STRIDE
-    odds = a * mass.log() + b * vote[seeds].log() + c * side_cells.log() + constant
+    evidence = torch.stack([mass.log(), vote[seeds].log(), side_cells.log()], 1)
     return Peaks(
         side=side[seeds],
         box=fused,
-        score=odds.sigmoid(),
-        mass=mass,
+        score=(evidence @ torch.tensor(config.confidence[:3]) + config.confidence[3]).sigmoid(),
+        evidence=evidence,
         right=(mean @ both[1]) / (mean @ both.sum(0)),
         direction=functional.normalize(mean @ functional.normalize(value[:, 4:6], dim=-1), dim=-1),
     )
@@ -228,6 +217,7 @@ def suppress(peaks: Peaks, config: DetectorConfig) -> Peaks:
     distance = (centre[:, None] - centre).norm(dim=-1) / torch.maximum(size[:, None], size)
     same = (iou > config.same_side_iou) | (distance < config.same_side_distance)
     other = (iou > config.other_side_iou) | (distance < config.other_side_distance)
+    mass = peaks.evidence[:, 0].exp()
     kept: list[int] = []
     for i in peaks.score.argsort(descending=True).tolist():
         if peaks.score[i] < config.threshold:
@@ -235,7 +225,7 @@ def suppress(peaks: Peaks, config: DetectorConfig) -> Peaks:
         for j in kept:
             if peaks.side[i] == peaks.side[j] and same[i, j]:
                 break
-            if peaks.side[i] != peaks.side[j] and other[i, j] and peaks.mass[i] < config.both_share * peaks.mass[j]:
+            if peaks.side[i] != peaks.side[j] and other[i, j] and mass[i] < config.both_share * mass[j]:
                 break
         else:
             kept.append(i)

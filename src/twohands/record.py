@@ -65,3 +65,20 @@ def stack(records: list[Self], axis: int = 0) -> Self:
         elif any(v != values[0] for v in values):
             raise ValueError(f"cannot stack records that differ in the plain field {field.name!r}: {values[:3]}; make it equal first")
     return dataclasses.replace(first, **changed)
+
+
+def concatenate(records: list[Self]) -> Self:
+    """One record whose tensors are those of `records`, one after the other along their first axis.
+
+    Plain values and None must agree: records that disagree in them raise ValueError."""
+    first = records[0]
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(first):
+        values = [getattr(r, field.name) for r in records]
+        if isinstance(values[0], Tensor):
+            changed[field.name] = torch.cat(values)
+        elif isinstance(values[0], Record):
+            changed[field.name] = concatenate(values)
+        elif any(v != values[0] for v in values):
+            raise ValueError(f"cannot join records that differ in the plain field {field.name!r}: {values[:3]}; make it equal first")
+    return dataclasses.replace(first, **changed)

@@ -8,6 +8,7 @@ import torch
 from scenes import two_hands
 from twohands.hands.model import HandModel
 from twohands.hands.transfer import keypoint_distance_m, transfer_hands
+from twohands.record import stack
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +37,13 @@ def test_absent_hands_become_zeros_and_do_not_disturb(hand, longer_fingered, pos
     assert torch.allclose(one.pose[0], both.pose[0], atol=1e-3)
     assert not one.pose[1].any()
     assert not one.translation_m[1].any()
+
+
+def test_a_batch_is_one_pair_after_another(hand, longer_fingered, posed):
+    other = two_hands(0.05, depth_m=0.4)
+    present = torch.tensor([[True, True], [False, True]])
+    batch = transfer_hands(stack([posed, other]), hand, longer_fingered, present)
+    for k, single in enumerate((posed, other)):
+        alone = transfer_hands(single, hand, longer_fingered, present[k])
+        torch.testing.assert_close(batch[k].pose, alone.pose, atol=1e-3, rtol=0)
+        torch.testing.assert_close(batch[k].translation_m, alone.translation_m, atol=1e-4, rtol=0)

@@ -6,8 +6,10 @@ import torch
 from twohands.regress.align import CROP_PARTS, CropPriors, PriorProjection
 from twohands.regress.network import PAPER, PRIOR_GRID_FACTOR, Regressor, RegressorConfig
 
-SMALL = RegressorConfig(crop_px=32, stem=8, widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), align_widths=(8, 8, 8, 8), align_depths=(1, 1, 1, 1),
-                        prior_width=8, width=24, heads=2, depth=1, pyramid=8, hidden=16)  # fmt: skip
+SMALL = RegressorConfig(
+    trunk="residual", crop_px=32, stem=8, widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), align_widths=(8, 8, 8, 8), align_depths=(1, 1, 1, 1),
+    prior_width=8, width=24, heads=2, depth=1, pyramid=8, hidden=16,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -98,6 +100,26 @@ def test_paper_configuration_builds() -> None:
     """Two ResNet-50: about 2 x 23.5 million parameters in the two image encoders."""
     with torch.device("meta"):
         network = Regressor(PAPER)
-    backbone = sum(p.numel() for p in (*network.stem.parameters(), *network.stages.parameters()))
+    backbone = sum(p.numel() for p in (*network.encoders.stem.parameters(), *network.encoders.stages.parameters()))
     assert abs(backbone / 1e6 - 23.5) < 0.1
     assert network.token_grid(PAPER.crop_px) == 8
+
+
+def test_landmark_encoders_read_keypoints_and_leave_the_frozen_stages_alone() -> None:
+    torch.manual_seed(0)
+    network = Regressor(RegressorConfig(crop_px=64, width=24, heads=2, depth=1, pyramid=8, hidden=16)).eval()
+    crops, geometry, present, _ = inputs(size=64)
+    present[0, 1] = False
+    prediction, _ = network(crops, geometry, present)
+    assert prediction.reading is not None
+    assert prediction.reading.joints_xy.shape == (3, 2, 21, 2)
+    torch.testing.assert_close(prediction.reading.joints_m[:, :, 0], torch.zeros(3, 2, 3))
+    assert (prediction.reading.joints_xy[0, 1] == 0).all(), "an absent hand is not read"
+    assert prediction.aligned.shape == (3, 2, (64 // network.encoders.stride) ** 2, 24)
+    # What the parameter head takes from the reading must not move the reader.
+    network.train()
+    network.encoders.early.requires_grad_(False)
+    trained, _ = network(crops, geometry, present)
+    trained.rotation.sum().backward()
+    assert all(p.grad is None for p in network.encoders.align.readout.parameters())
+    assert all(p.grad is None for p in network.encoders.early.parameters())

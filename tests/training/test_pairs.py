@@ -13,18 +13,18 @@ from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, make_
 
 
 def batch_of(shards: ShardSet, augment: AugmentConfig | None, seed: int = 0) -> PairBatch:
-    return make_batch([(shards, i) for i in range(len(shards))], 64, 16, np.random.default_rng(seed), augment)
+    return make_batch([(shards, i) for i in range(len(shards))], 96, 16, np.random.default_rng(seed), augment)
 
 
 def test_batch_is_a_function_of_seed_rank_and_step(shards: ShardSet) -> None:
-    stream = PairBatches([shards], [1.0], 4, [(0, 32), (5, 48)], 16, seed=3)
-    resumed = PairBatches([shards], [1.0], 4, [(0, 32), (5, 48)], 16, seed=3, start_step=6)
+    stream = PairBatches([shards], [1.0], 4, 32, 16, seed=3)
+    resumed = PairBatches([shards], [1.0], 4, 32, 16, seed=3, start_step=6)
     seventh = [batch for batch, _ in zip(stream, range(7), strict=False)][6]
     again = next(iter(resumed))
     torch.testing.assert_close(seventh.crops, again.crops, rtol=0, atol=0)
     torch.testing.assert_close(seventh.truth.joints_xy, again.truth.joints_xy, rtol=0, atol=0, equal_nan=True)
-    assert seventh.crops.shape[-1] == 48
-    assert not torch.equal(stream.make(6).crops, PairBatches([shards], [1.0], 4, [(0, 48)], 16, seed=3, rank=1).make(6).crops)
+    assert seventh.crops.shape[-1] == 32
+    assert not torch.equal(stream.make(6).crops, PairBatches([shards], [1.0], 4, 32, 16, seed=3, rank=1).make(6).crops)
 
 
 def test_parameters_and_joints_agree(shards: ShardSet) -> None:
@@ -38,7 +38,7 @@ def test_parameters_and_joints_agree(shards: ShardSet) -> None:
 
 
 def test_2d_truth_is_the_projection_of_the_3d_truth(shards: ShardSet) -> None:
-    batch = make_batch([(shards, i) for i in range(len(shards))], 64, 16, np.random.default_rng(1), AugmentConfig(mirror=0.0))
+    batch = make_batch([(shards, i) for i in range(len(shards))], 96, 16, np.random.default_rng(1), AugmentConfig(mirror=0.0))
     crop, truth = batch.view.crop, batch.truth
     points = torch.stack([torch.from_numpy(shards.arrays["keypoints_camera_m"][i]) for i in range(len(shards))])
     xy = crop.project(points) / crop.size_px - 0.5
@@ -70,8 +70,8 @@ def test_own_parts_lie_under_the_joints(shards: ShardSet) -> None:
 
 def test_mirroring_swaps_hands_and_keeps_relations(shards: ShardSet) -> None:
     """A mirrored scene: hands change places, the vector between the wrists is that of the mirrored world."""
-    plain = make_batch([(shards, i) for i in range(len(shards))], 64, 16, np.random.default_rng(2), AugmentConfig(mirror=0.0))
-    mirrored = make_batch([(shards, i) for i in range(len(shards))], 64, 16, np.random.default_rng(2), AugmentConfig(mirror=1.0))
+    plain = make_batch([(shards, i) for i in range(len(shards))], 96, 16, np.random.default_rng(2), AugmentConfig(mirror=0.0))
+    mirrored = make_batch([(shards, i) for i in range(len(shards))], 96, 16, np.random.default_rng(2), AugmentConfig(mirror=1.0))
     torch.testing.assert_close(mirrored.crops, plain.crops.flip(1))
     torch.testing.assert_close(mirrored.truth.joints_xy, plain.truth.joints_xy.flip(1), equal_nan=True)
     # left' - right' = M right - M left

@@ -13,15 +13,15 @@ from twohands.training.pairs import AugmentConfig
 from twohands.training.regressor import RegressorModule, RegressorTraining, train_regressor
 
 TINY = RegressorConfig(
-    crop_px=32, stem=16, widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), align_widths=(16, 16, 16, 16), align_depths=(1, 1, 1, 1), prior_width=32,
-    width=24, heads=2, depth=1, pyramid=16, hidden=32,
+    trunk="residual", crop_px=32, stem=16, widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), align_widths=(16, 16, 16, 16),
+    align_depths=(1, 1, 1, 1), prior_width=32, width=24, heads=2, depth=1, pyramid=16, hidden=32,
 )  # fmt: skip
 
 
 def run(out: Path, folder: Path, steps: int, stop: int | None = None) -> RegressorTraining:
     """Trains for `steps`; with `stop` only the first part of the same schedule."""
     fit = FitConfig(out, steps, warmup_steps=2, checkpoint_steps=stop or steps, precision="32-true", accelerator="cpu")
-    return RegressorTraining(fit, (folder,), (1.0,), TINY, batch=4, crop_schedule=((0.0, 32),), augment=AugmentConfig(), validation=4)
+    return RegressorTraining(fit, (folder,), (1.0,), TINY, batch=4, augment=AugmentConfig(), validation=4)
 
 
 def test_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, shard_folder: Path) -> None:
@@ -42,7 +42,7 @@ def test_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, shard_folde
         max_steps=3, logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", callbacks=[saver],
         gradient_clip_val=broken.fit.clip_norm,
     )  # fmt: skip
-    stream = PairBatches([kept], [1.0], 4, [(0, 32)], 16, 0, augment=broken.augment)
+    stream = PairBatches([kept], [1.0], 4, 32, 16, 0, augment=broken.augment)
     trainer.fit(first, DataLoader(stream, batch_size=None))
     resumed = train_regressor(broken)
     one, two = Regressor(TINY), Regressor(TINY)
@@ -68,5 +68,5 @@ def test_it_learns_and_its_weights_load(tmp_path: Path, shard_folder: Path) -> N
         from twohands.training.pairs import PairBatches
 
         with torch.no_grad():
-            batch_loss.append(sum(float(module.loss(PairBatches([stream], [1.0], 8, [(0, 32)], 16, 9).make(k))[0]) for k in range(3)))
+            batch_loss.append(sum(float(module.loss(PairBatches([stream], [1.0], 8, 32, 16, 9).make(k))[0]) for k in range(3)))
     assert batch_loss[1] < 0.9 * batch_loss[0]

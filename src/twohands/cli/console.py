@@ -48,7 +48,7 @@ def progress_over(paths: list[Path]) -> Any:
     return tqdm(paths, desc="photos", unit="photo", file=sys.stderr, disable=len(paths) < 2)
 
 
-def progress_bar(total: int) -> Any:
+def progress_bar(total: int | None) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, desc="photos", unit="photo", file=sys.stderr)

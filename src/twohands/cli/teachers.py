@@ -6,13 +6,15 @@ from twohands.cli.app import teachers
 
 
 @teachers.command
-def install(folder: Path | None = None, wheel: Path | None = None) -> None:
+def install(folder: Path | None = None, wheel: Path | None = None, trunks: bool = False) -> None:
     """Fetch the light keypoint teacher (MediaPipe's hand landmark network, Apache-2.0) out of its Python wheel.
 
     Args:
         folder: Where to put it, if not in the user's data folder. Photos look for it in the data folder, or in teachers/ of $TWOHANDS_HOME.
         wheel: A mediapipe wheel that is already here; without it pip fetches one.
+        trunks: Fetch the palm detection network too, whose trunk the detector begins its training with.
     """
-    from twohands.priors.install import install_landmark_teacher
+    from twohands.priors.install import LANDMARK, PALM, install_networks
 
-    print(f"the light teacher is at {install_landmark_teacher(folder, wheel)}")
+    for path in install_networks(folder, wheel, (LANDMARK, PALM) if trunks else (LANDMARK,)):
+        print(f"{path.name} is at {path}")

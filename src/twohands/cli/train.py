@@ -11,8 +11,9 @@ def regressor(
     shards: list[Path],
     mixture: list[float],
     out: Path,
-    experiment: Literal["small", "small-sharp", "paper"] = "small",
+    experiment: Literal["small", "paper"] = "small",
     start_from: Path | None = None,
+    trunk: Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     devices: int = 1,
@@ -23,8 +24,9 @@ def regressor(
         shards: Folders of shards (`twohands synth`, tools/make_real_shards.py).
         mixture: One weight per folder: how often its images are drawn.
         out: Run folder: config.json, log.jsonl, last.ckpt and, at the end, regressor.safetensors.
-        experiment: small and, from its weights, small-sharp make the network that ships; paper has the paper's two ResNet-50.
+        experiment: small makes the network that ships; paper has the paper's two ResNet-50.
         start_from: Weights to begin with; a run that has a checkpoint goes on from that instead.
+        trunk: The landmark network (`twohands teachers install`) with whose numbers a new small network begins.
         steps: Length of the run; the experiment's own by default.
         seed: Fixes data order and initial weights.
         devices: Processes (or GPUs) that train together.
@@ -32,17 +34,28 @@ def regressor(
     from twohands.training.experiments import regressor_experiment
     from twohands.training.regressor import train_regressor
 
-    print(train_regressor(regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices, start_from)))
+    print(train_regressor(regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk)))
 
 
 @train.command
-def detector(shards: list[Path], mixture: list[float], out: Path, steps: int | None = None, seed: int = 0, devices: int = 1) -> None:
+def detector(
+    shards: list[Path],
+    mixture: list[float],
+    out: Path,
+    start_from: Path | None = None,
+    trunk: Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    devices: int = 1,
+) -> None:
     """Train the hand detector. Run the same command again to go on where it stopped.
 
     Args:
         shards: Folders of shards (`twohands synth`, tools/make_detector_shards.py).
         mixture: One weight per folder: how often its images are drawn.
         out: Run folder: config.json, log.jsonl, last.ckpt and, at the end, detector.safetensors.
+        start_from: Weights of a detector to begin with; a run that has a checkpoint goes on from that instead.
+        trunk: The palm network (`twohands teachers install --trunks`) whose trunk a new detector begins with.
         steps: Length of the run; the experiment's own by default.
         seed: Fixes data order and initial weights.
         devices: Processes (or GPUs) that train together.
@@ -50,7 +63,7 @@ def detector(shards: list[Path], mixture: list[float], out: Path, steps: int | N
     from twohands.training.detector import train_detector
     from twohands.training.experiments import detector_experiment
 
-    print(train_detector(detector_experiment(out, tuple(shards), tuple(mixture), steps, seed, devices)))
+    print(train_detector(detector_experiment(out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk)))
 
 
 @train.command

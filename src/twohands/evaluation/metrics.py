@@ -7,6 +7,9 @@ result. A mean over nothing is NaN: whether such a sample is dropped is for the 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
+from scipy.spatial import cKDTree
+
+from twohands.joints import MIDDLE_MCP
 
 Points = Float[np.ndarray, "*batch point 3"]
 
@@ -93,6 +96,74 @@ def freihand_pa_mpjpe_mm(predicted_mm: Points, true_mm: Points) -> Float[np.ndar
     return np.linalg.norm(freihand_aligned(predicted_mm, true_mm) - true_mm, axis=-1).mean(-1)
 
 
+def bone_scaled(
+    predicted: Points, true: Points, root: int = 0, tip: int = MIDDLE_MCP, shortest: float = 0.0
+) -> Float[np.ndarray, "*batch"]:
+    """The factor that gives the predicted bone root - tip its true length (IntagHand); NaN where the predicted bone has no length.
+
+    Lengths below `shortest` (in the unit of the points) count as `shortest`, as in OmniHands' code."""
+    length_true = np.maximum(np.linalg.norm(true[..., tip, :] - true[..., root, :], axis=-1), shortest)
+    length = np.maximum(np.linalg.norm(predicted[..., tip, :] - predicted[..., root, :], axis=-1), shortest)
+    return np.where(length > 0, length_true / np.where(length > 0, length, 1.0), np.nan)
+
+
+def scale_translation_aligned(points: Points, target: Points, root: int = 0, tip: int = MIDDLE_MCP) -> Points:
+    """HO-3D's second alignment (Hampali et al. 2020, eval.py): the bone root - tip takes its true length, then the root its true place; no
+    rotation. Points that all coincide land on the true root."""
+    factor = np.nan_to_num(bone_scaled(points, target, root, tip), nan=1.0)[..., None, None]
+    return (points - points[..., root : root + 1, :]) * factor + target[..., root : root + 1, :]
+
+
+def rrve_mm(
+    predicted_vertices_mm: Float[np.ndarray, "*batch hand vert 3"],
+    true_vertices_mm: Float[np.ndarray, "*batch hand vert 3"],
+    predicted_wrists_mm: Float[np.ndarray, "*batch hand 3"],
+    true_wrists_mm: Float[np.ndarray, "*batch hand 3"],
+    predicted_relative_mm: Float[np.ndarray, "*batch 3"],
+    true_relative_mm: Float[np.ndarray, "*batch 3"],
+) -> Float[np.ndarray, "*batch"]:
+    """Relative-root vertex error (Moon 2023, InterWild): mean distance over the vertices of both hands, the right wrist at the origin and
+    the left hand, moved by its own wrist, put where the relative translation (left minus right wrist) says."""
+    predicted = predicted_vertices_mm - predicted_wrists_mm[..., None, :]
+    true = true_vertices_mm - true_wrists_mm[..., None, :]
+    left_gap = (predicted[..., 0, :, :] + predicted_relative_mm[..., None, :]) - (true[..., 0, :, :] + true_relative_mm[..., None, :])
+    left = np.linalg.norm(left_gap, axis=-1)
+    right = np.linalg.norm(predicted[..., 1, :, :] - true[..., 1, :, :], axis=-1)
+    return np.concatenate([left, right], -1).mean(-1)
+
+
+def f_score(predicted: Float[np.ndarray, "vert_p 3"], true: Float[np.ndarray, "vert_t 3"], limit: float) -> float:
+    """F-score of two point sets (Knapitsch et al. 2017 as in FreiHAND's eval.py): harmonic mean of the share of true points with a predicted
+    one nearer than `limit`, and of predicted points with a true one nearer. Strict: points exactly `limit` apart do not match."""
+    precision = float((cKDTree(predicted).query(true)[0] < limit).mean())
+    recall = float((cKDTree(true).query(predicted)[0] < limit).mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+
+
+def box_iou(a_xyxy: Float[np.ndarray, "*batch 4"], b_xyxy: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch"]:
+    """Intersection over union of boxes; 0 where they share nothing or have no area."""
+    sides = np.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:]) - np.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
+    shared = np.maximum(sides, 0.0).prod(-1)
+    area = sum(np.maximum(box[..., 2:] - box[..., :2], 0.0).prod(-1) for box in (a_xyxy, b_xyxy))
+    return np.where(area - shared > 0, shared / np.where(area - shared > 0, area - shared, 1.0), 0.0)
+
+
+def handedness_right(presence: Float[np.ndarray, "*batch hand"], shown: Bool[np.ndarray, "*batch hand"]) -> Bool[np.ndarray, "*batch"]:
+    """Whether exactly the shown hands are said to be there: a hand is when its probability is above one half (Moon et al. 2020)."""
+    return ((presence > 0.5) == shown).all(-1)
+
+
+def back_projected_mm(
+    xy_px: Float[np.ndarray, "*batch point 2"],
+    depth_mm: Float[np.ndarray, "*batch point"],
+    focal_px: Float[np.ndarray, "*batch 2"],
+    principal_px: Float[np.ndarray, "*batch 2"],
+) -> Points:
+    """Pixels and absolute depth to points in the camera frame."""
+    xy = (xy_px - principal_px[..., None, :]) / focal_px[..., None, :] * depth_mm[..., None]
+    return np.concatenate([xy, depth_mm[..., None]], -1)
+
+
 def pck(errors: Float[np.ndarray, " n"], limit: float, count: int | None = None) -> float:
     """Share of `count` keypoints (default: all of `errors`) whose error is below `limit`.
 
@@ -107,6 +178,17 @@ def auc(errors: Float[np.ndarray, " n"], limits: ArrayLike) -> float:
     curve = (errors[:, None] <= grid).mean(0)
     width = np.diff(grid)
     return float((width * (curve[1:] + curve[:-1]) / 2).sum() / width.sum())
+
+
+def area_of_each(errors: Float[np.ndarray, "*batch"], limits: ArrayLike) -> Float[np.ndarray, "*batch"]:
+    """`auc` of each error alone; its mean over errors is their `auc`, since areas add up. NaN stays NaN."""
+    grid = np.asarray(limits, float)
+    # A step curve that is 1 from its first limit on: all later trapezoids, and half of the one that rises.
+    first = np.searchsorted(grid, errors, side="left")
+    before = np.concatenate([[grid[0]], grid])[np.minimum(first, len(grid))]
+    at = np.concatenate([grid, grid[-1:]])[np.minimum(first, len(grid))]
+    area = (grid[-1] - (before + at) / 2) / (grid[-1] - grid[0])
+    return np.where(np.isnan(errors), np.nan, np.where(first < len(grid), area, 0.0))
 
 
 def _centred(points: Points, keep: Bool[np.ndarray, "*batch point"]) -> tuple[Float[np.ndarray, "*batch 1 3"], Points]:

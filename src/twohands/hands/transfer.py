@@ -18,28 +18,30 @@ KEYPOINT_SIGMA_M = 0.001
 
 
 def transfer_hands(
-    parameters: HandParameters, source: HandModel, target: HandModel, present: Bool[Tensor, "hand"] | None = None
+    parameters: HandParameters, source: HandModel, target: HandModel, present: Bool[Tensor, "*batch hand"] | None = None
 ) -> HandParameters:
-    """Parameters of `target` whose keypoints meet those of `source` with `parameters` (no batch axes; in front of the camera). Absent hands
-    come back as zeros."""
-    present = torch.ones(2, dtype=torch.bool) if present is None else present
+    """Parameters of `target` whose keypoints meet those of `source` with `parameters` (one batch axis or none; in front of the camera). Absent
+    hands come back as zeros."""
+    if parameters.shape.ndim == 2:
+        return transfer_hands(stack([parameters]), source, target, None if present is None else present[None])[0]
+    present = torch.ones(parameters.shape.shape[:2], dtype=torch.bool) if present is None else present
     keypoints = source.pose_hands(parameters).keypoints()
     # An absent hand is fitted like the others, without any observation; it only must not divide by zero.
-    keypoints = torch.where(present[:, None, None], keypoints, keypoints.new_tensor([0.0, 0.0, 1.0]))
-    rest_wrist = target.with_shape(torch.zeros_like(parameters.shape)).joints_rest_m[:, 0]
-    start = HandParameters(parameters.pose, torch.zeros_like(parameters.shape), keypoints[:, 0] - rest_wrist)
-    palm = (keypoints[:, MIDDLE_MCP] - keypoints[:, 0]).norm(dim=-1).clamp_min(0.01)
+    keypoints = torch.where(present[..., None, None], keypoints, keypoints.new_tensor([0.0, 0.0, 1.0]))
+    rest_wrist = target.with_shape(torch.zeros_like(parameters.shape)).joints_rest_m[:, :, 0]
+    start = HandParameters(parameters.pose, torch.zeros_like(parameters.shape), keypoints[:, :, 0] - rest_wrist)
+    palm = (keypoints[:, :, MIDDLE_MCP] - keypoints[:, :, 0]).norm(dim=-1).clamp_min(0.01)
     z = keypoints[..., 2]
     seen = KeypointObservation(
         ray_xy=keypoints[..., :2] / z[..., None],
-        ray_weight=torch.where(present[:, None], z / KEYPOINT_SIGMA_M, 0.0),
-        depth=(z - z[:, :1]) / palm[:, None],
-        depth_weight=torch.where(present, palm / KEYPOINT_SIGMA_M, 0.0)[:, None].expand(2, 21),
+        ray_weight=torch.where(present[..., None], z / KEYPOINT_SIGMA_M, 0.0),
+        depth=(z - z[..., :1]) / palm[..., None],
+        depth_weight=torch.where(present, palm / KEYPOINT_SIGMA_M, 0.0)[..., None].expand_as(z),
     )
     # Rays and relative depths leave size and distance open together: the wrist's distance is held where it was, so that the size follows.
     config = FitConfig(orientation_rad=0.5, pose_rad=0.3, shape=1.0, depth_share=1e-3, iterations=15)
-    fitted = fit_hands(target, stack([start]), stack([seen]), config)[0]
-    return fitted.map(lambda t: torch.where(present.view(2, *[1] * (t.ndim - 1)), t, torch.zeros_like(t)))
+    fitted = fit_hands(target, start, seen, config)
+    return fitted.map(lambda t: torch.where(present.view(*present.shape, *[1] * (t.ndim - 2)), t, torch.zeros_like(t)))
 
 
 def keypoint_distance_m(a: HandParameters, a_model: HandModel, b: HandParameters, b_model: HandModel) -> Tensor:

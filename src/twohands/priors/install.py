@@ -7,23 +7,52 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from twohands.errors import UserError
 
 MEDIAPIPE_VERSION = "0.10.21"
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """One network of the wheel."""
+
+    name: str
+    what: str
+    in_wheel: str
+    sha256: str
+
+    @property
+    def notice(self) -> str:
+        """Name of the licence notice that lies beside it."""
+        return f"{self.name.removesuffix('.tflite')}.NOTICE.txt"
+
+
 LANDMARK_FILE = "hand_landmark_full.tflite"
-LANDMARK_SHA256 = "11c272b891e1a99ab034208e23937a8008388cf11ed2a9d776ed3d01d0ba00e3"
-NOTICE_FILE = "hand_landmark_full.NOTICE.txt"
-FILE_IN_WHEEL = f"mediapipe/modules/hand_landmark/{LANDMARK_FILE}"
+LANDMARK = WheelFile(
+    LANDMARK_FILE,
+    "hand landmark network",
+    f"mediapipe/modules/hand_landmark/{LANDMARK_FILE}",
+    "11c272b891e1a99ab034208e23937a8008388cf11ed2a9d776ed3d01d0ba00e3",
+)
+"""The light teacher; stage 1's trunk begins with its numbers too."""
+PALM = WheelFile(
+    "palm_detection_full.tflite",
+    "palm detection network",
+    "mediapipe/modules/palm_detection/palm_detection_full.tflite",
+    "1b14e9422c6ad006cde6581a46c8b90dd573c07ab7f3934b5589e7cea3f89a54",
+)
+"""The detector's trunk begins with its numbers; needed for training only."""
 LICENSE_IN_WHEEL = f"mediapipe-{MEDIAPIPE_VERSION}.dist-info/LICENSE"
 
 # The network inside is the same in each, so any of these wheels will do on any machine.
 WHEEL_PLATFORMS = ("manylinux_2_28_x86_64", "macosx_11_0_universal2", "win_amd64")
 
-NOTICE = f"""{LANDMARK_FILE} is the hand landmark network of MediaPipe {MEDIAPIPE_VERSION}, copyright The MediaPipe Authors, unchanged,
-as found in that version's Python wheel at {FILE_IN_WHEEL}.
-sha256 {LANDMARK_SHA256}
+NOTICE = """{file.name} is the {file.what} of MediaPipe {version}, copyright The MediaPipe Authors, unchanged,
+as found in that version's Python wheel at {file.in_wheel}.
+sha256 {file.sha256}
 It is licensed under the Apache License, Version 2.0, which follows.
 
 """
@@ -43,46 +72,51 @@ def teachers_folder() -> Path:
     return data / "twohands" / "teachers"
 
 
-def install_landmark_teacher(folder: Path | None = None, wheel: Path | None = None) -> Path:
-    """Puts `hand_landmark_full.tflite` and its licence notice into `folder` (default: teachers_folder()); returns the file's path.
+def install_networks(folder: Path | None = None, wheel: Path | None = None, files: tuple[WheelFile, ...] = (LANDMARK,)) -> list[Path]:
+    """Puts networks and their licence notices into `folder` (default: teachers_folder()); returns their paths.
 
-    `wheel` is a mediapipe 0.10.21 wheel already at hand; without it pip fetches one from wherever this machine's pip looks. A file
-    that is already there and whole is left alone. UserError if no wheel can be had or its network is not the known one; nothing is
+    `wheel` is a mediapipe 0.10.21 wheel already at hand; without it pip fetches one from wherever this machine's pip looks. Files that
+    are already there and whole are left alone. UserError if no wheel can be had or a network is not the known one; nothing is
     then written."""
     folder = teachers_folder() if folder is None else folder
-    target = folder / LANDMARK_FILE
-    notice = folder / NOTICE_FILE
-    if target.is_file() and notice.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == LANDMARK_SHA256:
-        return target
-    if wheel is not None:
-        network, licence = _read_wheel(wheel)
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            network, licence = _read_wheel(_download_wheel(Path(scratch)))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The notice first: the network never lies there without its licence.
-        _write_whole(notice, NOTICE.encode() + licence)
-        _write_whole(target, network)
-    except OSError as error:
-        raise UserError(f"cannot write into {folder} ({error.strerror}); set TWOHANDS_HOME to a folder you may write to") from error
-    return target
+    missing = [file for file in files if not _is_whole(folder, file)]
+    if missing:
+        if wheel is not None:
+            networks, licence = _read_wheel(wheel, missing)
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                networks, licence = _read_wheel(_download_wheel(Path(scratch)), missing)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file, network in zip(missing, networks, strict=True):
+                # The notice first: the network never lies there without its licence.
+                _write_whole(folder / file.notice, NOTICE.format(file=file, version=MEDIAPIPE_VERSION).encode() + licence)
+                _write_whole(folder / file.name, network)
+        except OSError as error:
+            raise UserError(f"cannot write into {folder} ({error.strerror}); set TWOHANDS_HOME to a folder you may write to") from error
+    return [folder / file.name for file in files]
 
 
-def _read_wheel(wheel: Path) -> tuple[bytes, bytes]:
-    """The network and the licence text of a wheel, the network checked against its known hash."""
+def _is_whole(folder: Path, file: WheelFile) -> bool:
+    path = folder / file.name
+    return path.is_file() and (folder / file.notice).is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+
+
+def _read_wheel(wheel: Path, files: list[WheelFile]) -> tuple[list[bytes], bytes]:
+    """The networks and the licence text of a wheel, each network checked against its known hash."""
     remedy = f"give the mediapipe {MEDIAPIPE_VERSION} wheel, or none to let pip fetch it"
     if not wheel.is_file():
         raise UserError(f"there is no wheel at {wheel}; {remedy}")
     try:
         with zipfile.ZipFile(wheel) as archive:
-            network, licence = archive.read(FILE_IN_WHEEL), archive.read(LICENSE_IN_WHEEL)
+            networks, licence = [archive.read(file.in_wheel) for file in files], archive.read(LICENSE_IN_WHEEL)
     except (zipfile.BadZipFile, KeyError) as error:
         raise UserError(f"{wheel.name} is not a mediapipe {MEDIAPIPE_VERSION} wheel ({error}); {remedy}") from error
-    found = hashlib.sha256(network).hexdigest()
-    if found != LANDMARK_SHA256:
-        raise UserError(f"{FILE_IN_WHEEL} in {wheel.name} has sha256 {found}, not the known {LANDMARK_SHA256}; {remedy}")
-    return network, licence
+    for file, network in zip(files, networks, strict=True):
+        found = hashlib.sha256(network).hexdigest()
+        if found != file.sha256:
+            raise UserError(f"{file.in_wheel} in {wheel.name} has sha256 {found}, not the known {file.sha256}; {remedy}")
+    return networks, licence
 
 
 def _download_wheel(scratch: Path) -> Path:

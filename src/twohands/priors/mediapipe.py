@@ -5,6 +5,7 @@ turned upright. So the boxes and directions come from our detector. Zhang et al.
 Tracking", 2020; the file is the full model of the 0.10.21 wheel, which priors.install fetches.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,10 @@ SURE_PRESENCE = 0.5
 LARGEST_TURN_RAD = 0.35
 LARGEST_RESCALING = 1.4
 """A crop whose own landmarks ask for less turning and rescaling is kept: reading such a hand again changes its points at random."""
+LATENT, LATENT_WIDTH = "model_1/model/global_average_pooling2d/Mean", 1152
+"""The tensor from which landmarks, presence and side are all read by one linear layer each: the network's own summary of a hand."""
+LATENT_MAP, LATENT_MAP_SHAPE = "model_1/model/add_8/add", (7, 7, 192)
+"""The trunk's last residual sum, before it is widened and averaged: what the network sees where, in cells of 32 pixels."""
 KNUCKLES = (5, 9, 13, 17)
 """The finger knuckles in OPENPOSE21; their mean is steadier than the middle one alone."""
 
@@ -37,6 +42,7 @@ class Interpreter(Protocol):
     def allocate_tensors(self) -> None: ...
     def get_input_details(self) -> list[dict[str, Any]]: ...
     def get_output_details(self) -> list[dict[str, Any]]: ...
+    def get_tensor_details(self) -> list[dict[str, Any]]: ...
     def set_tensor(self, tensor_index: int, value: np.ndarray) -> None: ...
     def invoke(self) -> None: ...
     def get_tensor(self, tensor_index: int) -> np.ndarray: ...
@@ -56,12 +62,17 @@ class LandmarkReading:
     """Probability that the crop holds a hand."""
     right_probability: Float32[np.ndarray, "n"]
     """Probability that it is the person's right hand, in a photo that is not mirrored."""
+    latent: Float32[np.ndarray, "n 1152"] | None = None
+    """The network's own features (LATENT) of the last crop of each hand, if the teacher keeps them."""
 
 
 class LandmarkTeacher:
     """Reads the keypoints of hands whose boxes and in-plane directions are known. Not to be shared between threads."""
 
-    def __init__(self, interpreter: Interpreter):
+    latent_width = LATENT_WIDTH
+
+    def __init__(self, interpreter: Interpreter, keeps_latents: bool = False):
+        """`keeps_latents`: the interpreter preserves intermediate tensors, and readings carry the network's features."""
         interpreter.allocate_tensors()
         (entry,) = interpreter.get_input_details()
         outputs = interpreter.get_output_details()
@@ -71,9 +82,17 @@ class LandmarkTeacher:
         self._interpreter = interpreter
         self._input: int = entry["index"]
         self._outputs: list[int] = [o["index"] for o in outputs]
+        self.keeps_latents = keeps_latents
+        self._latents: list[int] = []
+        if keeps_latents:
+            found = {t["name"]: t for t in interpreter.get_tensor_details()}
+            for name, shape in ((LATENT, (LATENT_WIDTH,)), (LATENT_MAP, LATENT_MAP_SHAPE)):
+                if name not in found or tuple(found[name]["shape"]) != (1, *shape):
+                    raise UserError(f"the network has no tensor {name} of shape {shape}; run `twohands teachers install`")
+                self._latents.append(found[name]["index"])
 
     @staticmethod
-    def load(folder: Path | None = None, threads: int = 1) -> "LandmarkTeacher":
+    def load(folder: Path | None = None, threads: int = 1, keeps_latents: bool = False) -> "LandmarkTeacher":
         """The teacher from `folder` (default: teachers_folder()). UserError names the command that mends a missing file or package."""
         path = (teachers_folder() if folder is None else folder) / LANDMARK_FILE
         if not path.is_file():
@@ -82,7 +101,11 @@ class LandmarkTeacher:
             from ai_edge_litert.interpreter import Interpreter as LiteRT
         except ImportError as error:
             raise UserError(f"the light teacher needs ai-edge-litert ({error}); run `pip install twohands[teachers]`") from error
-        return LandmarkTeacher(LiteRT(str(path), num_threads=threads))
+        with warnings.catch_warnings():
+            # It costs memory (some MB) and a tenth of the speed, as the interpreter warns; both are known.
+            warnings.simplefilter("ignore", UserWarning)
+            interpreter = LiteRT(str(path), num_threads=threads, experimental_preserve_all_tensors=keeps_latents)
+        return LandmarkTeacher(interpreter, keeps_latents)
 
     def __call__(
         self,
@@ -120,11 +143,23 @@ class LandmarkTeacher:
                     break
                 view, row = better, self._read(photo, better)
             rows.append(row)
-        shapes = ((21, 2), (21,), (21, 3), (), ())
+        shapes: list[tuple[int, ...]] = [(21, 2), (21,), (21, 3), (), ()] + ([(LATENT_WIDTH,)] if self.keeps_latents else [])
         columns = [np.array([r[k] for r in rows], dtype=np.float32).reshape(len(rows), *shape) for k, shape in enumerate(shapes)]
         return LandmarkReading(*columns)
 
-    def _read(self, photo: Image.Image, view: "_Turned") -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+    def latents(self, crops: Float32[np.ndarray, "n 224 224 3"]) -> tuple[Float32[np.ndarray, "n 1152"], Float32[np.ndarray, "n 7 7 192"]]:
+        """The features of crops that are made already (RGB in 0..1, fingers up): LATENT and LATENT_MAP of each. ValueError if this teacher does
+        not keep them."""
+        if not self.keeps_latents:
+            raise ValueError("this teacher keeps no latents; load it with keeps_latents=True")
+        pooled, maps = np.zeros((len(crops), LATENT_WIDTH), np.float32), np.zeros((len(crops), *LATENT_MAP_SHAPE), np.float32)
+        for k, crop in enumerate(crops):
+            self._interpreter.set_tensor(self._input, np.ascontiguousarray(crop[None], np.float32))
+            self._interpreter.invoke()
+            pooled[k], maps[k] = (self._interpreter.get_tensor(index)[0] for index in self._latents)
+        return pooled, maps
+
+    def _read(self, photo: Image.Image, view: "_Turned") -> tuple[Any, ...]:
         """One run of the network: the fields of LandmarkReading for one hand."""
         self._interpreter.set_tensor(self._input, view.resampled(photo)[None])
         self._interpreter.invoke()
@@ -139,6 +174,7 @@ class LandmarkTeacher:
             xyz_world,
             float(presence.item()),
             float(handedness.item()),
+            *([self._interpreter.get_tensor(self._latents[0])[0].copy()] if self.keeps_latents else []),
         )
 
 

@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from twohands.backbone import BackboneConfig, Stages, Stem, conv_norm, stage_widths
+from twohands.backbone import BackboneConfig, Stages, Stem, conv_norm
 from twohands.record import Record
+from twohands.trunks import LandmarkLate, LandmarkReadout
 
 CROP_PARTS = 18
 """Segmentation classes inside a crop: 0 background, 1-16 the parts of the hand that the crop belongs to, 17 the other hand."""
@@ -81,19 +82,51 @@ class PriorProjection(nn.Module):
         return self.norm(self.project(torch.cat(features, -1)))
 
 
+@dataclass(frozen=True)
+class KeypointReading(Record):
+    """Keypoints that an alignment encoder reads off its own features, in the crop's (mirrored) frame."""
+
+    joints_xy: Float[Tensor, "*crop 21 2"]
+    """Crop sides from the crop's centre."""
+    joints_m: Float[Tensor, "*crop 21 3"]
+    """Relative to the wrist, axes of the crop; the size is a guess."""
+    presence_logit: Float[Tensor, "*crop"]
+    side_logit: Float[Tensor, "*crop"]
+    """That the hand is the right hand that every crop should show."""
+
+
 class FusionAlignmentEncoder(nn.Module):
-    """FAE: sees the image only and learns F_fa close to F_p, so that no teacher runs at test time (paper, section 3.1).
+    """FAE: sees the image only and learns F_fa close to F_p, so that no teacher runs at test time (paper, section 3.1). The paper's is a
+    residual network of its own."""
 
-    In the small configuration it shares the backbone's stem and first stage (it still sees nothing but the image); the paper's has its own."""
-
-    def __init__(self, config: BackboneConfig, width: int, shares_start: bool) -> None:
+    def __init__(self, config: BackboneConfig, width: int) -> None:
         super().__init__()
-        self.stem = None if shares_start else Stem(config)
-        self.stages = Stages(config, stage_widths(config)[0] if shares_start else config.stem, first=1 if shares_start else 0)
+        self.stem = Stem(config)
+        self.stages = Stages(config, config.stem)
         self.project = nn.Linear(self.stages.width_out, width)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
 
-    def forward(self, image_or_first_map: Float[Tensor, "crop channel height width"]) -> Float[Tensor, "crop token width"]:
-        start = image_or_first_map if self.stem is None else self.stem(image_or_first_map)
-        last = self.stages(start)[-1]
+    def forward(self, image: Float[Tensor, "crop 3 height width"]) -> Float[Tensor, "crop token width"]:
+        last = self.stages(self.stem(image))[-1]
         return self.norm(self.project(last.flatten(2).transpose(1, 2)))
+
+
+class LandmarkAlignmentEncoder(nn.Module):
+    """FAE that begins where the light teacher stands: with the landmark network's own last stages. It learns F_fa close to F_p like the other,
+    and its features can be read as keypoints besides. It shares the frozen first stages with the image backbone."""
+
+    CROP_PX = 224
+    """Crops of this size were the landmark network's; its keypoints come in their pixels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.late = LandmarkLate()
+        self.readout = LandmarkReadout()
+        self.project = nn.Linear(LandmarkLate.WIDTH, width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+
+    def forward(self, at_16: Float[Tensor, "crop 112 side side"]) -> tuple[Float[Tensor, "crop token width"], KeypointReading]:
+        at_32, features = self.late(at_16)
+        presence, side, points, world = self.readout(features)
+        reading = KeypointReading(points[..., :2] / self.CROP_PX - 0.5, world - world[:, :1], presence, side)
+        return self.norm(self.project(at_32.flatten(2).transpose(1, 2))), reading

@@ -12,8 +12,12 @@ from twohands.record import Record
 from twohands.regress.fusion import PAIR_GEOMETRY
 from twohands.schema import HandPair
 
-EXPANSION = 1.5
-"""Side of a hand's crop over the longer side of its keypoints' box: room for the flesh around the joints and for a box that is off."""
+EXPANSION = 1.7
+"""Side of a hand's crop over the longer side of its keypoints' box: room for the flesh around the joints and for a box that is off, and what
+the landmark network was trained on."""
+
+COMMON_EXPANSION = 1.5
+"""The same of the pair's view over the box of both hands."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def view_pairs(camera: Camera, pair: HandPair, crop_px: int, expansion: float | 
     crop = Crop.around(per_hand, box, direction, expansion, crop_px, mirrored)
     union = torch.cat([box[..., :2].amin(1), box[..., 2:].amax(1)], -1)
     upright = torch.tensor([0.0, -1.0], device=box.device, dtype=box.dtype).expand(box.shape[0], 2)
-    common = Crop.around(camera, union, upright, EXPANSION, crop_px, torch.zeros(box.shape[0], dtype=torch.bool, device=box.device))
+    common = Crop.around(camera, union, upright, COMMON_EXPANSION, crop_px, torch.zeros(box.shape[0], dtype=torch.bool, device=box.device))
     return PairView(crop, common, pair_geometry(crop, common, pair.present))
 
 

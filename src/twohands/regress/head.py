@@ -9,9 +9,10 @@ from torch.nn import functional
 
 from twohands.backbone import conv_norm
 from twohands.geometry.rotations import six_d_to_matrix
+from twohands.joints import MIDDLE_MCP
 from twohands.layers import Mlp
 from twohands.record import Record
-from twohands.regress.align import cell_centres
+from twohands.regress.align import KeypointReading, cell_centres
 
 RELATIVE_UNIT_M = 0.1
 """The relative-translation head works in this unit, which makes its output of order one."""
@@ -38,40 +39,61 @@ class HandPrediction(Record):
     """Left wrist minus right wrist in the pair's frame."""
     aligned: Float[Tensor, "pair hand token width"]
     """F_fa, what the fusion alignment encoder said."""
+    reading: KeypointReading | None = None
+    """The keypoints that it read, batch axes (pair, hand); None if it is one that reads none."""
 
 
 class JointMaps(nn.Module):
-    """Top-down pyramid from the fused tokens to heatmaps and depth maps of the 21 keypoints."""
+    """Top-down pyramid from the fused tokens to heatmaps and depth maps of the 21 keypoints.
 
-    def __init__(self, width: int, lateral_widths: list[int], pyramid: int) -> None:
+    Where the alignment encoder reads keypoints itself, heat starts as a blob around each of them and depth at theirs: what is learnt is where
+    they are wrong, such as behind the other hand."""
+
+    def __init__(self, width: int, lateral_widths: list[int], pyramid: int, reads: bool) -> None:
         super().__init__()
+        self.log_blob = nn.Parameter(torch.tensor([0.06, 0.01]).log()) if reads else None
+        """Logs of the blobs' standard deviation in crop sides, and of the floor that they stand on: a reading may be wrong altogether."""
         self.top = nn.Conv2d(width, pyramid, 1)
         self.laterals = nn.ModuleList(nn.Conv2d(lateral, pyramid, 1) for lateral in lateral_widths)
         self.merges = nn.ModuleList(nn.Sequential(conv_norm(pyramid, pyramid), nn.ReLU(inplace=True)) for _ in lateral_widths)
         self.out = nn.Conv2d(pyramid, 3 * 21, 1)
 
-    def forward(self, fused: Tensor, laterals: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, fused: Tensor, laterals: list[Tensor], reading: KeypointReading | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x = self.top(fused)
         for lateral, merge, feature in zip(self.laterals, self.merges, laterals, strict=True):
             if x.shape[-1] != feature.shape[-1]:
                 x = functional.interpolate(x, size=feature.shape[-2:], mode="nearest")
             x = merge(x + lateral(feature))
         heat, depth, scale = self.out(x).float().flatten(2).split(21, 1)
+        centres = cell_centres(x.shape[-1], x.device).reshape(-1, 2)
+        if reading is not None and self.log_blob is not None:
+            distance = (reading.joints_xy.clamp(-0.5, 0.5)[:, :, None] - centres).square().sum(-1)
+            sigma, floor = self.log_blob.exp()
+            heat = heat + ((-distance / (2 * sigma**2)).exp() + floor).log()
+            depth = depth + reading.joints_m[..., 2:] / _palm(reading)[:, None, None]
         heatmap_log = heat.log_softmax(-1)
         probability = heatmap_log.exp()
-        xy = probability @ cell_centres(x.shape[-1], x.device).reshape(-1, 2)
-        return heatmap_log, xy, (probability * depth).sum(-1), (probability * scale).sum(-1)
+        return heatmap_log, probability @ centres, (probability * depth).sum(-1), (probability * scale).sum(-1)
+
+
+def _palm(reading: KeypointReading) -> Float[Tensor, "crop"]:
+    """Wrist - middle knuckle length of a reading, metres."""
+    return reading.joints_m[:, MIDDLE_MCP].norm(dim=-1).clamp_min(0.01)
 
 
 class ParameterHead(nn.Module):
     """Pose, shape, presence and side of one hand from fused tokens, read at the (detached) joints and over the whole crop."""
 
-    def __init__(self, width: int, hidden: int, each: int = 24) -> None:
+    READ = 21 * 5
+    """Numbers of a KeypointReading that it looks at."""
+
+    def __init__(self, width: int, hidden: int, reads: bool, each: int = 24) -> None:
         super().__init__()
         self.at_joint = nn.Linear(width, each)
+        seen = width + 21 * (each + 3) + (self.READ if reads else 0)
         self.body = nn.Sequential(
-            nn.Linear(width + 21 * (each + 3), hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, hidden), nn.GELU(approximate="tanh")
-        )  # fmt: skip
+            nn.Linear(seen, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, hidden), nn.GELU(approximate="tanh")
+        )
         self.pose = nn.Linear(hidden, 16 * 6)
         self.shape = nn.Linear(hidden, 10)
         self.states = nn.Linear(width, 2)
@@ -79,13 +101,18 @@ class ParameterHead(nn.Module):
         with torch.no_grad():
             self.pose.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(16))
 
-    def forward(self, tokens: Tensor, joints: Float[Tensor, "crop 21 3"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, joints: Float[Tensor, "crop 21 3"], reading: KeypointReading | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         grid = round(int(tokens.shape[1]) ** 0.5)
         maps = self.at_joint(tokens).transpose(1, 2).unflatten(2, (grid, grid))
         # Soft-argmax keeps joints inside the crop, so border padding is never more than half a cell away.
         sampled = functional.grid_sample(maps.float(), 2 * joints[:, :, None, :2], padding_mode="border", align_corners=False)[..., 0]
         mean = tokens.float().mean(1)
-        hidden = self.body(torch.cat([mean, sampled.flatten(1), joints.flatten(1)], -1))
+        parts = [mean, sampled.flatten(1), joints.flatten(1)]
+        if reading is not None:
+            parts += [reading.joints_xy.flatten(1), (reading.joints_m / _palm(reading)[:, None, None]).flatten(1)]
+        hidden = self.body(torch.cat(parts, -1))
         states = self.states(mean)
         return (
             six_d_to_matrix(self.pose(hidden).float().unflatten(-1, (16, 6))),

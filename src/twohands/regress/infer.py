@@ -19,7 +19,7 @@ from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
 from twohands.record import Record, stack
-from twohands.regress.align import CropPriors
+from twohands.regress.align import CropPriors, KeypointReading
 from twohands.regress.crops import EXPANSION, PairView, view_pairs
 from twohands.regress.head import HandPrediction
 from twohands.regress.losses import predicted_joints_m
@@ -27,7 +27,7 @@ from twohands.regress.network import PRIOR_GRID_FACTOR, Regressor, RegressorConf
 from twohands.schema import HandPair, Stage1Hands
 
 
-class KeypointReading(Protocol):
+class TeacherReading(Protocol):
     """What a keypoint teacher says of n hands."""
 
     @property
@@ -43,7 +43,7 @@ class KeypointReading(Protocol):
 class KeypointTeacher(Protocol):
     """The light teacher: (image uint8 (h, w, 3), boxes (n, 4), directions (n, 2)) to keypoints."""
 
-    def __call__(self, image: np.ndarray, box_xyxy_px: np.ndarray, direction: np.ndarray) -> KeypointReading: ...
+    def __call__(self, image: np.ndarray, box_xyxy_px: np.ndarray, direction: np.ndarray) -> TeacherReading: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class PlacementConfig:
     same_person_shape: float = 0.3
     teacher_xy: float = 0.012
     teacher_depth: float = 0.12
+    teacher_apart: float = 4.0
+    """Where network and teacher are farther apart than so many of the network's own errors, they speak of two hands: the teacher is not believed."""
     teacher_presence: float = 0.5
     """Below this presence score the teacher's reading is left out."""
     passes: int = 2
@@ -72,8 +74,8 @@ class PlacementConfig:
 
 
 @dataclass(frozen=True)
-class TeacherReading(Record):
-    """What the light teacher says of the pairs, in the camera frame."""
+class PlacedReading(Record):
+    """What the light teacher, or in its place the alignment encoder, reads in the pairs, in the camera frame."""
 
     ray_xy: Float[Tensor, "pair hand 21 2"]
     depth: Float[Tensor, "pair hand 21"]
@@ -149,11 +151,11 @@ class Stage1:
         moved = None if priors is None else priors.to(self.device)
         prediction, _ = self.network(crops.to(self.device), view.geometry.to(self.device), pair.present.to(self.device), moved, use)
         prediction = prediction.to("cpu").to(torch.float32)
+        if reading is None and prediction.reading is not None:
+            reading = _own_reading(view, prediction.reading)
         return self._place(camera, pair, view, prediction, reading)
 
-    def _ask_teacher(
-        self, image: Tensor, camera: Camera, pair: HandPair, view: PairView
-    ) -> tuple[CropPriors | None, TeacherReading | None]:
+    def _ask_teacher(self, image: Tensor, camera: Camera, pair: HandPair, view: PairView) -> tuple[CropPriors | None, PlacedReading | None]:
         """F_k's input from the light teacher, and its reading in the camera frame; None without a teacher."""
         if self.teacher is None:
             return None, None
@@ -184,10 +186,10 @@ class Stage1:
         )  # fmt: skip
         right = scatter(said.right_probability)
         side_correct = torch.stack([1 - right[:, 0], right[:, 1]], 1)
-        return priors, TeacherReading(camera.rays(xy)[..., :2], relative[..., 2] / palm, presence, side_correct)
+        return priors, PlacedReading(camera.rays(xy)[..., :2], relative[..., 2] / palm, presence, side_correct)
 
     def _place(
-        self, camera: Camera, pair: HandPair, view: PairView, prediction: HandPrediction, reading: TeacherReading | None
+        self, camera: Camera, pair: HandPair, view: PairView, prediction: HandPrediction, reading: PlacedReading | None
     ) -> Stage1Hands:
         """Parameters in the camera frame that agree with the 2.5D joints, the shape and the relative translation (all at once, least squares)."""
         c = self.placement
@@ -204,8 +206,11 @@ class Stage1:
         shown = pair.present.float()[..., None]
         weight = shown / ((laplace + c.floor_xy) * to_ray)
         depth_weight = shown.expand_as(depth) / c.depth
+        agreement = torch.ones_like(shown[..., 0])
         if reading is not None:
-            trust = ((reading.presence > c.teacher_presence) & pair.present).float()
+            apart = (reading.ray_xy - ray_xy).norm(dim=-1) / ((laplace + c.floor_xy) * to_ray)
+            agreement = 1 / (1 + (apart.median(-1).values / c.teacher_apart).pow(4))
+            trust = ((reading.presence > c.teacher_presence) & pair.present).float() * agreement.sqrt()
             ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, (trust[..., None] / (c.teacher_xy * to_ray))[..., None])
             depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / c.teacher_depth)
             weight = weight[..., 0]
@@ -227,11 +232,20 @@ class Stage1:
         presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
         side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
         if reading is not None:
-            # The teacher has seen millions of hands, and things that are none.
-            presence_logit = presence_logit + torch.logit(reading.presence, eps=1e-3)
-            side_logit = side_logit + torch.logit(reading.side_correct, eps=1e-3)
+            # The teacher has seen millions of hands, and things that are none. Where it reads another hand than the network does, as it will in a
+            # crop of clasped hands, what it says is about that one.
+            presence_logit = presence_logit + agreement * torch.logit(reading.presence, eps=1e-3)
+            side_logit = side_logit + agreement * torch.logit(reading.side_correct, eps=1e-3)
         present = shown[..., 0]
         return Stage1Hands(fitted, keypoints, confidence * shown, presence_logit.sigmoid() * present, side_logit.sigmoid() * present)
+
+
+def _own_reading(view: PairView, reading: KeypointReading) -> PlacedReading:
+    """The alignment encoder's keypoints, from the crops into the camera frame."""
+    rays = view.crop.rays((reading.joints_xy + 0.5) * view.crop.size_px)
+    palm = reading.joints_m[:, :, MIDDLE_MCP].norm(dim=-1).clamp_min(1e-3)[..., None]
+    depth = view.crop.to_camera_frame(reading.joints_m)[..., 2] / palm
+    return PlacedReading(rays[..., :2] / rays[..., 2:], depth, reading.presence_logit.sigmoid(), reading.side_logit.sigmoid())
 
 
 def _fuse(a: Tensor, weight_a: Tensor, b: Tensor, weight_b: Tensor) -> tuple[Tensor, Tensor]:

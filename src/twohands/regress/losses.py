@@ -52,7 +52,7 @@ class LossWeights:
     relative: float = 0.5
     state: float = 0.2
     scale: float = 0.05
-    prior: float = 1.0
+    prior: float = 0.3
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

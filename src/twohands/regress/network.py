@@ -1,15 +1,19 @@
 """Stage 1 as one network: backbone, priors, fusion, head, wired as in the paper's figure 2."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from twohands.backbone import BackboneConfig, Stages, Stem, stage_widths
-from twohands.regress.align import CropPriors, FusionAlignmentEncoder, PriorProjection
+from twohands.record import Record
+from twohands.regress.align import CropPriors, FusionAlignmentEncoder, KeypointReading, LandmarkAlignmentEncoder, PriorProjection
 from twohands.regress.fusion import PAIR_GEOMETRY, Fusion
 from twohands.regress.head import HandPrediction, JointMaps, ParameterHead, RelativeHead
+from twohands.trunks import LandmarkEarly, LandmarkLate
 
 PRIOR_GRID_FACTOR = 4
 """Prior maps have this many times more cells a side than the token grid (two strided convolutions)."""
@@ -17,10 +21,19 @@ PRIOR_GRID_FACTOR = 4
 
 @dataclass(frozen=True)
 class RegressorConfig:
-    """Sizes of stage 1. The defaults are the small network, made for CPUs."""
+    """Sizes of stage 1. The defaults are the network that ships."""
 
-    crop_px: int = 96
-    backbone_kind: str = "basic"
+    trunk: Literal["landmark", "residual"] = "landmark"
+    """Backbone and alignment encoder: two branches behind the landmark network's first stages, or two residual networks, as in the paper."""
+    crop_px: int = 224
+    prior_width: int = 64
+    width: int = 192
+    heads: int = 6
+    depth: int = 2
+    pyramid: int = 64
+    hidden: int = 512
+    backbone_kind: Literal["basic", "bottleneck"] = "basic"
+    """From here on: for residual networks only."""
     stem: int = 48
     stem_pool: bool = False
     widths: tuple[int, ...] = (48, 96, 160, 224)
@@ -28,56 +41,101 @@ class RegressorConfig:
     strides: tuple[int, ...] = (2, 2, 2, 1)
     align_widths: tuple[int, ...] = (48, 80, 128, 160)
     align_depths: tuple[int, ...] = (2, 1, 2, 2)
-    align_shares_start: bool = True
-    prior_width: int = 64
-    width: int = 192
-    heads: int = 6
-    depth: int = 2
-    pyramid: int = 64
-    hidden: int = 512
 
     def backbone(self) -> BackboneConfig:
-        return BackboneConfig(self.backbone_kind, self.stem, self.widths, self.depths, self.strides, self.stem_pool)  # type: ignore[arg-type]
+        return BackboneConfig(self.backbone_kind, self.stem, self.widths, self.depths, self.strides, self.stem_pool)
 
     def align(self) -> BackboneConfig:
-        return BackboneConfig(self.backbone_kind, self.stem, self.align_widths, self.align_depths, self.strides, self.stem_pool)  # type: ignore[arg-type]
+        return BackboneConfig(self.backbone_kind, self.stem, self.align_widths, self.align_depths, self.strides, self.stem_pool)
 
 
 PAPER = RegressorConfig(
-    crop_px=256, backbone_kind="bottleneck", stem=64, stem_pool=True, widths=(64, 128, 256, 512), depths=(3, 4, 6, 3), strides=(1, 2, 2, 2),
-    align_widths=(64, 128, 256, 512), align_depths=(3, 4, 6, 3), align_shares_start=False, prior_width=256, width=512, heads=8, depth=4,
+    trunk="residual", crop_px=256, backbone_kind="bottleneck", stem=64, stem_pool=True, widths=(64, 128, 256, 512), depths=(3, 4, 6, 3),
+    strides=(1, 2, 2, 2), align_widths=(64, 128, 256, 512), align_depths=(3, 4, 6, 3), prior_width=256, width=512, heads=8, depth=4,
     pyramid=128, hidden=1024,
 )  # fmt: skip
 """The paper's: two ResNet-50, 256 px crops. Widths of projection and transformer are not printed there; these are ours."""
 
 
+@dataclass(frozen=True)
+class Encoded(Record):
+    """What backbone and alignment encoder make of crops."""
+
+    fine: Float[Tensor, "crop channel fine fine"]
+    middle: Float[Tensor, "crop channel middle middle"]
+    coarse: Float[Tensor, "crop channel coarse coarse"]
+    """Maps of the image backbone; the coarsest becomes the image tokens F_i."""
+    aligned: Float[Tensor, "crop token width"]
+    """F_fa."""
+    reading: KeypointReading | None
+
+
+class ResidualEncoders(nn.Module):
+    """Image backbone and alignment encoder as two residual networks (the paper's figure 2)."""
+
+    reads = False
+
+    def __init__(self, config: RegressorConfig) -> None:
+        super().__init__()
+        backbone = config.backbone()
+        self.stem = Stem(backbone)
+        self.stages = Stages(backbone, config.stem)
+        self.align = FusionAlignmentEncoder(config.align(), config.width)
+        widths = stage_widths(backbone)
+        self.widths = (widths[0], widths[1], widths[-1])
+        self.stride = (4 if config.stem_pool else 2) * math.prod(config.strides)
+
+    def forward(self, crops: Float[Tensor, "crop 3 size size"]) -> Encoded:
+        images = (crops - 0.45) * 4
+        maps = self.stages(self.stem(images))
+        return Encoded(maps[0], maps[1], maps[-1], self.align(images), None)
+
+
+class LandmarkEncoders(nn.Module):
+    """Image backbone and alignment encoder as two branches behind the landmark network's first stages, which stay as they were trained: on
+    millions of real hands, where ours are rendered."""
+
+    reads = True
+    stride = 32
+
+    def __init__(self, config: RegressorConfig) -> None:
+        super().__init__()
+        self.early = LandmarkEarly()
+        self.late = LandmarkLate().to_32
+        self.align = LandmarkAlignmentEncoder(config.width)
+        self.widths = (*LandmarkEarly.WIDTHS, LandmarkLate.WIDTH)
+
+    def forward(self, crops: Float[Tensor, "crop 3 size size"]) -> Encoded:
+        if self.training:
+            # Three times as fast; no gradient passes here.
+            with torch.no_grad(), torch.autocast(crops.device.type, torch.bfloat16):
+                maps = self.early(crops)
+            at_8, at_16 = (m.float() for m in maps)
+        else:
+            at_8, at_16 = self.early(crops)
+        aligned, reading = self.align(at_16)
+        return Encoded(at_8, at_16, self.late(at_16), aligned, reading)
+
+
 class Regressor(nn.Module):
-    """Stage 1. Crops of absent hands are not looked at: only present ones pass through the backbone."""
+    """Stage 1. Crops of absent hands are not looked at: only present ones pass through the encoders."""
 
     def __init__(self, config: RegressorConfig) -> None:
         super().__init__()
         self.config = config
-        backbone = config.backbone()
-        self.stem = Stem(backbone)
-        self.stages = Stages(backbone, config.stem)
-        widths = stage_widths(backbone)
-        self.image_tokens = nn.Linear(widths[-1], config.width)
+        self.encoders = LandmarkEncoders(config) if config.trunk == "landmark" else ResidualEncoders(config)
+        fine, middle, coarse = self.encoders.widths
+        self.image_tokens = nn.Linear(coarse, config.width)
         self.image_norm = nn.LayerNorm(config.width)
         self.prior = PriorProjection(config.prior_width, config.width)
-        self.align = FusionAlignmentEncoder(config.align(), config.width, config.align_shares_start)
-        if config.align_shares_start and config.align_widths[0] != config.widths[0]:
-            raise ValueError(f"a shared start needs equal first widths, got {config.align_widths[0]} and {config.widths[0]}")
         self.fusion = Fusion(config.width, config.heads, config.depth)
-        self.maps = JointMaps(config.width, [widths[1], widths[0]], config.pyramid)
-        self.parameters_head = ParameterHead(config.width, config.hidden)
+        self.maps = JointMaps(config.width, [middle, fine], config.pyramid, self.encoders.reads)
+        self.parameters_head = ParameterHead(config.width, config.hidden, self.encoders.reads)
         self.relative = RelativeHead(config.width, PAIR_GEOMETRY)
 
     def token_grid(self, crop_px: int) -> int:
         """Tokens a side for a crop size."""
-        stride = 4 if self.config.stem_pool else 2
-        for s in self.config.strides:
-            stride *= s
-        return crop_px // stride
+        return crop_px // self.encoders.stride
 
     def forward(
         self,
@@ -92,10 +150,8 @@ class Regressor(nn.Module):
         pairs = crops.shape[0]
         flat_present = present.flatten()
         index = flat_present.nonzero()[:, 0]
-        images = (crops.flatten(0, 1)[index] - 0.45) * 4
-        maps = self.stages(self.stem(images))
-        tokens = self.image_norm(self.image_tokens(maps[-1].flatten(2).transpose(1, 2)))
-        aligned = self.align(maps[0] if self.config.align_shares_start else images)
+        encoded = self.encoders(crops.flatten(0, 1)[index].contiguous(memory_format=torch.channels_last))
+        tokens = self.image_norm(self.image_tokens(encoded.coarse.flatten(2).transpose(1, 2)))
         count = tokens.shape[1]
 
         def scatter(x: Tensor) -> Tensor:
@@ -103,28 +159,31 @@ class Regressor(nn.Module):
                 torch.zeros(2 * pairs, *x.shape[1:], dtype=x.dtype, device=x.device).index_copy(0, index, x).reshape(pairs, 2, *x.shape[1:])
             )
 
-        aligned_all = scatter(aligned)
+        aligned_all = scatter(encoded.aligned)
         prior_all = None
         chosen = aligned_all
         if priors is not None:
-            prior_all = scatter(self.prior(priors[index]).to(aligned.dtype))
+            prior_all = scatter(self.prior(priors[index]).to(aligned_all.dtype))
             if use_prior is not None:
                 chosen = torch.where(use_prior[:, None, None, None], prior_all, aligned_all)
         fused = self.fusion(scatter(tokens), chosen, geometry, present)
         fused_flat = fused.flatten(0, 1)[index]
         grid = round(int(count) ** 0.5)
-        heatmap_log, xy, z, log_scale = self.maps(fused_flat.transpose(1, 2).unflatten(2, (grid, grid)), [maps[1], maps[0]])
+        read = None if encoded.reading is None else encoded.reading.map(lambda t: t.detach())
+        top = fused_flat.transpose(1, 2).unflatten(2, (grid, grid))
+        heatmap_log, xy, z, log_scale = self.maps(top, [encoded.middle, encoded.fine], read)
         z = z - z[:, :1]
         joints = torch.cat([xy, z[..., None]], -1).detach()
-        rotation, shape, presence, side = self.parameters_head(fused_flat, joints)
+        rotation, shape, presence, side = self.parameters_head(fused_flat, joints, read)
         joints_all, shape_all = scatter(joints), scatter(shape)
         relative = self.relative(fused.float().mean(2), joints_all, shape_all.detach(), geometry)
         identity = torch.eye(3, device=crops.device).expand(pairs, 2, 16, 3, 3)
         rotation_all = torch.where(present[..., None, None, None], scatter(rotation), identity)
+        reading_all = None if encoded.reading is None else encoded.reading.map(scatter)
         return (
             HandPrediction(
                 scatter(heatmap_log), scatter(xy), scatter(z), scatter(log_scale), rotation_all, shape_all, scatter(presence), scatter(side),
-                relative, aligned_all,
+                relative, aligned_all, reading_all,
             ),
             prior_all,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from twohands.training.regressor import RegressorTraining
 
 REFINER, REFINER_BATCH = DenoiserConfig(depth=3, expansion=2), 32
 """The denoiser that ships: 0.8 M parameters, a tenth of a second a step on one core."""
-RegressorExperiment = Literal["small", "small-sharp", "paper"]
+RegressorExperiment = Literal["small", "paper"]
 
 
 def _check(shards: tuple[Path, ...], mixture: tuple[float, ...]) -> None:
@@ -25,15 +25,31 @@ def _check(shards: tuple[Path, ...], mixture: tuple[float, ...]) -> None:
         raise UserError(f"{len(shards)} folders of shards need as many mixture weights above zero, got {list(mixture)}")
 
 
+def _check_start(path: Path | None) -> None:
+    if path is not None and not path.is_file():
+        raise UserError(f"no weights to start from at {path}; train them, or `twohands teachers install --trunks`")
+
+
 def detector_experiment(
-    out: Path, shards: tuple[Path, ...], mixture: tuple[float, ...], steps: int | None, seed: int, devices: int
+    out: Path,
+    shards: tuple[Path, ...],
+    mixture: tuple[float, ...],
+    steps: int | None,
+    seed: int,
+    devices: int,
+    start_from: Path | None = None,
+    trunk: Path | None = None,
 ) -> DetectorTraining:
-    """The detector that ships: 1.2 M parameters. Shards that are missing, or as many weights as shards: UserError."""
+    """The detector that ships: 1.3 M parameters. UserError if shards or the weights to start from are missing, or if there are not as many
+    mixture weights as shards."""
     _check(shards, mixture)
+    _check_start(start_from)
+    _check_start(trunk)
     fit = FitConfig(
-        out, steps or 5000, learning_rate=1.5e-3, warmup_steps=200, checkpoint_steps=100, average=0.997, seed=seed, devices=devices
-    )
-    return DetectorTraining(fit, shards, mixture, validation=150)
+        out, steps or 6000, learning_rate=8e-4, warmup_steps=200, checkpoint_steps=100, average=0.997, precision="32-true", seed=seed,
+        devices=devices,
+    )  # fmt: skip
+    return DetectorTraining(fit, shards, mixture, validation=150, start_from=start_from, trunk=trunk)
 
 
 def regressor_experiment(
@@ -45,23 +61,28 @@ def regressor_experiment(
     seed: int,
     devices: int,
     start_from: Path | None = None,
+    trunk: Path | None = None,
 ) -> RegressorTraining:
-    """What ships is `small`, 6.5 M parameters made for CPUs, learnt on 64 px crops, and then `small-sharp`, which goes on from its weights at
-    96 px. `paper` has the paper's two ResNet-50 at 256 px and its optimiser settings (AdamW, 1e-4, batch 48). UserError if shards or the weights
-    to start from are missing, or there are not as many mixture weights as shards."""
+    """What ships is `small`, which begins with the landmark network's numbers (`trunk`) and trains what is behind its frozen first stages. `paper`
+    has the paper's two ResNet-50 at 256 px and its optimiser settings (AdamW, 1e-4, batch 48). UserError if shards or the weights to start
+    from are missing, or there are not as many mixture weights as shards."""
     _check(shards, mixture)
-    if start_from is not None and not start_from.is_file():
-        raise UserError(f"no weights to start from at {start_from}; train them first")
+    _check_start(start_from)
+    _check_start(trunk)
     match name:
         case "small":
-            fit = FitConfig(out, steps or 4500, warmup_steps=300, checkpoint_steps=100, average=0.998, seed=seed, devices=devices)
-            crops = ((0.0, 64),)
-            return RegressorTraining(fit, shards, mixture, RegressorConfig(), crop_schedule=crops, validation=200, start_from=start_from)
-        case "small-sharp":
-            fit = FitConfig(out, steps or 1000, 4e-4, warmup_steps=50, checkpoint_steps=100, average=0.996, seed=seed, devices=devices)
-            crops = ((0.0, 96),)
-            return RegressorTraining(fit, shards, mixture, RegressorConfig(), crop_schedule=crops, validation=200, start_from=start_from)
+            fit = FitConfig(
+                out,
+                steps or 6000,
+                5e-4,
+                warmup_steps=200,
+                checkpoint_steps=100,
+                average=0.998,
+                precision="32-true",
+                seed=seed,
+                devices=devices,
+            )
+            return RegressorTraining(fit, shards, mixture, RegressorConfig(), batch=16, validation=100, start_from=start_from, trunk=trunk)
         case "paper":
             fit = FitConfig(out, steps or 200_000, learning_rate=1e-4, checkpoint_steps=2000, average=0.999, seed=seed, devices=devices)
-            crops = ((0.0, 256),)
-            return RegressorTraining(fit, shards, mixture, PAPER, batch=48, crop_schedule=crops, validation=200, start_from=start_from)
+            return RegressorTraining(fit, shards, mixture, PAPER, batch=48, validation=200, start_from=start_from)

@@ -2,18 +2,32 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import math
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from twohands.errors import UserError
+from twohands.manifest import beside
+from twohands.record import Record, concatenate
+
+
+class Batches(Protocol):
+    """Makes the batch of any step."""
+
+    def make(self, step: int) -> Record: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +41,8 @@ class FitConfig:
     warmup_steps: int = 500
     final_share: float = 0.01
     """Learning rate at the end over its peak (cosine in between)."""
+    slow_share: float = 0.2
+    """Learning rate of parameters that begin with trained numbers over that of new ones."""
     weight_decay: float = 0.02
     clip_norm: float = 5.0
     average: float = 0.999
@@ -39,6 +55,14 @@ class FitConfig:
     devices: int = 1
     nodes: int = 1
     seed: int = 0
+    schedule: Literal["cosine", "drops"] = "cosine"
+    drops: tuple[float, ...] = ()
+    """With the schedule "drops": the shares of the run after which the rate falls to a tenth."""
+    parts: int | None = None
+    """The global batch is made in so many parts, each a function of (seed, part, step) and shared out among the processes, so that it does not
+    depend on how many there are. None: a part a process, so that the global batch grows with them."""
+    workers: int = 0
+    """Processes a rank that make batches ahead; 0 makes them in the training process."""
 
 
 class AveragedModule(lightning.LightningModule):
@@ -54,6 +78,15 @@ class AveragedModule(lightning.LightningModule):
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """Loss of a batch and numbers to log."""
         raise NotImplementedError("a training module must say what its loss is")
+
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """Parameters that were trained before, on more than this run has: they move at `slow_share` of the rate."""
+        return []
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """What a step draws depends on seed, process and step alone: a run that resumes draws what it would have drawn."""
+        drawn = np.random.SeedSequence([self.fit_config.seed, self.global_rank, self.global_step]).generate_state(1, np.uint64)
+        torch.manual_seed(int(drawn[0] >> np.uint64(1)))
 
     def training_step(self, batch: Any, _: int) -> Tensor:
         loss, terms = self.loss(batch)
@@ -76,14 +109,20 @@ class AveragedModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         c = self.fit_config
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": c.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        slow = {id(p) for p in self.slow_parameters()}
+        groups = []
+        for share, chosen in ((1.0, lambda p: id(p) not in slow), (c.slow_share, lambda p: id(p) in slow)):
+            for decay, ndims in ((c.weight_decay, (2, 3, 4, 5)), (0.0, (0, 1))):
+                parameters = [p for p in self.network.parameters() if p.requires_grad and chosen(p) and p.ndim in ndims]
+                if parameters:
+                    groups.append({"params": parameters, "weight_decay": decay, "lr": share * c.learning_rate})
         optimizer = torch.optim.AdamW(groups, c.learning_rate, betas=(0.9, 0.98))
 
         def scale(step: int) -> float:
             if step < c.warmup_steps:
                 return (step + 1) / c.warmup_steps
+            if c.schedule == "drops":
+                return 0.1 ** sum(step >= round(share * c.steps) for share in c.drops)
             progress = min(1.0, (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps))
             return c.final_share + (1 - c.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -94,21 +133,69 @@ class AveragedModule(lightning.LightningModule):
         return batch.to(device)
 
 
+class SharedBatches(IterableDataset):
+    """The batches of one process: its parts of the global batch, joined. Worker processes of a loader take turns with the steps."""
+
+    def __init__(self, parts: Sequence[Batches], start_step: int) -> None:
+        self.parts, self.start_step = parts, start_step
+
+    def __iter__(self) -> Iterator[Any]:
+        info = get_worker_info()
+        first, stride = (0, 1) if info is None else (info.id, info.num_workers)
+        for step in itertools.count(self.start_step + first, stride):
+            made = [part.make(step) for part in self.parts]
+            yield made[0] if len(made) == 1 else concatenate(made)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside and renames them: a run may be killed while it writes, and must find the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with beside(Path(path)) as part:
+            torch.save(checkpoint, part)
+
+
 class Report(lightning.Callback):
-    """Writes a line of running means to the run's log, and calls `validate` now and then."""
+    """Writes a line of running means over all processes to the run's log, and calls `validate` now and then.
+
+    `waited` is the share of the time that the training spent waiting for data."""
 
     def __init__(self, path: Path, every: int, validate: Callable[[nn.Module, int], dict[str, float]] | None, validate_every: int) -> None:
         self.path, self.every, self.validate, self.validate_every = path, every, validate, validate_every
+        self.waited_s = self.worked_s = 0.0
+        self.since = time.perf_counter()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        now = time.perf_counter()
+        self.waited_s, self.since = self.waited_s + now - self.since, now
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         step = trainer.global_step
         assert isinstance(module, AveragedModule)
-        if trainer.is_global_zero and step % self.every == 0:
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self._write({"step": step, "rate": round(rate, 7), **{k: round(v, 4) for k, v in module.running.items()}})
+        now = time.perf_counter()
+        self.worked_s, self.since = self.worked_s + now - self.since, now
+        if step % self.every == 0:
+            means = self._over_processes(module)
+            if trainer.is_global_zero:
+                rate = trainer.optimizers[0].param_groups[0]["lr"]
+                waited = self.waited_s / max(self.waited_s + self.worked_s, 1e-9)
+                self._write(
+                    {"step": step, "rate": round(rate, 7), **{k: round(v, 4) for k, v in means.items()}, "waited": round(waited, 3)}
+                )
+            self.waited_s = self.worked_s = 0.0
         if trainer.is_global_zero and self.validate and step % self.validate_every == 0:
             module.average.eval()
             self._write({"step": step, "validation": self.validate(module.average, step)})
+        self.since = time.perf_counter()
+
+    @staticmethod
+    def _over_processes(module: AveragedModule) -> dict[str, float]:
+        """Running means, averaged over the processes, each of which saw its own part of the batches."""
+        values = torch.tensor(list(module.running.values()), dtype=torch.float32, device=module.device)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(values)
+            values = values / torch.distributed.get_world_size()
+        return dict(zip(module.running, values.tolist(), strict=True))
 
     def _write(self, row: dict[str, Any]) -> None:
         with self.path.open("a") as file:
@@ -128,21 +215,20 @@ def _commit() -> str:
 
 def fit(
     module: AveragedModule,
-    batches: Callable[[int, int], IterableDataset],
+    batches: Callable[[int, int], Batches],
     experiment: Any,
     validate: Callable[[nn.Module, int], dict[str, float]] | None = None,
     validate_every: int = 2000,
 ) -> AveragedModule:
     """Trains to the step budget, resuming from the run folder's last checkpoint if there is one.
 
-    `batches(rank, start_step)` makes the data; `experiment` is the frozen config that is kept beside the weights."""
+    `batches(part, start_step)` makes the data of a part of the global batch (of a process, if `parts` is None).
+    `experiment` is the frozen config that is kept beside the weights."""
     config = module.fit_config
     torch.set_num_threads(config.threads)
     config.out.mkdir(parents=True, exist_ok=True)
     last = config.out / "last.ckpt"
     start = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if last.is_file() else 0
-    record = {"commit": _commit(), "experiment": dataclasses.asdict(experiment)}
-    (config.out / "config.json").write_text(json.dumps(record, indent=1, default=str))
     trainer = lightning.Trainer(
         max_steps=config.steps,
         accelerator=config.accelerator,
@@ -155,6 +241,7 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        plugins=[WholeCheckpoints()],
         callbacks=[
             ModelCheckpoint(
                 config.out, filename="last", every_n_train_steps=config.checkpoint_steps, save_top_k=1, enable_version_counter=False
@@ -162,10 +249,26 @@ def fit(
             Report(config.out / "log.jsonl", 50, validate, validate_every),
         ],
     )
-    loader = DataLoader(batches(trainer.global_rank, start), batch_size=None)
+    if trainer.is_global_zero:
+        record = {"commit": _commit(), "experiment": dataclasses.asdict(experiment)}
+        with beside(config.out / "config.json") as part:
+            part.write_text(json.dumps(record, indent=1, default=str))
+    mine = parts_of(config.parts, trainer.global_rank, trainer.world_size)
+    loader = DataLoader(SharedBatches([batches(part, start) for part in mine], start), batch_size=None, num_workers=config.workers)
     if start < config.steps:
         trainer.fit(module, loader, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
         trainer.save_checkpoint(last)
-    else:
-        module.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
+    # Every process goes on with what was saved: averages of batch statistics differ between them.
+    module.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
     return module
+
+
+def parts_of(parts: int | None, rank: int, processes: int) -> range:
+    """The parts of the global batch that a process makes. UserError if they cannot be shared out evenly."""
+    parts = processes if parts is None else parts
+    if parts % processes:
+        raise UserError(
+            f"the batch is made in {parts} parts, which {processes} processes cannot share evenly; use a number that divides {parts}"
+        )
+    each = parts // processes
+    return range(rank * each, (rank + 1) * each)

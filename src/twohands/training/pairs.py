@@ -70,10 +70,9 @@ class PairBatches(IterableDataset):
     """Endless batches from several shard sets, mixed by weight."""
 
     def __init__(
-        self, sets: list[ShardSet], weights: list[float], batch: int, crop_px: list[tuple[int, int]], token_stride: int,
+        self, sets: list[ShardSet], weights: list[float], batch: int, crop_px: int, token_stride: int,
         seed: int, rank: int = 0, start_step: int = 0, augment: AugmentConfig | None = None,
     ) -> None:  # fmt: skip
-        """`crop_px` is a schedule: (first step, crop size) in rising order of steps."""
         self.sets, self.weights, self.batch, self.crop_px = sets, np.array(weights) / np.sum(weights), batch, crop_px
         self.token_stride, self.seed, self.rank, self.start_step = token_stride, seed, rank, start_step
         self.augment = augment or AugmentConfig()
@@ -87,10 +86,9 @@ class PairBatches(IterableDataset):
     def make(self, step: int) -> PairBatch:
         """The batch of a step."""
         rng = np.random.default_rng([self.seed, self.rank, step])
-        size = [px for first, px in self.crop_px if first <= step][-1]
         counts = rng.multinomial(self.batch, self.weights)
         chosen = [(s, int(i)) for s, n in zip(self.sets, counts, strict=True) for i in rng.integers(0, len(s), n)]
-        return make_batch(chosen, size, self.token_stride, rng, self.augment)
+        return make_batch(chosen, self.crop_px, self.token_stride, rng, self.augment)
 
 
 def make_batch(
@@ -122,6 +120,12 @@ def _gather(chosen: list[tuple[ShardSet, int]]) -> dict:
         "parameters_valid", "segmentation", "depth_mm", "has_maps", "focal_px", "principal_px",
     )  # fmt: skip
     scene: dict = {name: torch.from_numpy(np.stack([s.arrays[name][i] for s, i in chosen])) for name in names}
+    taught = [s.arrays.get("prior_keypoints_xy") is not None for s, _ in chosen]
+    # A teacher's keypoints, where shards carry them; elsewhere the annotation is the prior, with noise.
+    for name, shape in (("prior_keypoints_xy", (2, 21, 2)), ("prior_confidence", (2, 21))):
+        rows = [s.arrays[name][i] if has else np.zeros(shape, np.float32) for (s, i), has in zip(chosen, taught, strict=True)]
+        scene[name] = torch.from_numpy(np.stack(rows))
+    scene["taught"] = torch.tensor(taught)
     scene["image"] = torch.from_numpy(np.stack([s.decode(i) for s, i in chosen]))
     scene["camera"] = Camera(scene["focal_px"], scene["principal_px"])
     return scene
@@ -183,8 +187,10 @@ def _resample(scene: dict, view: PairView, crop_px: int, grid_px: int) -> tuple[
         return grid.movedim(2, -1).flatten(1, 2)
 
     image = scene["image"].permute(0, 3, 1, 2).float() / 255
-    read = functional.grid_sample(image, positions(2 * crop_px), align_corners=False)
-    crops = functional.avg_pool2d(read, 2).unflatten(2, (2, crop_px)).transpose(1, 2).contiguous()
+    # Twice as fine where crops are coarser than the image, or fine patterns would alias.
+    fine = 2 if crop_px < max(height, width) / 2 else 1
+    read = functional.avg_pool2d(functional.grid_sample(image, positions(fine * crop_px), align_corners=False), fine)
+    crops = read.unflatten(2, (2, crop_px)).transpose(1, 2).contiguous()
     maps = torch.stack([scene["segmentation"].float(), scene["depth_mm"].to(torch.float32) / 1000], 1)
     read = functional.grid_sample(maps, positions(grid_px), mode="nearest", align_corners=False).unflatten(2, (2, grid_px))
     return crops, read[:, 0].round().long(), read[:, 1]
@@ -243,9 +249,12 @@ def _priors(
     spread = (values - median).abs().nanmean(1, keepdim=True).clamp_min(0.005)
     relative = ((values - median) / spread).unflatten(1, depth.shape[1:]).clamp(-6, 6)
     unit = (truth.joints_m[:, :, 9]).norm(dim=-1).clamp_min(1e-3)
-    z = truth.joints_m[..., 2] / unit[..., None]
-    keypoints = torch.cat([truth.joints_xy, z[..., None]], -1)
-    confidence = truth.xy_valid.float()
+    known = truth.joints_valid.all(-1)
+    z = torch.where(known[..., None], truth.joints_m[..., 2] / unit[..., None], 0.0)
+    said, sure = _taught_keypoints(scene, view)
+    by_teacher = scene["taught"][:, None, None] & truth.xy_valid
+    keypoints = torch.cat([torch.where(by_teacher[..., None], said, truth.joints_xy), z[..., None]], -1)
+    confidence = torch.where(by_teacher, sure, truth.xy_valid.float())
     light = torch.zeros(count, dtype=torch.bool)
     full = torch.zeros(count, dtype=torch.bool)
     if a:
@@ -269,7 +278,17 @@ def _priors(
         keypoints.flatten(0, 1), confidence.flatten(0, 1), classes.flatten(0, 1), relative.flatten(0, 1),
         annotated.flatten(), maps.flatten(), maps.flatten(),
     )  # fmt: skip
-    return flat, light | full, annotated & maps
+    # Without 3D the keypoints' depths are not known, and F_p would say that the hand is flat.
+    deep = (known | ~annotated).all(1)
+    return flat, (light | full) & deep, annotated & maps
+
+
+def _taught_keypoints(scene: dict, view: PairView) -> tuple[Tensor, Tensor]:
+    """A teacher's keypoints in crop sides from the crop's centre, and its confidence, 0 far outside."""
+    camera = scene["camera"].map(lambda t: t[:, None])
+    xy = view.crop.image_to_crop(camera, scene["prior_keypoints_xy"]) / view.crop.size_px - 0.5
+    near = xy.isfinite().all(-1) & (xy.abs().amax(-1) < 0.75)
+    return torch.where(near[..., None], xy, 0.0), torch.where(near, scene["prior_confidence"], 0.0)
 
 
 def _change_pixels(crops: Tensor, rng: np.random.Generator, a: AugmentConfig) -> Tensor:

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from twohands.checkpoints import load_weights, save_weights
-from twohands.data.shards import ShardSet
 from twohands.geometry.rotations import nearest_rotation
 from twohands.hands.bundled import load_bundled_hand
+from twohands.priors.cache import taught_shards
+from twohands.priors.tflite import fill_landmark_trunk
 from twohands.regress.losses import LossWeights, palm_length, predicted_joints_m, stage1_loss
-from twohands.regress.network import Regressor, RegressorConfig
+from twohands.regress.network import LandmarkEncoders, Regressor, RegressorConfig
 from twohands.training.fit import AveragedModule, FitConfig, fit
 from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, make_batch
+from twohands.trunks import freeze
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,16 @@ class RegressorTraining:
     mixture: tuple[float, ...]
     network: RegressorConfig = field(default_factory=RegressorConfig)
     batch: int = 32
-    crop_schedule: tuple[tuple[float, int], ...] = ((0.0, 64), (0.6, 96))
-    """(share of the steps done, crop size): small crops first, they train twice as fast."""
     weights: LossWeights = field(default_factory=LossWeights)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     validation: int = 256
     """Images kept from the end of each folder, never trained on."""
     start_from: Path | None = None
     """Weights to begin with (fine-tuning); the run's own checkpoint goes first."""
+    trunk: Path | None = None
+    """Where the landmark network's trained numbers are (`priors.install.LANDMARK`), if it does not begin with a regressor's weights."""
+    lessons: tuple[Path | None, ...] = ()
+    """For each folder of shards a teacher's cache (priors/cache.py) whose maps take the place of the shards' own, or None. None at all: ()."""
 
 
 class RegressorModule(AveragedModule):
@@ -44,9 +48,21 @@ class RegressorModule(AveragedModule):
         network = Regressor(training.network)
         if training.start_from:
             load_weights(training.start_from, network)
+        elif training.trunk and isinstance(network.encoders, LandmarkEncoders):
+            encoders = network.encoders
+            fill_landmark_trunk(encoders.early, encoders.align.late, encoders.align.readout, training.trunk)
+            encoders.late.load_state_dict(encoders.align.late.to_32.state_dict())
+        if isinstance(network.encoders, LandmarkEncoders):
+            # The encoder's own stages stay as its teacher left them; what F_fa learns is where they point.
+            for frozen in (network.encoders.early, network.encoders.align.late, network.encoders.align.readout):
+                freeze(frozen)
         super().__init__(network.to(memory_format=torch.channels_last), training.fit)  # type: ignore[call-overload]
         self.training_config = training
         self.hand = load_bundled_hand()
+
+    def slow_parameters(self) -> list[nn.Parameter]:
+        encoders = self.network.encoders
+        return list(encoders.late.parameters()) if isinstance(encoders, LandmarkEncoders) else []
 
     def loss(self, batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
         if self.hand.data.v_template.device != self.device:
@@ -108,20 +124,20 @@ def _aligned(p: Tensor, q: Tensor) -> list[float]:
 def train_regressor(training: RegressorTraining) -> Path:
     """Trains (or goes on training) and writes regressor.safetensors into the run folder; returns its path."""
     torch.manual_seed(training.fit.seed)
-    sets = [ShardSet.read(sorted(folder.glob("*.npz"))) for folder in training.shards]
+    lessons = training.lessons or (None,) * len(training.shards)
+    sets = [taught_shards(folder, cache) for folder, cache in zip(training.shards, lessons, strict=True)]
     module = RegressorModule(training)
     network = Regressor(training.network)
-    stride = training.network.crop_px // network.token_grid(training.network.crop_px)
-    schedule = [(int(share * training.fit.steps), px) for share, px in training.crop_schedule]
+    size = training.network.crop_px
+    stride = size // network.token_grid(size)
     held_out = [(s, len(s) - 1 - k) for s in sets for k in range(training.validation)]
     kept = [s.without_last(training.validation) for s in sets]
 
     def batches(rank: int, start: int) -> PairBatches:
-        return PairBatches(kept, list(training.mixture), training.batch, schedule, stride, training.fit.seed, rank, start, training.augment)
+        return PairBatches(kept, list(training.mixture), training.batch, size, stride, training.fit.seed, rank, start, training.augment)
 
-    def validate(network: nn.Module, step: int) -> dict[str, float]:
+    def validate(network: nn.Module, _: int) -> dict[str, float]:
         found: dict[str, list[float]] = {}
-        size = [px for first, px in schedule if first <= step][-1]
         for k in range(len(sets)):
             chosen = held_out[k * training.validation : (k + 1) * training.validation]
             for first in range(0, len(chosen), 64):

@@ -1,0 +1,62 @@
+"""`twohands train paper`: the paper's recipe."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from twohands.cli.app import train
+from twohands.errors import UserError
+
+
+@train.command
+def paper(
+    data: Path,
+    out: Path,
+    stage: Literal[1, 2] = 1,
+    lessons: Path | None = None,
+    without: tuple[str, ...] = (),
+    steps: int | None = None,
+    seed: int = 0,
+    devices: int = 1,
+    nodes: int = 1,
+    workers: int = 0,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    rehearsal: bool = False,
+    validation: int = 200,
+) -> None:
+    """Train the paper's networks on its five data sets. Run the same command again to go on where it stopped.
+
+    Args:
+        data: Folder with a folder of shards for each data set: interhand26m, reinterhand, coco_wholebody, freihand, ho3d.
+        out: Run folder.
+        stage: 1 aligns, 2 refines.
+        lessons: Folder with a teacher's cache for each data set (`twohands teach`), such as Sapiens'; without it the priors are drawn from the
+            annotated hands.
+        without: Data sets of the five to leave out.
+        steps: Length of the run; seven epochs by default.
+        seed: Fixes data order and initial weights.
+        devices: Processes (GPUs) on each machine. Stage 1 makes each batch of 48 in four parts, so 1, 2 or 4 processes see the same batches.
+        nodes: Machines.
+        workers: Processes a device that make batches ahead.
+        accelerator: Where to train.
+        rehearsal: A tiny network on 32 px crops and otherwise the same, to see in minutes that everything is in place.
+        validation: Samples kept from the end of each data set's shards, never trained on.
+    """
+    from twohands.training import recipe
+
+    if stage == 1:
+        from twohands.training.regressor import train_regressor
+
+        machines = recipe.Machines(devices, nodes, workers, accelerator)
+        print(train_regressor(recipe.stage_1(out, data, lessons, without, steps, seed, machines, rehearsal, validation)))
+        return
+    if devices * nodes > 1:
+        raise UserError("stage 2 trains in one process; leave out --devices and --nodes")
+    from twohands.training.refiner import train_refiner
+
+    bank = out / "bank.npz"
+    print(f"{recipe.bank_of_fits(bank, data, without)} pairs of hands in {bank}", file=sys.stderr)
+    config = recipe.DENOISER_REHEARSAL if rehearsal else recipe.DENOISER
+    resume = (out / "last.ckpt").is_file()
+    batch = recipe.REFINER_BATCH
+    print(train_refiner(out, bank, None, steps or recipe.REFINER_STEPS, batch, seed, resume, config, recipe.REFINER))
