@@ -1,5 +1,5 @@
-"""Ways to draw a result over its photo: mesh, wires, skeleton, depth, touch, or side by side. In each, what is nearer hides what is behind it, across both
-hands and all people."""
+"""Ways to draw a result over its photo: mesh, wires, skeleton, depth, touch, or side by side. In each, what is nearer hides what is behind it,
+across both hands and all people."""
 
 from pathlib import Path
 from typing import Literal, TypeAlias
