@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from twohands.engines.openvino import Engine, EngineConfig, accelerate, cache_folder
-from twohands.engines.tensors import flatten, name_of, unflatten
+from twohands.engines.tensors import flatten, name_of, tensor_names, unflatten
 from twohands.engines.threads import threads_wanted
 from twohands.record import Record
 
@@ -55,6 +55,8 @@ def test_flatten_and_back():
     assert again[1] is None
     assert again[0].heat is value[0].heat
     assert name_of(structure) == "(Answer[ttn]nt)"
+    assert tensor_names(value) == ["0.mean", "0.heat", "2"]
+    assert tensor_names(value[0]) == ["mean", "heat"]
     with pytest.raises(ValueError, match="no place"):
         unflatten([*tensors, tensors[0]], structure)
     with pytest.raises(TypeError, match="dict"):
@@ -184,3 +186,21 @@ def test_onnx_runtime_answers_as_pytorch(tmp_path):
     with pytest.raises((UserError, Exception)):
         export_onnx(network, inputs(2), [inputs(5, 20)], tmp_path / "fixed.onnx", *names, {})
     assert [p.name for p in tmp_path.iterdir()] == ["small.onnx"]
+
+
+def test_the_command_writes_both_networks(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+    pytest.importorskip("onnx", reason="the onnx extra is not installed")
+    from types import SimpleNamespace
+
+    from twohands import pipeline
+    from twohands.cli import main
+    from twohands.detector import DetectorConfig, DetectorNetwork
+    from twohands.regress.network import Regressor, RegressorConfig
+
+    networks = DetectorNetwork(DetectorConfig()).eval(), Regressor(RegressorConfig()).eval()
+    loaded = SimpleNamespace(detector=SimpleNamespace(network=networks[0]), regressor=SimpleNamespace(network=networks[1]))
+    monkeypatch.setattr(pipeline, "load", lambda prior, engine: loaded)
+    assert main(["onnx", "--out", str(tmp_path / "out")]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["detector.onnx", "regressor.onnx"]
+    assert "rotation" in capsys.readouterr().out

@@ -205,3 +205,20 @@ def test_heat_shows_where_hands_touch_and_where_they_overlap(hand):
     assert (touch_colours(inside).reshape(-1, 3) == np.array(DEEP_RGB)).all(1).any()
     alone = touch_of(deep, torch.tensor([True, False]), hand)
     assert alone.depth_mm.max() == 0
+
+
+def test_commands_say_what_cannot_be_opened(truth, monkeypatch, tmp_path, capsys):
+    from twohands import pipeline
+    from twohands.cli import main
+
+    monkeypatch.setattr(pipeline, "load", lambda device, prior, mano: truth.pipeline())
+    with make_server(truth.pipeline(), port=0) as server:
+        port = str(server.server_address[1])
+        assert main(["serve", "--port", port]) == 2
+        monkeypatch.setattr("twohands.cli.web.serve", lambda device: 7)
+        assert main(["demo", "--page"]) == 7
+    assert main(["view", str(tmp_path / "missing.npz")]) == 2
+    told = capsys.readouterr().err
+    assert "--port" in told
+    assert "missing.npz is not there" in told
+    assert "Traceback" not in told

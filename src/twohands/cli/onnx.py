@@ -16,7 +16,7 @@ def onnx(out: Path) -> None:
     import torch
 
     from twohands.engines.onnx import export_onnx
-    from twohands.engines.tensors import flatten
+    from twohands.engines.tensors import tensor_names
     from twohands.pipeline import load
 
     make_folder(out)
@@ -45,8 +45,8 @@ def onnx(out: Path) -> None:
     ]  # fmt: skip
     example = pairs(2)
     with torch.no_grad():
-        count = len(flatten(network(*example))[0])
-    names = stage_1_outputs(network, example) or tuple(f"output_{i}" for i in range(count))
+        prediction, _ = network(*example)
+    names = tuple(tensor_names(prediction))
     inputs = ("crops", "geometry", "present")
     written.append(
         export_onnx(
@@ -57,14 +57,3 @@ def onnx(out: Path) -> None:
         size = file.path.stat().st_size / 1e6
         told = f"differs from PyTorch by {file.worst:.1g} of a tensor's size at most, over {file.checked + 1} inputs of several sizes"
         print(f"{file.path}: {size:.1f} MB, {', '.join(file.inputs)} -> {', '.join(file.outputs)}; {told}")
-
-
-def stage_1_outputs(network: object, example: tuple[object, ...]) -> tuple[str, ...]:
-    """Names of what stage 1's network gives, from the fields of its record."""
-    import dataclasses
-
-    import torch
-
-    with torch.no_grad():
-        prediction, _ = network(*example)  # type: ignore[operator]
-    return tuple(field.name for field in dataclasses.fields(prediction) if isinstance(getattr(prediction, field.name), torch.Tensor))

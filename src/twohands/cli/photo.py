@@ -34,7 +34,7 @@ def photo(
     mano: Path | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     prior: Literal["auto", "encoder", "teacher"] = "auto",
-    style: Literal["mesh", "wire", "skeleton", "depth", "side-by-side"] = "mesh",
+    style: Literal["mesh", "wire", "skeleton", "depth", "touch", "side-by-side"] = "mesh",
     sheet: bool = False,
     turntable: Literal["none", "png", "gif"] = "none",
 ) -> int:
@@ -53,7 +53,8 @@ def photo(
         mano: Folder with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO's.
         device: Where the networks run.
         prior: Where the 2D prior comes from: the alignment encoder, the light teacher, or the teacher if it is installed.
-        style: What NAME.overlay.png shows: meshes, their visible edges, bones and keypoints, depth from bright to dark, or all of it in a row.
+        style: What NAME.overlay.png shows: meshes, their visible edges, bones and keypoints, depth from bright to dark, where
+            the hands touch and where they overlap, or photo, meshes, skeletons and a view from the side in a row.
         sheet: All photos in one picture as well, all.sheet.png (in several, if there are more than 400).
         turntable: NAME.turntable.png with four views of the hands, or NAME.turntable.gif with them turning.
     """

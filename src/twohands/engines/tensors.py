@@ -46,6 +46,19 @@ def _take(left: list[Any], structure: Structure) -> Any:
     return items if kind == "tuple" else kind(*items)
 
 
+def tensor_names(value: Any, prefix: str = "") -> list[str]:
+    """A name for each tensor that `flatten` finds: of its field, or of its place in a tuple; nested names are joined by a dot."""
+    if value is None:
+        return []
+    if isinstance(value, Tensor):
+        return [prefix or "output"]
+    if isinstance(value, tuple):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        items = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    return [name for key, item in items for name in tensor_names(item, f"{prefix}.{key}" if prefix else key)]
+
+
 def name_of(structure: Structure) -> str:
     """A structure in letters, the same in every process."""
     kind = structure[0]

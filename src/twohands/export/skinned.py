@@ -105,7 +105,7 @@ def _add_hand(scene: dict[str, Any], buffer: _Buffer, animation: dict[str, Any],
     bind = buffer.floats(inverse_bind.transpose(0, 2, 1).reshape(16, 16), "MAT4")  # matrices go column by column
     scene["skins"].append({"name": track.name, "inverseBindMatrices": bind, "joints": list(range(first, first + 16)), "skeleton": first})
     scene["meshes"].append({"name": track.name, "primitives": [_primitive(buffer, track, model)]})
-    nodes.append({"name": track.name, "mesh": len(scene["meshes"]) - 1, "skin": len(scene["skins"]) - 1})
+    nodes.append({"name": f"{track.name}_mesh", "mesh": len(scene["meshes"]) - 1, "skin": len(scene["skins"]) - 1})
     root += [first, first + 16]
     if len(track.time_s) > 1:
         _animate(buffer, animation, track, turns, first)

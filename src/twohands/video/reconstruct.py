@@ -51,6 +51,10 @@ class VideoReader:
             found = self.tracker.step(image, frame.time_s)
         self.times_s.append(frame.time_s)
         self.readings.append(found)
+        for time_s, better in self.tracker.corrections:
+            then = self.readings[self.times_s.index(time_s)]
+            then[:] = [better if reading.person == better.person else reading for reading in then]
+        self.tracker.corrections.clear()
         return found
 
     def motion(self, refine: bool = True, config: SettleConfig = SettleConfig()) -> HandMotion:

@@ -20,7 +20,7 @@ from twohands.joints import MIDDLE_MCP
 from twohands.pipeline import Candidate, Pipeline, Regressor
 from twohands.record import Record
 from twohands.regress.infer import Stage1
-from twohands.schema import Detection, HandPair
+from twohands.schema import Detection, HandPair, Stage1Hands
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,17 @@ class TrackConfig:
     unsure_presence: float = 0.6
     unsure_side: float = 0.3
     """Below these the detector looks in the next frame (but not more often than every `look_for_missing_s`)."""
+    vet_frames: int = 4
+    """So many frames of a person are read twice, as they are and with left and right exchanged: which reading is surer of its sides tells
+    more than how sure one is. Later this is done whenever the detector looks."""
+    side_step: float = 3.0
+    """A hand's log odds for its side that one frame can add,"""
     side_bound: float = 8.0
-    """Log odds of a side that gather over time; nothing makes a side surer than this,"""
-    side_step: float = 1.5
-    """and no frame adds more."""
+    """and those that a person's hands can gather."""
     side_flip: float = -4.0
-    """Below this, left and right of a person change places: the first frames were wrong."""
+    """Below this, left and right of a person change places; among the first frames already below zero, and then these are read anew."""
+    same_side: float = 3.0
+    """A hand that comes in beside a hand of the same side is that person's other hand, unless the log odds for its side exceed this."""
     match_distance: float = 0.8
     """A detection nearer than this to where a hand was expected, in sizes, is that hand."""
     memory: float = 0.5
@@ -78,7 +83,6 @@ class _Hand:
     keypoints_xy: Float[Tensor, "21 2"]
     velocity_px_s: Float[Tensor, "2"]
     seen_s: float
-    side_odds: float
     doubts: int = 0
     """Frames in a row in which its reading was not believed."""
 
@@ -93,6 +97,10 @@ class _Hand:
 @dataclass
 class _Person:
     number: int
+    side_odds: float = 0.0
+    """For the sides as they are."""
+    vetted: list[tuple[float, Reading, Reading]] = field(default_factory=list)
+    """Time and both readings of the first frames."""
     hands: list[_Hand | None] = field(default_factory=lambda: [None, None])
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
@@ -107,6 +115,8 @@ class Tracker:
         self.follower = one_look(pipeline.regressor)
         self.detections = 0
         """How often the detector was asked."""
+        self.corrections: list[tuple[float, Reading]] = []
+        """What should have been read at an earlier time; whoever keeps the readings takes these and empties the list."""
         self._people: list[_Person] = []
         self._looked_s = -1e9
         self._unsure = True
@@ -116,14 +126,16 @@ class Tracker:
     def step(self, image: UInt8[np.ndarray, "height width 3"], time_s: float) -> list[Reading]:
         """The hands of the next frame, by person. Times ascend."""
         self._forget(time_s)
+        look, self._unsure = self._should_look(time_s), False
         strangers: Detection | None = None
-        if self._should_look(time_s):
+        if look:
             self._looked_s, self.detections = time_s, self.detections + 1
             strangers = self._strangers(self.pipeline.detector(image), time_s)
         pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        readings = self._follow(pixels, time_s)
+        readings = self._follow(pixels, time_s, [p for p in self._people if any(p.hands)])
         if strangers is not None and len(strangers.score):
-            readings = self._welcome(image, strangers, readings, time_s)
+            joined = self._welcome(image, pixels, strangers, time_s)
+            readings = [r for r in readings if r.person not in {p.number for p in joined}] + self._follow(pixels, time_s, joined)
         return readings
 
     def skip(self) -> None:
@@ -144,44 +156,66 @@ class Tracker:
                     person.hands[side] = None
         self._people = [p for p in self._people if any(p.hands) or time_s - p.seen_s <= self.config.remember_s]
 
-    def _follow(self, pixels: Tensor, time_s: float) -> list[Reading]:
-        """Reads every hand that is followed where it is expected."""
-        people = [p for p in self._people if any(p.hands)]
-        self._unsure = False
+    def _follow(self, pixels: Tensor, time_s: float, people: list[_Person]) -> list[Reading]:
+        """Reads the hands of these people where they are expected."""
         if not people:
             return []
         pairs = [self._pair(p, time_s) for p in people]
+        looked = self._looked_s == time_s
+        twice = [p for p in people if looked or len(p.vetted) < self.config.vet_frames]
+        exchanged = [_exchanged(pair) for p, pair in zip(people, pairs, strict=True) if p in twice]
+        answers = [a.to("cpu") for a in self.follower.infer(pixels, self.camera, [*pairs, *exchanged])]
+        others = {p.number: a for p, a in zip(twice, answers[len(pairs) :], strict=True)}
         readings = []
-        for person, pair, answer in zip(people, pairs, self.follower.infer(pixels, self.camera, pairs), strict=True):
-            hands = answer.to("cpu")
-            xy = self.camera.project(self.pipeline.network_hand.pose_hands(hands.parameters).keypoints())
-            believed = self._believed(person, pair.present, xy, hands.presence, hands.side_correct, time_s)
-            flip = 0.0
-            for side in (0, 1):
-                hand = person.hands[side]
-                if hand is None:
-                    continue
-                if believed[side]:
-                    odds = float(torch.logit(hands.side_correct[side], eps=1e-3).clamp(-self.config.side_step, self.config.side_step))
-                    hand.side_odds = min(hand.side_odds + odds, self.config.side_bound)
-                    self._move(hand, xy[side], time_s)
-                    sure = float(hands.presence[side]) > self.config.unsure_presence
-                    self._unsure |= not (sure and float(hands.side_correct[side]) > self.config.unsure_side)
-                else:
-                    hand.doubts += 1
-                    self._unsure = True
-                flip += hand.side_odds
-            seen = torch.tensor(believed)
-            if seen.any():
-                self._remember(person, time_s)
-                score = torch.where(seen, hands.presence, 0.0)
-                readings.append(Reading(hands.parameters, hands.keypoint_confidence, score, seen, person.number))
-            if flip < self.config.side_flip:
-                person.hands.reverse()
-                for turned in person.hands:
-                    if turned is not None:
-                        turned.side_odds = 0.0
+        for person, pair, hands in zip(people, pairs, answers, strict=False):
+            other = others.get(person.number)
+            if other is not None and self._rather(person, pair, hands, other, time_s):
+                pair, hands, other = _exchanged(pair), other, hands
+            reading = self._read(person, pair, hands, time_s)
+            if bool(reading.seen.any()):
+                readings.append(reading)
+                if other is not None and len(person.vetted) < self.config.vet_frames:
+                    person.vetted.append((time_s, reading, _reading(other, reading.seen.flip(0), person.number)))
         return readings
+
+    def _rather(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands, time_s: float) -> bool:
+        """Whether the person's hands have the other side each; they change places then, in the first frames that were read too."""
+        c = self.config
+        asked = pair.present
+        for own, exchanged, bound in (
+            (hands.side_correct[asked], other.side_correct.flip(0)[asked], c.side_step),
+            (hands.presence[asked], other.presence.flip(0)[asked], 1.0),
+        ):
+            odds = torch.logit(own, eps=1e-3) - torch.logit(exchanged, eps=1e-3)
+            person.side_odds += float(odds.clamp(-bound, bound).sum())
+        person.side_odds = min(max(person.side_odds, -c.side_bound), c.side_bound)
+        young = len(person.vetted) < c.vet_frames
+        if person.side_odds >= (0.0 if young else c.side_flip):
+            return False
+        person.hands.reverse()
+        person.side_odds = -person.side_odds
+        if young:
+            person.vetted = [(then, alternative, reading) for then, reading, alternative in person.vetted]
+            self.corrections += [(then, reading) for then, reading, _ in person.vetted]
+        return True
+
+    def _read(self, person: _Person, pair: HandPair, hands: Stage1Hands, time_s: float) -> Reading:
+        """What is believed of an answer; the person's hands move there."""
+        xy = self.camera.project(self.pipeline.network_hand.pose_hands(hands.parameters).keypoints())
+        believed = self._believed(person, pair.present, xy, hands.presence, hands.side_correct, time_s)
+        for side, hand in enumerate(person.hands):
+            if hand is None:
+                continue
+            if believed[side]:
+                self._move(hand, xy[side], time_s)
+                sure = float(hands.presence[side]) > self.config.unsure_presence
+                self._unsure |= not (sure and float(hands.side_correct[side]) > self.config.unsure_side)
+            else:
+                hand.doubts += 1
+                self._unsure = True
+        if any(believed):
+            self._remember(person, time_s)
+        return _reading(hands, torch.tensor(believed), person.number)
 
     def _pair(self, person: _Person, time_s: float) -> HandPair:
         """What stage 1 is asked: the keypoints' boxes and directions where they are expected."""
@@ -280,21 +314,20 @@ class Tracker:
         rest = [k for k in range(count) if k not in matched]
         return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
 
-    def _welcome(self, image: np.ndarray, strangers: Detection, readings: list[Reading], time_s: float) -> list[Reading]:
-        """Reads hands that nobody follows yet and gives them to the person whom they belong to."""
-        by_person = {reading.person: reading for reading in readings}
+    def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[_Person]:
+        """Gives hands that nobody follows yet to the person whom they belong to; returns those people."""
+        joined: dict[int, _Person] = {}
         for candidate in self.pipeline.candidates(image, self.camera, strangers):
             for side in (0, 1):
+                xy = candidate.keypoints_xy[side]
                 new = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= self.config.presence_new
-                if not new or self._is_followed(candidate.keypoints_xy[side]) or not self._in_view(candidate.keypoints_xy[side]):
+                if not new or self._is_followed(xy) or not self._in_view(xy):
                     continue
-                person = self._owner(candidate, side, time_s)
-                odds = float(torch.logit(candidate.hands.side_correct[side], eps=1e-3).clamp(-2, 2))
-                xy = candidate.keypoints_xy[side].clone()
-                person.hands[side] = _Hand(xy, torch.zeros(2), time_s, odds)
+                person, place = self._owner(candidate, side, pixels, time_s)
+                person.hands[place] = _Hand(xy.clone(), torch.zeros(2), time_s)
                 self._remember(person, time_s)
-                by_person[person.number] = _with_hand(by_person.get(person.number), candidate, side, person.number)
-        return list(by_person.values())
+                joined[person.number] = person
+        return list(joined.values())
 
     def _is_followed(self, xy: Float[Tensor, "21 2"]) -> bool:
         """The hand is one that is followed already."""
@@ -306,30 +339,43 @@ class Tracker:
                         return True
         return False
 
-    def _owner(self, candidate: Candidate, side: int, time_s: float) -> _Person:
-        """Who lacks this hand: the other hand of the candidate decides, else the nearest who shows one hand of about that size, else the last
-        who was seen without any; else somebody new."""
+    def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[_Person, int]:
+        """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size; else of the last who was seen
+        without any; else of somebody new."""
         xy = candidate.keypoints_xy[side]
         place, size = xy.mean(0), max(_size(xy), 1.0)
-        lacking = [p for p in self._people if p.hands[side] is None]
 
         def far(person: _Person) -> float:
             return float((person.place_xy - place).norm()) / max(person.size_px, size)
 
-        just_in = [p for p in lacking if p.hands[1 - side] is not None and p.hands[1 - side].seen_s == time_s]  # type: ignore[union-attr]
-        partners = [p for p in just_in if _same_place(p.hands[1 - side], candidate.keypoints_xy[1 - side])]
-        showing = [p for p in lacking if any(p.hands) and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
-        gone = [p for p in lacking if not any(p.hands)]
-        if partners:
-            return partners[0]
-        if showing:
-            return min(showing, key=far)
+        one_handed = [p for p in self._people if any(p.hands) and None in p.hands and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
+        for person in sorted(one_handed, key=far):
+            if person.hands[side] is None or self._is_other_hand(person, candidate, side, pixels, time_s):
+                return person, side if person.hands[side] is None else 1 - side
+        gone = [p for p in self._people if not any(p.hands)]
         if gone:
-            return max(gone, key=lambda p: (p.seen_s, -far(p)))
+            return max(gone, key=lambda p: (p.seen_s, -far(p))), side
         person = _Person(self._next)
         self._next += 1
         self._people.append(person)
-        return person
+        return person, side
+
+    def _is_other_hand(self, person: _Person, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
+        """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
+        person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), torch.zeros(2), time_s)
+        (answer,) = self.follower.infer(pixels, self.camera, [self._pair(person, time_s)])
+        person.hands[1 - side] = None
+        sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side].cpu(), eps=1e-3)
+        return float(sure) < self.config.same_side or person.side_odds < self.config.same_side
+
+
+def _exchanged(pair: HandPair) -> HandPair:
+    """The same boxes, asked for the other side each."""
+    return pair.map(lambda t: t.flip(0))
+
+
+def _reading(hands: Stage1Hands, seen: Bool[Tensor, "hand"], number: int) -> Reading:
+    return Reading(hands.parameters, hands.keypoint_confidence, torch.where(seen, hands.presence, 0.0), seen, number)
 
 
 def one_look(regressor: Regressor) -> Regressor:
@@ -339,29 +385,6 @@ def one_look(regressor: Regressor) -> Regressor:
     once = copy.copy(regressor)
     once.placement = replace(regressor.placement, passes=1)
     return once
-
-
-def _with_hand(reading: Reading | None, candidate: Candidate, side: int, number: int) -> Reading:
-    """The reading of a person with one hand more."""
-    if reading is None:
-        seen = torch.zeros(2, dtype=torch.bool)
-        seen[side] = True
-        score = torch.where(seen, candidate.hands.presence, 0.0)
-        return Reading(candidate.hands.parameters, candidate.hands.keypoint_confidence, score, seen, number)
-    chosen = torch.arange(2) == side
-    p, q = reading.parameters, candidate.hands.parameters
-    parameters = HandParameters(
-        torch.where(chosen[:, None, None], q.pose, p.pose),
-        torch.where(chosen[:, None], q.shape, p.shape),
-        torch.where(chosen[:, None], q.translation_m, p.translation_m),
-    )
-    confidence = torch.where(chosen[:, None], candidate.hands.keypoint_confidence, reading.keypoint_confidence)
-    score = torch.where(chosen, candidate.hands.presence, reading.score)
-    return Reading(parameters, confidence, score, reading.seen | chosen, number)
-
-
-def _same_place(hand: _Hand | None, xy: Float[Tensor, "21 2"]) -> bool:
-    return hand is not None and float((hand.keypoints_xy - xy).norm(dim=-1).mean()) < 1e-3 * hand.size_px
 
 
 def _size(xy: Float[Tensor, "21 2"]) -> float:

@@ -17,6 +17,8 @@ DEEP_MM = 5.0
 """Penetration of this depth and more has the darkest colour."""
 FREE_MIX = 0.35
 """Of the hand's own colour where nothing is near, in light grey."""
+TOUCHING, STEPS = 0.4, 256
+"""Where on the scale the skins meet, and how many colours it has."""
 CONTACT_RGB, SHALLOW_RGB, DEEP_RGB = (255, 245, 170), (214, 60, 120), (70, 0, 60)
 """Touch is pale yellow; penetration runs from red violet to almost black. The scale falls in lightness, so that it needs no sense of colour."""
 
@@ -43,12 +45,24 @@ def touch_of(vertices_m: Float[torch.Tensor, "hand vert 3"], present: torch.Tens
     return Touch(1e3 * depth_m, 1e3 * gap_m)
 
 
+def touch_share(touch: Touch) -> Float[np.ndarray, "hand vert"]:
+    """Where a vertex lies on the scale of `scale_colours`: 0 free, up to just below TOUCHING the nearer it is, from there on the deeper."""
+    near = (TOUCHING - 1 / STEPS) * np.clip(1 - touch.gap_mm / CONTACT_MM, 0, 1)
+    inside = TOUCHING + (1 - TOUCHING) * np.clip(touch.depth_mm / DEEP_MM, 0, 1)
+    # A tenth of a millimetre is rounding of the meshes.
+    return np.where(touch.depth_mm > 0.1, inside, near)
+
+
+def scale_colours(hand: int) -> UInt8[np.ndarray, "step 3"]:
+    """The scale for one hand, in STEPS colours: its own, paled, to pale yellow; then violet to black."""
+    share = np.linspace(0, 1, STEPS)[:, None]
+    own = np.array(HAND_RGB[hand]) * FREE_MIX + 215 * (1 - FREE_MIX)
+    near = own + share / TOUCHING * (np.array(CONTACT_RGB) - own)
+    inside = np.array(SHALLOW_RGB) + (share - TOUCHING) / (1 - TOUCHING) * (np.array(DEEP_RGB) - np.array(SHALLOW_RGB))
+    return np.rint(np.where(share < TOUCHING, near, inside)).clip(0, 255).astype(np.uint8)
+
+
 def touch_colours(touch: Touch) -> UInt8[np.ndarray, "hand vert 3"]:
     """A colour a vertex: the hand's own, paled; pale yellow where it touches; violet to black where it is inside the other."""
-    own = np.array(HAND_RGB, np.float64)[:, None] * FREE_MIX + 215 * (1 - FREE_MIX)
-    near = np.clip(1 - touch.gap_mm / CONTACT_MM, 0, 1)[..., None]
-    colour = own + near * (np.array(CONTACT_RGB) - own)
-    share = np.clip(touch.depth_mm / DEEP_MM, 0, 1)[..., None]
-    inside = np.array(SHALLOW_RGB) + share * (np.array(DEEP_RGB) - np.array(SHALLOW_RGB))
-    # A tenth of a millimetre is rounding of the meshes.
-    return np.rint(np.where(touch.depth_mm[..., None] > 0.1, inside, colour)).astype(np.uint8)
+    step = np.rint(touch_share(touch) * (STEPS - 1)).astype(int)
+    return np.stack([scale_colours(hand)[step[hand]] for hand in (0, 1)])

@@ -43,19 +43,27 @@ class Scene:
     @staticmethod
     def of(people: tuple[TwoHands, ...], model: HandModel) -> "Scene | None":
         """None if there are no hands."""
+        meshes = [
+            (person.vertices_m[hand], model.faces[hand], np.array(HAND_RGB[hand], np.uint8))
+            for person in people
+            for hand in (0, 1)
+            if person.hand_present[hand]
+        ]
+        return Scene.of_meshes(meshes) if meshes else None
+
+    @staticmethod
+    def of_meshes(meshes: list[tuple[torch.Tensor, torch.Tensor, np.ndarray]]) -> "Scene":
+        """Of (vertices, faces, a colour, or one a vertex); at least one."""
         vertices, normals, faces, colours = [], [], [], []
         offset = 0
-        for person in people:
-            for hand in (0, 1):
-                if person.hand_present[hand]:
-                    v, f = person.vertices_m[hand].float(), model.faces[hand]
-                    vertices.append(v)
-                    normals.append(vertex_normals(v, f))
-                    faces.append(f + offset)
-                    colours.append(np.tile(np.array(HAND_RGB[hand], np.uint8), (len(f), 1)))
-                    offset += len(v)
-        if not vertices:
-            return None
+        for v, f, colour in meshes:
+            v = v.float()
+            vertices.append(v)
+            normals.append(vertex_normals(v, f))
+            faces.append(f + offset)
+            # A face has the middle of its corners' colours.
+            colours.append(np.broadcast_to(colour, (len(v), 3))[f.numpy()].mean(1).round().astype(np.uint8))
+            offset += len(v)
         return Scene(torch.cat(vertices), torch.cat(normals), torch.cat(faces), np.concatenate(colours))
 
     def turned(self, yaw_rad: float, pitch_rad: float) -> "tuple[Scene, Camera]":
@@ -102,10 +110,15 @@ def draw_view(
     result: PhotoResult, model: HandModel, size_px: int = 480, yaw_deg: float = 60.0, pitch_deg: float = 20.0
 ) -> UInt8[np.ndarray, "size size 3"]:
     """The hands of the surest person alone, seen from elsewhere: what is wrong in depth shows there."""
-    paper = np.full((size_px, size_px, 3), PAPER_RGB, np.uint8)
     scene = Scene.of(result.people[:1], model)
     if scene is None:
-        return paper
+        return np.full((size_px, size_px, 3), PAPER_RGB, np.uint8)
+    return draw_turned(scene, size_px, yaw_deg, pitch_deg)
+
+
+def draw_turned(scene: Scene, size_px: int, yaw_deg: float, pitch_deg: float) -> UInt8[np.ndarray, "size size 3"]:
+    """A scene alone, turned about its middle."""
+    paper = np.full((size_px, size_px, 3), PAPER_RGB, np.uint8)
     turned, camera = scene.turned(math.radians(yaw_deg), math.radians(pitch_deg))
     return painted(paper, turned, scaled_camera(camera, size_px), 1.0)
 

@@ -1,5 +1,5 @@
-"""Ways to draw a result over its photo: mesh, wires, skeleton, depth, or side by side. In each, what is nearer hides what is behind it, across both
-hands and all people."""
+"""Ways to draw a result over its photo: mesh, wires, skeleton, depth, touch, or side by side. In each, what is nearer hides what is behind it,
+across both hands and all people."""
 
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,11 +13,12 @@ from twohands.hands.model import HandModel
 from twohands.joints import OPENPOSE21_BONES
 from twohands.palette import HAND_RGB
 from twohands.render import Raster, rasterize
-from twohands.schema import PhotoResult
+from twohands.schema import PhotoResult, TwoHands
+from twohands.view.heat import touch_colours, touch_of
 from twohands.view.overlay import SUPERSAMPLING, Scene, drawn_size, painted, scaled_camera, side_by_side
 
-Style: TypeAlias = Literal["mesh", "wire", "skeleton", "depth", "side-by-side"]
-STYLES: tuple[Style, ...] = ("mesh", "wire", "skeleton", "depth", "side-by-side")
+Style: TypeAlias = Literal["mesh", "wire", "skeleton", "depth", "touch", "side-by-side"]
+STYLES: tuple[Style, ...] = ("mesh", "wire", "skeleton", "depth", "touch", "side-by-side")
 WIRE_PX = 0.9
 """Thickness of a wire in pixels of the picture."""
 NEAR_RGB, FAR_RGB = (253, 231, 37), (68, 1, 84)
@@ -43,10 +44,21 @@ def draw_style(
             return painted(picture, scene, camera, 1.0, wires)
         case "depth":
             return painted(picture, scene, camera, 0.9, depths)
+        case "touch":
+            return painted(picture, touch_scene(result.people, model), camera, 1.0)
         case "skeleton":
             return draw_skeletons(picture, result, scale)
         case other:
             raise ValueError(f"there is no style {other!r}; choose one of {', '.join(STYLES)}")
+
+
+def touch_scene(people: tuple[TwoHands, ...], model: HandModel) -> Scene:
+    """All hands in the colours of `view.heat`: where the two of a person touch, and where they pass through one another."""
+    meshes = []
+    for person in people:
+        colours = touch_colours(touch_of(person.vertices_m, person.hand_present, model))
+        meshes += [(person.vertices_m[h], model.faces[h], colours[h]) for h in (0, 1) if person.hand_present[h]]
+    return Scene.of_meshes(meshes)
 
 
 def wires(scene: Scene, camera: Camera, width: int, height: int) -> Float[np.ndarray, "height width 4"]:
@@ -93,14 +105,14 @@ def draw_skeletons(picture: UInt8[np.ndarray, "h w 3"], result: PhotoResult, sca
             strokes += [(float(z[a] + z[b]) / 2, hand, xy[[a, b]], thick, 1.0) for a, b in OPENPOSE21_BONES]
             # Dots a hair nearer than the bones that end in them.
             strokes += [(float(z[k]) - 2e-3, hand, xy[[k]], thick, 0.55 + 0.45 * float(sure[k])) for k in range(21)]
-    for _, hand, ends, thick, sure in sorted(strokes, key=lambda s: -s[0]):
+    for _, hand, ends, thick, dot in sorted(strokes, key=lambda s: -s[0]):
         rim = max(1, int(thick / 3 + 0.5))
         if len(ends) == 2:
             line = [tuple(p) for p in ends.tolist()]
             draw.line(line, fill=(20, 20, 20), width=int(thick + 0.5) + 2 * rim)
             draw.line(line, fill=HAND_RGB[hand], width=int(thick + 0.5))
         else:
-            (x, y), r = ends[0].tolist(), thick * 1.15 * sure
+            (x, y), r = ends[0].tolist(), float(thick) * 1.15 * dot
             draw.ellipse([x - r - rim, y - r - rim, x + r + rim, y + r + rim], fill=(20, 20, 20))
             draw.ellipse([x - r, y - r, x + r, y + r], fill=(255, 255, 255), outline=HAND_RGB[hand], width=max(1, int(r / 2)))
     return np.asarray(canvas.resize((picture.shape[1], picture.shape[0]), Image.Resampling.BOX))

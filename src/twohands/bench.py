@@ -1,0 +1,349 @@
+"""How fast the program is on this machine: every stage alone and all together, memory, and beside MediaPipe Hands where it is installed.
+
+Pictures are synthetic, made from seeds, so that everyone measures the same. Each time is the median over repeats, with the least and the
+processor time beside it: on a machine that does other things too, the median is what one waits, and the processor time what the work costs."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+
+from twohands import export
+from twohands.errors import UserError
+from twohands.geometry.camera import Camera
+from twohands.pipeline import Pipeline, hand_pair, load, sides_of_people
+from twohands.schema import PhotoResult
+from twohands.synth.clips import ClipKnobs, make_clip
+from twohands.synth.photo import take_photo
+from twohands.synth.scene import SceneKnobs
+from twohands.view.overlay import draw_overlay
+
+FILM_PX = (1280, 720)
+CLIP_FRAMES = 60
+"""Of the film's scene, which then runs back and forth until there are as many as wanted."""
+TARGETS = {
+    "import_s": ("import", 1.5, "s"),
+    "cold_photo_s": ("first result of a photo from a cold start", 3.0, "s"),
+    "peak_memory_mb": ("peak memory", 1200.0, "MB"),
+    "video_fps": ("video with two hands, 720p, without overlay", 15.0, "frames/s"),
+}
+"""Name, limit and unit; video_fps must be at least, the others at most that."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of one thing, over repeats."""
+
+    median_ms: float
+    least_ms: float
+    cpu_ms: float
+    """Processor time of this process, the median: what the work costs, whatever else the machine does. More than the wall's where threads
+    work together."""
+    repeats: int
+
+    @staticmethod
+    def of(seconds: list[float], cpu_seconds: list[float]) -> "Timing":
+        return Timing(round(1e3 * median(seconds), 2), round(1e3 * min(seconds), 2), round(1e3 * median(cpu_seconds), 2), len(seconds))
+
+    @staticmethod
+    def measure(work: Callable[[], object], repeats: int) -> "Timing":
+        """One run to warm up, then `repeats` that count."""
+        work()
+        seconds, cpu = [], []
+        for _ in range(repeats):
+            wall, own = time.perf_counter(), time.process_time()
+            work()
+            seconds.append(time.perf_counter() - wall)
+            cpu.append(time.process_time() - own)
+        return Timing.of(seconds, cpu)
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process that has ended."""
+
+    out: str
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    """0 where the system does not tell."""
+
+
+@dataclass
+class Report:
+    """Everything that was measured; JSON as it stands."""
+
+    machine: dict[str, Any] = field(default_factory=dict)
+    targets: dict[str, float] = field(default_factory=dict)
+    """Under the names of TARGETS."""
+    cold: dict[str, float] = field(default_factory=dict)
+    photos: dict[str, dict[str, dict[str, Timing]]] = field(default_factory=dict)
+    """Engine, then photo, then stage."""
+    alone: dict[str, dict[str, Timing]] = field(default_factory=dict)
+    """Engine, then part."""
+    engines_differ_mm: dict[str, float] = field(default_factory=dict)
+    """Largest distance of any vertex between OpenVINO's and PyTorch's result, by photo."""
+    video: dict[str, float] = field(default_factory=dict)
+    mediapipe: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def bench_photos(size_px: int = 640) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    """One hand, two hands apart, clasped ones."""
+    knobs = {
+        "one hand": (SceneKnobs(size_px=size_px, two_hands=0.0, held=0.0, occluder=0.0, upright=1.0, fill_close=(0.5, 0.6)), 3),
+        "two hands": (
+            SceneKnobs(size_px=size_px, two_hands=1.0, interacting=0.0, held=0.0, occluder=0.0, upright=1.0, fill_close=(0.6, 0.7)),
+            5,
+        ),
+        "clasped": (SceneKnobs(size_px=size_px, two_hands=1.0, interacting=1.0, held=0.0, occluder=0.0, fill_close=(0.5, 0.6)), 11),
+    }
+    return {name: take_photo(k, seed).image.permute(1, 2, 0).contiguous().numpy() for name, (k, seed) in knobs.items()}
+
+
+def film_frames(frames: int = 300) -> list[UInt8[np.ndarray, "720 1280 3"]]:
+    """Two hands that cross, in the middle of a 720p picture."""
+    width, height = FILM_PX
+    clip = make_clip("crossing", 0, ClipKnobs(size_px=360, frames=min(frames, CLIP_FRAMES)))
+    pictures = []
+    for image in clip.images.numpy():
+        square = np.asarray(Image.fromarray(image).resize((height, height), Image.Resampling.BILINEAR))
+        left = (width - height) // 2
+        pictures.append(np.pad(square, ((0, 0), (left, width - height - left), (0, 0)), mode="reflect"))
+    turn = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
+    return [pictures[turn[k % len(turn)]] for k in range(frames)]
+
+
+def run_bench(
+    repeats: int = 15,
+    frames: int = 300,
+    video: bool = True,
+    mediapipe_python: Path | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> Report:
+    """Measures everything; `say` is told what is going on. Takes some minutes on two cores."""
+    report = Report()
+    say("cold starts")
+    _cold(report)
+    photos = bench_photos()
+    results: dict[str, dict[str, PhotoResult]] = {}
+    for engine in ("torch", "openvino") if _has_openvino() else ("torch",):
+        say(f"photos by {engine}")
+        model = load(engine="openvino" if engine == "openvino" else "torch")
+        report.machine["threads of PyTorch"] = torch.get_num_threads()
+        report.machine["prior"] = model.prior_source
+        results[engine] = {}
+        report.photos[engine] = {}
+        for name, image in photos.items():
+            for _ in range(2):  # the first call of an engine converts
+                results[engine][name] = model.reconstruct(image)
+            rows, cpu = [], []
+            for _ in range(repeats):
+                own = time.process_time()
+                rows.append(model.reconstruct(image).seconds)
+                cpu.append(time.process_time() - own)
+            # Stages do not tell their processor time, only the whole does.
+            whole = {stage: cpu if stage == "total" else [float("nan")] for stage in rows[0]}
+            report.photos[engine][name] = {stage: Timing.of([row[stage] for row in rows], whole[stage]) for stage in rows[0]}
+        report.alone[engine] = _alone(model, photos["clasped"], results[engine]["clasped"], repeats)
+    if "openvino" in results:
+        report.engines_differ_mm = {name: _apart_mm(results["torch"][name], results["openvino"][name]) for name in photos}
+    pictures = film_frames(frames) if video or mediapipe_python else []
+    if video:
+        say(f"a video of {frames} frames")
+        _video(report, pictures)
+    if mediapipe_python is not None:
+        say("MediaPipe Hands")
+        report.mediapipe = _mediapipe(mediapipe_python, photos, pictures[:CLIP_FRAMES], repeats)
+    report.machine |= _machine()
+    return report
+
+
+def _has_openvino() -> bool:
+    from twohands.engines.openvino import openvino_installed
+
+    return openvino_installed()
+
+
+def _alone(model: Pipeline, image: np.ndarray, result: PhotoResult, repeats: int) -> dict[str, Timing]:
+    """Parts by themselves, on one photo with two hands."""
+    if not result.people:
+        return {}
+    person = result.people[0]
+    camera: Camera = person.camera
+    detection = model.detector(image)
+    pairs = [hand_pair(detection, sides) for sides in sides_of_people(detection)[:1]]
+    pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    parameters = person.parameters_before or person.parameters
+    batched = parameters.map(lambda t: t[None])
+    confidence = person.keypoint_confidence[None]
+    parts: dict[str, Callable[[], object]] = {
+        "detector": lambda: model.detector(image),
+        "stage 1": lambda: model.regressor.infer(pixels, camera, pairs),
+        "mesh": lambda: model.hand_model.pose_hands(batched).mesh(),
+        "overlay": lambda: draw_overlay(result, model.hand_model),
+    }
+    refiner = model.refiner
+    if refiner is not None:
+        parts["stage 2"] = lambda: refiner.refine(model.network_hand, batched, confidence)
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        path = Path(folder) / "file"
+        parts |= {
+            "NPZ": lambda: export.write_npz(path, result, model.hand_model),
+            "GLB": lambda: export.write_glb(path, result, model.hand_model),
+            "OBJ": lambda: export.write_obj(path, result, model.hand_model),
+        }
+        return {name: Timing.measure(work, repeats) for name, work in parts.items()}
+
+
+def _apart_mm(a: PhotoResult, b: PhotoResult) -> float:
+    """Largest distance of two results' vertices; infinite if they found other hands."""
+    if len(a.people) != len(b.people):
+        return float("inf")
+    worst = 0.0
+    for one, other in zip(a.people, b.people, strict=True):
+        if not torch.equal(one.hand_present, other.hand_present):
+            return float("inf")
+        worst = max(worst, 1e3 * float((one.vertices_m - other.vertices_m).norm(dim=-1).max()))
+    return round(worst, 5)
+
+
+def _cold(report: Report) -> None:
+    """New processes: importing, and a photo from nothing to its result. The least of three: the first may find the disk cold."""
+    code = "import time; t = time.perf_counter(); import twohands; twohands.load; print(time.perf_counter() - t)"
+    imports = [_child(["-c", code]) for _ in range(3)]
+    # The first result: hands found, before any file is written.
+    first = "import sys, twohands; print(twohands.load().reconstruct(sys.argv[1]).seconds['total'])"
+    with resources.as_file(resources.files("twohands") / "example" / "two_hands.jpg") as example, tempfile.TemporaryDirectory() as folder:
+        runs = [_child(["-c", first, str(example)]) for _ in range(3)]
+        files = _child(["-m", "twohands", "photo", str(example), "--out", folder])
+    report.targets["import_s"] = round(min(float(child.out) for child in imports), 3)
+    report.targets["cold_photo_s"] = round(min(child.wall_s for child in runs), 3)
+    report.targets["peak_memory_mb"] = round(max(child.peak_mb for child in (*runs, files)), 1)
+    report.cold = {
+        "import, processor s": round(median(child.cpu_s for child in imports), 3),
+        "first result, processor s": round(median(child.cpu_s for child in runs), 3),
+        "photo itself in a new process, s": round(min(float(child.out) for child in runs), 3),
+        "photo with all files written, s": round(files.wall_s, 3),
+        "photo with all files written, processor s": round(files.cpu_s, 3),
+        "peak memory, MB": report.targets["peak_memory_mb"],
+    }
+
+
+def _child(arguments: list[str]) -> Child:
+    """A new interpreter, run to its end. UserError if it fails."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as told:
+        started = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=told, text=True)
+        if hasattr(os, "wait4"):
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+        else:
+            process.wait()
+            cpu, peak = float("nan"), 0.0
+        wall = time.perf_counter() - started
+        out.seek(0)
+        told.seek(0)
+        if process.returncode:
+            why = told.read().strip().splitlines()[-1:]
+            raise UserError(f"`python {' '.join(arguments)[:80]}` failed in a new process: {why}; run it by itself to see why")
+        return Child(out.read().strip(), wall, cpu, peak)
+
+
+def _video(report: Report, pictures: list[np.ndarray]) -> None:
+    """A film on disk to NPZ, GLB and BVH, in a new process that also tells its peak memory."""
+    from twohands.video.media import FilmWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / "film.mp4"
+        with FilmWriter(film, 30.0, *FILM_PX) as writer:
+            for k, picture in enumerate(pictures):
+                writer.write(k / 30, picture)
+        code = (
+            "import sys, time, json; from pathlib import Path; import twohands;"
+            "from twohands.video.media import open_source; from twohands.video.produce import VideoOptions, produce;"
+            "model = twohands.load(engine='auto'); out = Path(sys.argv[2]); out.mkdir();"
+            "[model.reconstruct(sys.argv[3]) for _ in range(2)];"
+            "t, c = time.perf_counter(), time.process_time(); p = produce(open_source(sys.argv[1]), model, out, VideoOptions(overlay=False));"
+            "s, c = time.perf_counter() - t, time.process_time() - c; state = p.motion.hand_state;"
+            "print(json.dumps([p.frames, s, c, p.detections, float((state > 0).float().mean(0).max(0).values.min())]))"
+        )
+        with resources.as_file(resources.files("twohands") / "example" / "two_hands.jpg") as example:
+            child = _child(["-c", code, str(film), str(Path(folder) / "out"), str(example)])
+    frames, seconds, cpu, detections, found = json.loads(child.out.splitlines()[-1])
+    report.targets["video_fps"] = round(frames / seconds, 2)
+    report.targets["peak_memory_mb"] = round(max(report.targets["peak_memory_mb"], child.peak_mb), 1)
+    report.video = {
+        "frames": frames,
+        "seconds": round(seconds, 2),
+        "ms a frame": round(1e3 * seconds / frames, 1),
+        "processor ms a frame": round(1e3 * cpu / frames, 1),
+        "detector looked": detections,
+        "both hands found, share of frames": round(found, 3),
+        "peak memory, MB": round(child.peak_mb, 1),
+    }
+
+
+_MEDIAPIPE = """
+import json, sys, time
+import numpy as np, mediapipe
+out, repeats = {"version": mediapipe.__version__, "photos": {}, "found": {}}, int(sys.argv[2])
+stored = np.load(sys.argv[1])
+for name in [n for n in stored.files if n != "film"]:
+    with mediapipe.solutions.hands.Hands(static_image_mode=True, max_num_hands=2, model_complexity=1) as hands:
+        found, times, cpu = hands.process(stored[name]), [], []
+        for _ in range(repeats):
+            start, own = time.perf_counter(), time.process_time(); hands.process(stored[name])
+            times.append(time.perf_counter() - start); cpu.append(time.process_time() - own)
+    out["photos"][name], out["found"][name] = [times, cpu], len(found.multi_hand_landmarks or [])
+if "film" in stored.files:
+    film = stored["film"]
+    with mediapipe.solutions.hands.Hands(static_image_mode=False, max_num_hands=2, model_complexity=1) as hands:
+        hands.process(film[0]); start, own = time.perf_counter(), time.process_time()
+        both = sum(len(hands.process(image).multi_hand_landmarks or []) == 2 for image in film)
+        out["film_fps"], out["film_both"] = len(film) / (time.perf_counter() - start), both / len(film)
+        out["film_cpu_ms"] = 1e3 * (time.process_time() - own) / len(film)
+print("RESULT " + json.dumps(out))
+"""
+
+
+def _mediapipe(python: Path, photos: dict[str, np.ndarray], pictures: list[np.ndarray], repeats: int) -> dict[str, Any]:
+    """MediaPipe Hands on the same pictures, by an interpreter of its own environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pictures.npz"
+        np.savez(path, **photos, **({"film": np.stack(pictures)} if pictures else {}))  # type: ignore[arg-type]
+        try:
+            done = subprocess.run([str(python), "-c", _MEDIAPIPE, str(path), str(repeats)], capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise UserError(f"{python} cannot be run ({error.strerror}); give the Python of an environment with mediapipe") from error
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        raise UserError(f"MediaPipe Hands did not run in {python}: {' '.join(done.stderr.split())[-200:]}; install mediapipe there")
+    told = json.loads(lines[-1][7:])
+    return told | {"photos": {name: Timing.of(*times) for name, times in told["photos"].items()}}
+
+
+def _machine() -> dict[str, Any]:
+    """What the numbers were measured on, and how busy it was."""
+    name = ""
+    if Path("/proc/cpuinfo").is_file():
+        models = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+        name = models[0].partition(":")[2].strip() if models else ""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    return {"processor": name, "cores": os.cpu_count(), "load": round(load, 1)}

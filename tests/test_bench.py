@@ -1,0 +1,73 @@
+"""The bench measures what it says; its pictures are the same for everyone."""
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scenes import Truth, blank_image, two_hands
+from twohands import bench
+from twohands.bench import Report, Timing, bench_photos, film_frames
+from twohands.cli.bench import lines_of
+from twohands.errors import UserError
+
+
+def test_timing_warms_up_and_tells_waiting_from_work():
+    calls = []
+
+    def work() -> None:
+        calls.append(1)
+        time.sleep(0.02)
+
+    timing = Timing.measure(work, 3)
+    assert (len(calls), timing.repeats) == (4, 3)
+    assert timing.median_ms >= timing.least_ms >= 20
+    assert timing.cpu_ms < 15, "sleeping is no work"
+
+
+def test_a_child_process_tells_its_cost():
+    child = bench._child(["-c", "x = bytearray(60_000_000); print(sum(range(300_000)))"])
+    assert child.out == str(sum(range(300_000)))
+    assert child.wall_s > 0
+    assert child.peak_mb == 0 or child.peak_mb > 60
+    with pytest.raises(UserError, match="division by zero"):
+        bench._child(["-c", "1 / 0"])
+
+
+def test_engines_are_compared_by_their_farthest_vertex():
+    result = Truth([two_hands(0.2)]).pipeline().reconstruct(blank_image())
+    (person,) = result.people
+    moved = person.vertices_m.clone()
+    moved[1, 7, 0] += 0.0004
+    assert bench._apart_mm(result, replace(result, people=(replace(person, vertices_m=moved),))) == pytest.approx(0.4, abs=1e-3)
+    assert bench._apart_mm(result, replace(result, people=())) == float("inf")
+
+
+def test_parts_alone_and_report_in_words():
+    pipeline = Truth([two_hands(0.02)]).pipeline()
+    result = pipeline.reconstruct(blank_image())
+    report = Report(targets={"import_s": 1.0, "video_fps": 9.0}, video={"frames": 4})
+    report.alone["torch"] = bench._alone(pipeline, blank_image(), result, 1)
+    assert {"detector", "stage 1", "stage 2", "mesh", "NPZ", "GLB", "OBJ", "overlay"} == set(report.alone["torch"])
+    report.photos["torch"] = {"two hands": {"total": Timing(12.0, 10.0, 11.0, 3)}}
+    text = "\n".join(lines_of(report))
+    assert "import: 1 s (target <= 1.5: met)" in text
+    assert "9 frames/s (target >= 15: not met)" in text
+    assert "total 12 (10); processor 11" in text
+    assert json.loads(report.to_json())["photos"]["torch"]["two hands"]["total"]["least_ms"] == 10.0
+
+
+def test_pictures_are_made_from_seeds():
+    photos = bench_photos(96)
+    assert list(photos) == ["one hand", "two hands", "clasped"]
+    assert all(p.shape == (96, 96, 3) and p.dtype == np.uint8 for p in photos.values())
+    assert np.array_equal(bench_photos(96)["clasped"], photos["clasped"])
+    frames = film_frames(3)
+    assert [f.shape for f in frames] == [(720, 1280, 3)] * 3
+
+
+def test_a_python_without_mediapipe_is_said(tmp_path):
+    with pytest.raises(UserError, match="cannot be run"):
+        bench._mediapipe(tmp_path / "python", {}, [], 1)
