@@ -22,7 +22,7 @@ Series = Float[np.ndarray, "frame number"]
 class SmoothConfig:
     """Windows, and when a wider one is taken."""
 
-    windows_s: tuple[float, ...] = (0.05, 0.075, 0.11, 0.16, 0.24, 0.36)
+    windows_s: tuple[float, ...] = (0.08, 0.12, 0.17, 0.25, 0.36, 0.5)
     """Half widths, from which each frame chooses; without any, the reading stays as it is."""
     tolerance: float = 1.0
     """How much of a difference is put down to noise, in standard deviations; `tolerance_few` is added for few numbers, whose noise
@@ -132,7 +132,7 @@ def local_kernel(
     powers = np.stack([np.ones_like(u), u, u**2], -1)
     moments = np.einsum("fk,fki,fkj->fij", w, powers, powers)
     # With too few neighbours a slope or a bend would be read into noise: both are held back a little.
-    held = np.array([0.0, 0.002, 0.01]) if future is None else np.array([0.0, 0.01, 0.2])
+    held = np.array([0.0, 1e-4, 2e-4]) if future is None else np.array([0.0, 0.01, 0.2])
     moments += np.einsum("f,ij->fij", w.sum(1), np.diag(held))
     row = np.linalg.solve(moments, np.broadcast_to(np.eye(3)[:, :1], (count, 3, 1)))[..., 0]
     kernel = w * np.einsum("fki,fi->fk", powers, row)
@@ -146,10 +146,11 @@ def stretches(there: Bool[np.ndarray, " frame"]) -> list[tuple[int, int]]:
 
 
 def _noise(values: Series) -> float:
-    """Standard deviation of the noise of one frame, by the median of second differences: moves hardly enter it."""
-    bend = np.abs(values[:-2] - 2 * values[1:-1] + values[2:]).mean(1) if len(values) > 2 else np.zeros(1)
-    # The mean magnitude of a normal number is 0.8 of its deviation; a second difference has six times the variance.
-    return float(np.median(bend)) / 0.798 / np.sqrt(6) + 1e-9
+    """Standard deviation of the noise of one frame, by the median of fourth differences, which moves hardly enter."""
+    order = 4 if len(values) > 8 else 2
+    rough = np.abs(np.diff(values, order, axis=0)).mean(1)
+    # The mean magnitude of a normal number is 0.8 of its deviation; the difference of that order has 70 (6) times the variance.
+    return float(np.median(rough)) / 0.798 / np.sqrt({4: 70, 2: 6}[order]) + 1e-9
 
 
 def _spikes(values: Series, sigma: float, outlier: float) -> tuple[Series, Float[np.ndarray, " frame"]]:
