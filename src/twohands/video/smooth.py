@@ -154,11 +154,14 @@ def _noise(values: Series) -> float:
 
 
 def _spikes(values: Series, sigma: float, outlier: float) -> tuple[Series, Float[np.ndarray, " frame"]]:
-    """Median of each frame and its two neighbours on either side, and how far a reading is believed beside it."""
+    """Median of each frame and its two neighbours on either side, and how far a reading is believed: a slip is far from that median and from
+    the curve through its neighbours too. A turning point of a fast move is far from the median alone, a slip's neighbour from the curve."""
     padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
-    median = np.median(np.stack([padded[k : k + len(values)] for k in range(5)]), 0)
-    z = np.sqrt(((values - median) ** 2).mean(1)) / (outlier * sigma)
-    return median, 1 / (1 + z**4)
+    around = np.stack([padded[k : k + len(values)] for k in range(5)])
+    median = np.median(around, 0)
+    curve = (4 * (around[1] + around[3]) - around[0] - around[4]) / 6
+    off = [np.sqrt(((values - other) ** 2).mean(1)) for other in (median, curve)]
+    return median, 1 / (1 + (np.minimum(*off) / (outlier * sigma)) ** 4)
 
 
 def _widest(
