@@ -68,8 +68,9 @@ def test_damage_is_reported_and_the_rest_is_read(tmp_path):
 
 def test_a_film_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path):
     path = film(tmp_path / "a.mp4", np.arange(100) / 25)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    assert 25 <= sum(f.image is not None for f in open_source(str(path)).frames()) < 100
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"mdat") + 40])  # a second is a fragment; the last one is cut off
+    assert 70 <= sum(f.image is not None for f in open_source(str(path)).frames()) < 100
 
 
 def test_a_folder_is_a_film_of_its_photos(tmp_path):
@@ -84,7 +85,12 @@ def test_a_folder_is_a_film_of_its_photos(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
-    [("none.mp4", None, "not there"), ("empty.mp4", b"", "empty"), ("text.mp4", b"hello" * 100, "cannot be opened"), ("/dev/video97", None, "no camera")],
+    [
+        ("none.mp4", None, "not there"),
+        ("empty.mp4", b"", "empty"),
+        ("text.mp4", b"hello" * 100, "cannot be opened"),
+        ("/dev/video97", None, "no camera"),
+    ],
 )
 def test_what_is_no_film_is_refused_by_name(tmp_path, name, content, says):
     path = name if name.startswith("/dev") else str(tmp_path / name)

@@ -281,7 +281,7 @@ def refined_over_time(
             pose=matrix_to_rotvec(rotvec_to_matrix(parameters.pose) @ rotvec_to_matrix(turn)),
             translation_m=parameters.translation_m + shift,
         )
-        touched = (turn.abs().amax((-1, -2, -3)) > 1e-6) & paired
+        touched = ((turn.abs().amax((-1, -2, -3)) > 1e-6) | (shift.abs().amax((-1, -2)) > 1e-7)) & paired
         volume = torch.where(touched, volumes_cm3(tried, touched, model, camera), after)
         if float(volume.sum()) >= float(after.sum()):
             break

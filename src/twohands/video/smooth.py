@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
+import itertools
 
 Series = Float[np.ndarray, "frame number"]
 
@@ -74,7 +75,7 @@ def fill_gaps(series: HandSeries, longest_s: float) -> HandSeries:
     axis). They have a twentieth of their neighbours' weight."""
     there = np.flatnonzero(series.weight > 0)
     rotation, wrist, weight = series.rotation.copy(), series.wrist_m.copy(), series.weight.copy()
-    for before, after in zip(there[:-1], there[1:], strict=True):
+    for before, after in itertools.pairwise(there):
         if after - before < 2 or series.time_s[after] - series.time_s[before] > longest_s:
             continue
         share = (series.time_s[before + 1 : after] - series.time_s[before]) / (series.time_s[after] - series.time_s[before])
