@@ -16,7 +16,9 @@ def main(result: Path, out: Path = Path("out/04_blender")) -> list[Path]:
     glb = out / f"{result.stem}.glb"
     write_skinned_glb(glb, motion, hand)
     paths = [glb, *write_bvh(out, result.stem, motion, hand)]
-    expression = f"import bpy; bpy.ops.import_scene.gltf(filepath={str(glb)!r}); bpy.ops.wm.save_as_mainfile(filepath={str(glb)[:-4] + '.blend'!r})"
+    expression = (
+        f"import bpy; bpy.ops.import_scene.gltf(filepath={str(glb)!r}); bpy.ops.wm.save_as_mainfile(filepath={str(glb)[:-4] + '.blend'!r})"
+    )
     print(f'blender --background --python-expr "{expression}"')
     return paths
 

@@ -1,7 +1,7 @@
 """From readings, frame by frame, to one motion: a shape for every person, hands that fit it, no trembling, no gaps, no leap where stage 2
 begins."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from twohands.video.track import Reading
 class SettleConfig:
     """What is shared over time, and how stage 2 is spread over it."""
 
-    smooth: SmoothConfig = SmoothConfig()
+    smooth: SmoothConfig = field(default_factory=SmoothConfig)
     shortest_s: float = 0.12
     """A hand that shows for less is taken for a mistake, unless the video is no longer itself."""
     ramp_s: float = 0.13
