@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-
 from films import FPS, Film, painted
 from test_track import apart, moving
+
 from twohands import pipeline
 from twohands.cli import main
 from twohands.errors import UserError

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-
 from films import FPS, Film
+
 from scenes import two_hands
 from twohands.evaluation.motion import swapped_frames, switches
 from twohands.hands.parameters import HandParameters

@@ -2,9 +2,10 @@
 
 Positions in millimetres, times in seconds; frames that are not valid may hold NaN. A mean over nothing is NaN."""
 
+import itertools
+
 import numpy as np
 from jaxtyping import Bool, Float
-import itertools
 
 Track = Float[np.ndarray, "frame *batch 3"]
 

@@ -6,6 +6,7 @@ intervals; Goldenshluger and Nemirovski 1997, Katkovnik 1999). So nothing has to
 and gaps need no special care. Offline the window reaches both ways; live it ends one frame after the frame that it is for.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float
 
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
-import itertools
 
 Series = Float[np.ndarray, "frame number"]
 
