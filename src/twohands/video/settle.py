@@ -178,8 +178,8 @@ def refit(readings: Readings, shape: Float[Tensor, "person 10"], model: HandMode
         part = slice(k, k + batch)
         fitted.append(_held_to_shape(rows[part], there[part], confidence[part], shape[person[part]], model))
     fixed = parameters.map(torch.clone)
-    for field, (whole, _) in enumerate(_fields(fixed, fixed)):
-        whole[frame, person] = torch.cat([_fields(f, f)[field][0] for f in fitted])
+    for which, (whole, _) in enumerate(_fields(fixed, fixed)):
+        whole[frame, person] = torch.cat([_fields(f, f)[which][0] for f in fitted])
     return fixed
 
 
