@@ -2,6 +2,8 @@
 
 Positions in millimetres, times in seconds; frames that are not valid may hold NaN. A mean over nothing is NaN."""
 
+import itertools
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -37,7 +39,7 @@ def swapped_frames(
 def switches(labels: list[int | None]) -> int:
     """How often a label (the person number that a true person is given) changes; None, where there is none, is no change."""
     known = [label for label in labels if label is not None]
-    return sum(a != b for a, b in zip(known[:-1], known[1:], strict=True))
+    return sum(a != b for a, b in itertools.pairwise(known))
 
 
 def _difference(values: Track, time_s: Float[np.ndarray, " frame"], order: int) -> Track:

@@ -173,7 +173,7 @@ def write_ply(path: Path, result: PhotoResult, model: HandModel) -> None:
     for _, hand, vertices, faces in _meshes(result, model):
         colours = np.tile(np.array([*HAND_RGB[hand], 255], np.uint8), (len(vertices), 1))
         meshes.append(trimesh.Trimesh(vertices, faces, vertex_colors=colours, process=False))
-    content = trimesh.util.concatenate(meshes).export(file_type="ply")
+    content = trimesh.util.concatenate(meshes).export(file_obj=None, file_type="ply")
     with beside(path) as part:
         part.write_bytes(content)
 

@@ -44,13 +44,20 @@ class Frame:
 class Source(Protocol):
     """Where pictures come from. `frames` can be called again, but for a camera's."""
 
-    name: str
-    frames_per_second: float
-    """On average; a guess where the container does not say."""
-    count: int | None
-    """How many pictures there are, about; None if nobody knows."""
-    live: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def frames_per_second(self) -> float:
+        """On average; a guess where the container does not say."""
+        ...
 
+    @property
+    def count(self) -> int | None:
+        """How many pictures there are, about; None if nobody knows."""
+        ...
+
+    @property
+    def live(self) -> bool: ...
     def frames(self) -> Iterator[Frame]: ...
 
 

@@ -28,7 +28,7 @@ class VideoReader:
     camera_source: str
     width_px: int
     height_px: int
-    track: TrackConfig = TrackConfig()
+    track: TrackConfig = field(default_factory=TrackConfig)
     times_s: list[float] = field(default_factory=list)
     readings: list[list[Reading]] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -57,10 +57,12 @@ class VideoReader:
         self.tracker.corrections.clear()
         return found
 
-    def motion(self, refine: bool = True, config: SettleConfig = SettleConfig()) -> HandMotion:
+    def motion(self, refine: bool = True, config: SettleConfig | None = None) -> HandMotion:
         """Everything read so far, settled."""
         readings = Readings.of(self.times_s, self.readings)
-        return settle(readings, self.pipeline, self.camera, self.camera_source, self.width_px, self.height_px, refine, config)
+        return settle(
+            readings, self.pipeline, self.camera, self.camera_source, self.width_px, self.height_px, refine, config or SettleConfig()
+        )
 
 
 def reconstruct_video(
@@ -103,7 +105,7 @@ class LiveConfig:
     """Readings of a person that decide the shape; then it is fixed."""
     fade_s: float = 0.08
     """Time constant with which a change by stage 2 comes and goes."""
-    settle: SettleConfig = SettleConfig()
+    settle: SettleConfig = field(default_factory=SettleConfig)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """From readings, frame by frame, to one motion: a shape for every person, hands that fit it, no trembling, no gaps, no leap where stage 2
 begins."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from twohands.video.track import Reading
 class SettleConfig:
     """What is shared over time, and how stage 2 is spread over it."""
 
-    smooth: SmoothConfig = SmoothConfig()
+    smooth: SmoothConfig = field(default_factory=SmoothConfig)
     shortest_s: float = 0.12
     """A hand that shows for less is taken for a mistake, unless the video is no longer itself."""
     ramp_s: float = 0.13
@@ -178,8 +178,8 @@ def refit(readings: Readings, shape: Float[Tensor, "person 10"], model: HandMode
         part = slice(k, k + batch)
         fitted.append(_held_to_shape(rows[part], there[part], confidence[part], shape[person[part]], model))
     fixed = parameters.map(torch.clone)
-    for field, (whole, _) in enumerate(_fields(fixed, fixed)):
-        whole[frame, person] = torch.cat([_fields(f, f)[field][0] for f in fitted])
+    for which, (whole, _) in enumerate(_fields(fixed, fixed)):
+        whole[frame, person] = torch.cat([_fields(f, f)[which][0] for f in fitted])
     return fixed
 
 
@@ -281,7 +281,7 @@ def refined_over_time(
             pose=matrix_to_rotvec(rotvec_to_matrix(parameters.pose) @ rotvec_to_matrix(turn)),
             translation_m=parameters.translation_m + shift,
         )
-        touched = (turn.abs().amax((-1, -2, -3)) > 1e-6) & paired
+        touched = ((turn.abs().amax((-1, -2, -3)) > 1e-6) | (shift.abs().amax((-1, -2)) > 1e-7)) & paired
         volume = torch.where(touched, volumes_cm3(tried, touched, model, camera), after)
         if float(volume.sum()) >= float(after.sum()):
             break

@@ -6,6 +6,7 @@ intervals; Goldenshluger and Nemirovski 1997, Katkovnik 1999). So nothing has to
 and gaps need no special care. Offline the window reaches both ways; live it ends one frame after the frame that it is for.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ Series = Float[np.ndarray, "frame number"]
 class SmoothConfig:
     """Windows, and when a wider one is taken."""
 
-    windows_s: tuple[float, ...] = (0.05, 0.075, 0.11, 0.16, 0.24, 0.36)
+    windows_s: tuple[float, ...] = (0.08, 0.12, 0.17, 0.25, 0.36, 0.5)
     """Half widths, from which each frame chooses; without any, the reading stays as it is."""
     tolerance: float = 1.0
     """How much of a difference is put down to noise, in standard deviations; `tolerance_few` is added for few numbers, whose noise
@@ -74,7 +75,7 @@ def fill_gaps(series: HandSeries, longest_s: float) -> HandSeries:
     axis). They have a twentieth of their neighbours' weight."""
     there = np.flatnonzero(series.weight > 0)
     rotation, wrist, weight = series.rotation.copy(), series.wrist_m.copy(), series.weight.copy()
-    for before, after in zip(there[:-1], there[1:], strict=True):
+    for before, after in itertools.pairwise(there):
         if after - before < 2 or series.time_s[after] - series.time_s[before] > longest_s:
             continue
         share = (series.time_s[before + 1 : after] - series.time_s[before]) / (series.time_s[after] - series.time_s[before])
@@ -132,7 +133,7 @@ def local_kernel(
     powers = np.stack([np.ones_like(u), u, u**2], -1)
     moments = np.einsum("fk,fki,fkj->fij", w, powers, powers)
     # With too few neighbours a slope or a bend would be read into noise: both are held back a little.
-    held = np.array([0.0, 0.002, 0.01]) if future is None else np.array([0.0, 0.01, 0.2])
+    held = np.array([0.0, 1e-4, 2e-4]) if future is None else np.array([0.0, 0.01, 0.2])
     moments += np.einsum("f,ij->fij", w.sum(1), np.diag(held))
     row = np.linalg.solve(moments, np.broadcast_to(np.eye(3)[:, :1], (count, 3, 1)))[..., 0]
     kernel = w * np.einsum("fki,fi->fk", powers, row)
@@ -146,18 +147,22 @@ def stretches(there: Bool[np.ndarray, " frame"]) -> list[tuple[int, int]]:
 
 
 def _noise(values: Series) -> float:
-    """Standard deviation of the noise of one frame, by the median of second differences: moves hardly enter it."""
-    bend = np.abs(values[:-2] - 2 * values[1:-1] + values[2:]).mean(1) if len(values) > 2 else np.zeros(1)
-    # The mean magnitude of a normal number is 0.8 of its deviation; a second difference has six times the variance.
-    return float(np.median(bend)) / 0.798 / np.sqrt(6) + 1e-9
+    """Standard deviation of the noise of one frame, by the median of fourth differences, which moves hardly enter."""
+    order = 4 if len(values) > 8 else 2
+    rough = np.abs(np.diff(values, order, axis=0)).mean(1)
+    # The mean magnitude of a normal number is 0.8 of its deviation; the difference of that order has 70 (6) times the variance.
+    return float(np.median(rough)) / 0.798 / np.sqrt({4: 70, 2: 6}[order]) + 1e-9
 
 
 def _spikes(values: Series, sigma: float, outlier: float) -> tuple[Series, Float[np.ndarray, " frame"]]:
-    """Median of each frame and its two neighbours on either side, and how far a reading is believed beside it."""
+    """Median of each frame and its two neighbours on either side, and how far a reading is believed: a slip is far from that median and from
+    the curve through its neighbours too. A turning point of a fast move is far from the median alone, a slip's neighbour from the curve."""
     padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
-    median = np.median(np.stack([padded[k : k + len(values)] for k in range(5)]), 0)
-    z = np.sqrt(((values - median) ** 2).mean(1)) / (outlier * sigma)
-    return median, 1 / (1 + z**4)
+    around = np.stack([padded[k : k + len(values)] for k in range(5)])
+    median = np.median(around, 0)
+    curve = (4 * (around[1] + around[3]) - around[0] - around[4]) / 6
+    off = [np.sqrt(((values - other) ** 2).mean(1)) for other in (median, curve)]
+    return median, 1 / (1 + (np.minimum(*off) / (outlier * sigma)) ** 4)
 
 
 def _widest(

@@ -6,6 +6,7 @@ believed. The detector looks when a hand was lost, may be coming in, or for some
 """
 
 import copy
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -33,12 +34,15 @@ class TrackConfig:
     """and of one that is followed: hands blurred by motion or hidden by the other one are still there."""
     largest_jump: float = 0.7
     """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size, beyond a factor of 1 + this)."""
-    same_hand: float = 0.06
-    """Both hands' keypoints nearer than this in sizes, on average, are one hand, read twice,"""
-    near_hand: float = 0.2
-    """and nearer than this too, if stage 1 doubts a side."""
-    coast_s: float = 0.12
-    """A hand that is not believed is still looked for where it should be, so long."""
+    same_hand: float = 0.08
+    """Two hands whose keypoints are nearer than this in sizes, on average, are one hand, read twice,"""
+    near_hand: float = 0.25
+    """and nearer than this too, if stage 1 doubts a side, or if they were expected twice as far apart: a hand that hides behind another one is
+    easily read as that one."""
+    coast_s: float = 0.15
+    """A hand that is not believed is still looked for where it should be, so long;"""
+    hidden_s: float = 0.4
+    """and so long if that is behind another hand."""
     remember_s: float = 10.0
     """So long a person without hands is expected back."""
     look_every_s: float = 0.7
@@ -87,7 +91,9 @@ class _Hand:
     """Frames in a row in which its reading was not believed."""
 
     def expected_xy(self, time_s: float) -> Float[Tensor, "21 2"]:
-        return self.keypoints_xy + self.velocity_px_s * min(time_s - self.seen_s, 0.1)
+        # Farther ahead a speed says less and less: the way adds up to that of 0.15 s.
+        ahead_s = 0.15 * (1 - math.exp(-(time_s - self.seen_s) / 0.15))
+        return self.keypoints_xy + self.velocity_px_s * ahead_s
 
     @property
     def size_px(self) -> float:
@@ -105,6 +111,20 @@ class _Person:
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
     size_px: float = 1.0
+
+
+@dataclass
+class _View:
+    """An answer of stage 1 about a person on its way to a reading."""
+
+    person: _Person
+    hands: Stage1Hands
+    other: Stage1Hands | None
+    """The answer with left and right exchanged, if that was asked for."""
+    xy: Float[Tensor, "hand 21 2"]
+    believed: list[bool]
+    misfit: list[float]
+    """How badly each hand fits to what was expected of it."""
 
 
 class Tracker:
@@ -136,6 +156,7 @@ class Tracker:
         if strangers is not None and len(strangers.score):
             joined = self._welcome(image, pixels, strangers, time_s)
             readings = [r for r in readings if r.person not in {p.number for p in joined}] + self._follow(pixels, time_s, joined)
+        self._unite()
         return readings
 
     def skip(self) -> None:
@@ -152,9 +173,20 @@ class Tracker:
     def _forget(self, time_s: float) -> None:
         for person in self._people:
             for side, hand in enumerate(person.hands):
-                if hand is not None and time_s - hand.seen_s > self.config.coast_s and hand.doubts:
+                if hand is not None and hand.doubts and time_s - hand.seen_s > self._patience_s(hand, time_s):
                     person.hands[side] = None
         self._people = [p for p in self._people if any(p.hands) or time_s - p.seen_s <= self.config.remember_s]
+
+    def _patience_s(self, hand: _Hand, time_s: float) -> float:
+        """How long a hand is missed before it is given up."""
+        here = hand.expected_xy(time_s).mean(0)
+        for person in self._people:
+            for other in person.hands:
+                if other is not None and other is not hand and not other.doubts:
+                    distance = float((other.expected_xy(time_s).mean(0) - here).norm())
+                    if distance < 0.5 * (hand.size_px + other.size_px):
+                        return self.config.hidden_s
+        return self.config.coast_s
 
     def _follow(self, pixels: Tensor, time_s: float, people: list[_Person]) -> list[Reading]:
         """Reads the hands of these people where they are expected."""
@@ -166,19 +198,16 @@ class Tracker:
         exchanged = [_exchanged(pair) for p, pair in zip(people, pairs, strict=True) if p in twice]
         answers = [a.to("cpu") for a in self.follower.infer(pixels, self.camera, [*pairs, *exchanged])]
         others = {p.number: a for p, a in zip(twice, answers[len(pairs) :], strict=True)}
-        readings = []
+        views = []
         for person, pair, hands in zip(people, pairs, answers, strict=False):
             other = others.get(person.number)
-            if other is not None and self._rather(person, pair, hands, other, time_s):
+            if other is not None and self._rather(person, pair, hands, other):
                 pair, hands, other = _exchanged(pair), other, hands
-            reading = self._read(person, pair, hands, time_s)
-            if bool(reading.seen.any()):
-                readings.append(reading)
-                if other is not None and len(person.vetted) < self.config.vet_frames:
-                    person.vetted.append((time_s, reading, _reading(other, reading.seen.flip(0), person.number)))
-        return readings
+            views.append(self._viewed(person, pair, hands, other, time_s))
+        self._drop_doubles(views, time_s)
+        return [reading for view in views if (reading := self._taken(view, time_s)) is not None]
 
-    def _rather(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands, time_s: float) -> bool:
+    def _rather(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands) -> bool:
         """Whether the person's hands have the other side each; they change places then, in the first frames that were read too."""
         c = self.config
         asked = pair.present
@@ -199,23 +228,58 @@ class Tracker:
             self.corrections += [(then, reading) for then, reading, _ in person.vetted]
         return True
 
-    def _read(self, person: _Person, pair: HandPair, hands: Stage1Hands, time_s: float) -> Reading:
-        """What is believed of an answer; the person's hands move there."""
+    def _viewed(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
+        """An answer, and which of its hands are where they can be."""
+        c = self.config
         xy = self.camera.project(self.pipeline.network_hand.pose_hands(hands.parameters).keypoints())
-        believed = self._believed(person, pair.present, xy, hands.presence, hands.side_correct, time_s)
+        believed, misfit = [False, False], [0.0, 0.0]
+        for side, hand in enumerate(person.hands):
+            if hand is None or not pair.present[side] or not bool(xy[side].isfinite().all()):
+                continue
+            jump = float((xy[side] - hand.expected_xy(time_s)).norm(dim=-1).mean()) / hand.size_px
+            grown = max(_size(xy[side]), 1.0) / hand.size_px
+            misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
+            steady = (jump < c.largest_jump and 1 / (1 + c.largest_jump) < grown < 1 + c.largest_jump) or hand.doubts > 1
+            believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and self._in_view(xy[side])
+        return _View(person, hands, other, xy, believed, misfit)
+
+    def _drop_doubles(self, views: list[_View], time_s: float) -> None:
+        """Where two hands were read from one, does not believe the one that fits worse to what was expected."""
+        c = self.config
+        every = [(view, side) for view in views for side in (0, 1)]
+        for k, (a, i) in enumerate(every):
+            for b, j in every[k + 1 :]:
+                hand, twin = a.person.hands[i], b.person.hands[j]
+                if not (a.believed[i] and b.believed[j]) or hand is None or twin is None:
+                    continue
+                apart = _apart(a.xy[i], b.xy[j])
+                doubted = min(float(a.hands.side_correct[i]), float(b.hands.side_correct[j])) < 0.5
+                collapsed = apart < 0.5 * _apart(hand.expected_xy(time_s), twin.expected_xy(time_s))
+                if apart < c.same_hand or (apart < c.near_hand and (doubted or collapsed)):
+                    worse, side = (a, i) if a.misfit[i] > b.misfit[j] else (b, j)
+                    worse.believed[side] = False
+
+    def _taken(self, view: _View, time_s: float) -> Reading | None:
+        """What is believed of a view; the person's hands move there."""
+        person, hands = view.person, view.hands
         for side, hand in enumerate(person.hands):
             if hand is None:
                 continue
-            if believed[side]:
-                self._move(hand, xy[side], time_s)
+            if view.believed[side]:
+                self._move(hand, view.xy[side], time_s)
                 sure = float(hands.presence[side]) > self.config.unsure_presence
                 self._unsure |= not (sure and float(hands.side_correct[side]) > self.config.unsure_side)
             else:
                 hand.doubts += 1
                 self._unsure = True
-        if any(believed):
-            self._remember(person, time_s)
-        return _reading(hands, torch.tensor(believed), person.number)
+        seen = torch.tensor(view.believed)
+        if not bool(seen.any()):
+            return None
+        self._remember(person, time_s)
+        reading = _reading(hands, seen, person.number)
+        if view.other is not None and len(person.vetted) < self.config.vet_frames:
+            person.vetted.append((time_s, reading, _reading(view.other, seen.flip(0), person.number)))
+        return reading
 
     def _pair(self, person: _Person, time_s: float) -> HandPair:
         """What stage 1 is asked: the keypoints' boxes and directions where they are expected."""
@@ -231,31 +295,6 @@ class Tracker:
                 along = xy[1:].mean(0) - xy[0]
             directions[side] = along / along.norm().clamp_min(1e-6)
         return HandPair(boxes, directions, torch.tensor([hand is not None for hand in person.hands]))
-
-    def _believed(
-        self, person: _Person, present: Tensor, xy: Float[Tensor, "hand 21 2"], presence: Tensor, side_correct: Tensor, time_s: float
-    ) -> list[bool]:
-        """Which hands of a followed person are where they were read."""
-        c = self.config
-        believed = [False, False]
-        jump = [0.0, 0.0]
-        for side, hand in enumerate(person.hands):
-            if hand is None or not present[side]:
-                continue
-            size = _size(xy[side])
-            jump[side] = float((xy[side] - hand.expected_xy(time_s)).norm(dim=-1).mean()) / hand.size_px
-            like = 1 / (1 + c.largest_jump) < size / hand.size_px < 1 + c.largest_jump
-            steady = (jump[side] < c.largest_jump and like) or hand.doubts > 1
-            inside = self._in_view(xy[side])
-            believed[side] = bool(xy[side].isfinite().all()) and float(presence[side]) >= c.presence_kept and steady and inside
-        if all(believed):
-            apart = float((xy[0] - xy[1]).norm(dim=-1).mean()) / max(_size(xy[0]), _size(xy[1]), 1.0)
-            doubted = float(side_correct.min()) < 0.5
-            if apart < c.same_hand or (apart < c.near_hand and doubted):
-                # One hand, read twice. It is the one that moved least from where it was expected.
-                believed[int(jump[1] < jump[0])] = False
-                self._unsure = True
-        return believed
 
     def _in_view(self, xy: Float[Tensor, "21 2"]) -> bool:
         """At least a quarter of the keypoints lie within the picture (the principal point is taken for its centre)."""
@@ -329,14 +368,29 @@ class Tracker:
                 joined[person.number] = person
         return list(joined.values())
 
+    def _unite(self) -> None:
+        """Two people who show one hand each, a left one here and a right one there, were one all along, if the hands are near and alike in
+        size. From the next frame on they are."""
+        for older in self._people:
+            for younger in self._people:
+                if younger.number <= older.number:
+                    continue
+                for side in (0, 1):
+                    mine, given = older.hands[1 - side], younger.hands[side]
+                    alone = older.hands[side] is None and younger.hands[1 - side] is None
+                    if not alone or mine is None or given is None or mine.doubts or given.doubts:
+                        continue
+                    distance = float((older.place_xy - younger.place_xy).norm()) / max(mine.size_px, given.size_px)
+                    if distance < 12 and 0.4 < mine.size_px / given.size_px < 2.5:
+                        older.hands[side], younger.hands[side] = given, None
+                        younger.seen_s = -math.inf  # nobody to wait for
+
     def _is_followed(self, xy: Float[Tensor, "21 2"]) -> bool:
         """The hand is one that is followed already."""
         for person in self._people:
             for hand in person.hands:
-                if hand is not None and not hand.doubts:
-                    apart = float((hand.keypoints_xy - xy).norm(dim=-1).mean()) / max(hand.size_px, _size(xy))
-                    if apart < self.config.near_hand:
-                        return True
+                if hand is not None and not hand.doubts and _apart(hand.keypoints_xy, xy) < self.config.near_hand:
+                    return True
         return False
 
     def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[_Person, int]:
@@ -385,6 +439,11 @@ def one_look(regressor: Regressor) -> Regressor:
     once = copy.copy(regressor)
     once.placement = replace(regressor.placement, passes=1)
     return once
+
+
+def _apart(a: Float[Tensor, "21 2"], b: Float[Tensor, "21 2"]) -> float:
+    """Mean distance of corresponding keypoints, in sizes of the larger hand."""
+    return float((a - b).norm(dim=-1).mean()) / max(_size(a), _size(b), 1.0)
 
 
 def _size(xy: Float[Tensor, "21 2"]) -> float:

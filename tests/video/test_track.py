@@ -1,0 +1,109 @@
+"""Who is who: through crossings, occlusion, absence, wrong first guesses and broken frames; and how seldom the detector is needed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from films import FPS, Film
+
+from scenes import two_hands
+from twohands.evaluation.motion import swapped_frames, switches
+from twohands.hands.parameters import HandParameters
+from twohands.video.reconstruct import VideoReader
+
+
+def moving(place) -> list[HandParameters]:
+    """The two upright hands with their wrists where `place(t)` says: (hand, xyz) in metres, t from 0 to 1."""
+    rest = two_hands(0.2, depth_m=0.6)
+    found = []
+    for k in range(45):
+        xyz = torch.tensor(place(k / 44), dtype=torch.float32)
+        found.append(dataclasses.replace(rest, translation_m=xyz))
+    return found
+
+
+def apart(t):
+    return [[-0.13, 0.06, 0.6], [0.13, 0.06, 0.6]]
+
+
+def crossing(t):
+    x = 0.13 * np.cos(2 * np.pi * t)
+    return [[-x, 0.06, 0.65], [x, 0.06, 0.55]]
+
+
+def leaving(t):
+    away = np.clip(1 - abs(t - 0.5) / 0.3, 0, 1)
+    return [[-0.1, 0.06, 0.6], [0.1 + 0.6 * away, 0.06, 0.6]]
+
+
+def read(film: Film) -> VideoReader:
+    reader = VideoReader(film.pipeline(), film.camera, "caller", 160, 120)
+    for frame in film.frames():
+        reader.read(frame)
+    return reader
+
+
+def judged(film: Film, reader: VideoReader):
+    """Motion, frames with exchanged hands, and changes of the person."""
+    motion = reader.motion(refine=False)
+    present = motion.hand_present.numpy()
+    xy = film.camera.project(torch.where(motion.hand_present[..., None, None], motion.keypoints_m, 1.0)).numpy()
+    labels = [next((motion.person[n] for n in range(len(motion.person)) if row[n].any()), None) for row in present]
+    swaps = swapped_frames(xy.max(1, where=present[..., None, None], initial=-1e6), film.xy.numpy(), present.any(1))
+    return motion, int(swaps.sum()), switches(labels)
+
+
+@pytest.mark.parametrize("place", [apart, crossing, leaving])
+def test_hands_stay_who_they_are(place):
+    film = Film(moving(place), noise=0.03)
+    motion, swaps, changes = judged(film, read(film))
+    assert (swaps, changes) == (0, 0)
+    assert motion.person == (0,)
+    visible = sum(len(film.visible(k)) for k in range(45))
+    assert int(motion.hand_present.sum()) >= 0.9 * visible
+    assert film.asked < 20, "the detector looked in fewer than half of the frames"
+
+
+def test_a_followed_pair_needs_hardly_any_detector():
+    film = Film(moving(apart))
+    read(film)
+    assert film.asked <= 1 + 45 / FPS / 0.7
+
+
+def test_a_hand_hidden_behind_the_other_is_found_again():
+    hidden = {(k, 0) for k in range(8, 15)} | {(k, 0) for k in range(31, 37)}
+    film = Film(moving(crossing), hidden=hidden, noise=0.02)
+    motion, swaps, changes = judged(film, read(film))
+    assert (swaps, changes) == (0, 0)
+    assert bool(motion.hand_present[20:28, 0].all())
+    assert bool(motion.hand_present[42:, 0].all())
+
+
+def test_a_wrong_first_guess_is_corrected_from_the_first_frame_on():
+    film = Film(moving(apart), wrong_side={0})
+    motion, swaps, _ = judged(film, read(film))
+    assert swaps == 0
+    assert (motion.keypoints_m[0, 0] - film.keypoints[0]).norm(dim=-1).max() < 0.01
+
+
+def test_a_broken_frame_is_reported_and_filled():
+    film = Film(moving(apart), broken={20, 21})
+    reader = read(film)
+    motion, swaps, changes = judged(film, reader)
+    assert [trouble.split(":")[0] for trouble in reader.troubles] == ["frame 20 (0.67 s)", "frame 21 (0.70 s)"]
+    assert motion.hand_state[18:24, 0, 0].tolist() == [1, 1, 2, 2, 1, 1]
+    assert (motion.keypoints_m[20:22, 0] - film.keypoints[20:22]).norm(dim=-1).max() < 0.005
+    assert (swaps, changes) == (0, 0)
+
+
+def test_nobody_is_nobody():
+    film = Film(moving(apart), hidden={(k, hand) for k in range(45) for hand in (0, 1)})
+    motion, _, _ = judged_empty(film)
+    assert motion.person == ()
+    assert motion.hand_state.shape == (45, 0, 2)
+
+
+def judged_empty(film: Film):
+    reader = read(film)
+    return reader.motion(), 0, 0
