@@ -192,7 +192,8 @@ def build(wheel: Path) -> dict[str, np.ndarray]:
         "faces": triangles(number[body_quads]).astype(np.uint16),
         **{name.replace("helper-", "").replace("-", "_") + "_faces": triangles(number[q]).astype(np.uint16) for name, q in groups.items()},
         "masks": masks(wheel, mh, vertices), "mask_names": np.array(list(MASKS)),
-        "arm": np.stack([along["arm0"], along["arm1"]]).max(0).astype(np.float16), "leg": np.stack([along["leg0"], along["leg1"]]).max(0).astype(np.float16),
+        "arm": np.stack([along["arm0"], along["arm1"]]).max(0).astype(np.float16),
+        "leg": np.stack([along["leg0"], along["leg1"]]).max(0).astype(np.float16),
         "loops": number[np.stack([left, right])].astype(np.uint16),
     }  # fmt: skip
 

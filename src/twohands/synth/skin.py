@@ -154,9 +154,8 @@ class Skin:
             )
             end = 0.11 if rng.random() < 0.2 else 1.0
         polish = rng.random(3) ** 1.5 if rng.random() < 0.12 else None
-        return Skin(
-            tone, base, darkness, int(rng.integers(2**31)), float(rng.gamma(1.2, 0.06)), float(rng.uniform(6, 40)), glove, end, polish, rng.uniform(0.01, 0.06)
-        )  # fmt: skip
+        shine, gloss = float(rng.gamma(1.2, 0.06)), float(rng.uniform(6, 40))
+        return Skin(tone, base, darkness, int(rng.integers(2**31)), shine, gloss, glove, end, polish, rng.uniform(0.01, 0.06))
 
     def material(self) -> Material:
         """Bare skin."""

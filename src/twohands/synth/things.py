@@ -149,9 +149,8 @@ def stuff(rng: np.random.Generator, size_m: float) -> Material:
     """What things are made of: plastic, paper, wood, metal."""
     colour = cloth_colour(rng) if rng.random() < 0.7 else rng.random(3)
     pattern = PLAIN if rng.random() < 0.5 else (STRIPES, CHECKS, BLOTCHES, PRINT)[int(rng.integers(4))]
-    return Material(
-        colour, cloth_colour(rng), pattern, rng.uniform(1, 8) / max(size_m, 0.005), None, rng.uniform(0, 0.1), 200, float(rng.gamma(1, 0.12)), rng.uniform(5, 80)
-    )  # fmt: skip
+    per_m, grain = rng.uniform(1, 8) / max(size_m, 0.005), rng.uniform(0, 0.1)
+    return Material(colour, cloth_colour(rng), pattern, per_m, None, grain, 200, float(rng.gamma(1, 0.12)), rng.uniform(5, 80))
 
 
 def turn(rng: np.random.Generator) -> np.ndarray:
