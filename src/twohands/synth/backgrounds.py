@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numba
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
@@ -69,12 +70,12 @@ def noise_picture(rng: np.random.Generator, size: int) -> Picture:
 
 def gradient_picture(rng: np.random.Generator, size: int) -> Picture:
     """One colour running into another, often nearly the same: walls, tables, studio backdrops, darkness."""
-    axis = np.linspace(0, 1, size, dtype=np.float32)
+    axis = np.linspace(0, 1, 33, dtype=np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     ramp = (np.cos(angle) * axis[None] + np.sin(angle) * axis[:, None])[..., None]
     first = _colour(rng) if rng.random() < 0.8 else np.repeat(rng.uniform(0, 0.08), 3)
     second = first + rng.normal(0, 0.08, 3) if rng.random() < 0.5 else _colour(rng)
-    return np.clip(first + (second - first) * ramp, 0, 1).astype(np.float32)
+    return _resize(np.clip(first + (second - first) * ramp, 0, 1).astype(np.float32), size)
 
 
 def stripes_picture(rng: np.random.Generator, size: int) -> Picture:
@@ -95,21 +96,42 @@ def bricks_picture(rng: np.random.Generator, size: int) -> Picture:
     tall = rng.uniform(5, 30)
     wide = tall * rng.uniform(1, 4)
     joint = rng.uniform(0.04, 0.16)
-    axis = np.arange(size, dtype=np.float32)
     angle = rng.normal(0, 0.08) if rng.random() < 0.8 else rng.uniform(0, np.pi)
-    x = np.cos(angle) * axis[None] + np.sin(angle) * axis[:, None] + 1000
-    y = -np.sin(angle) * axis[None] + np.cos(angle) * axis[:, None] + 1000
-    row = np.floor(y / tall)
-    x = x / wide + (row % 2) * (0.5 if rng.random() < 0.7 else 0)
-    column = np.floor(x)
-    gap = ((x - column) < joint * tall / wide) | ((y / tall - row) < joint)
-    tones = rng.random((64, 64)).astype(np.float32)
-    each = tones[row.astype(int) % 64, column.astype(int) % 64]
-    colour = np.array([0.62, 0.35, 0.26]) * rng.uniform(0.6, 1.4, 3) if rng.random() < 0.5 else _colour(rng)
-    picture = colour * (1 + rng.uniform(0.1, 0.6) * (each[..., None] - 0.5))
-    picture = np.where(gap[..., None], _colour(rng), picture)
-    picture = picture * (1 + rng.uniform(0, 0.15) * (rng.random((size, size, 1)) - 0.5))
-    return np.clip(picture, 0, 1).astype(np.float32)
+    palette = np.concatenate(
+        [[_colour(rng)], np.clip(_brick_colour(rng) * (1 + rng.uniform(0.1, 0.6) * (rng.random((63, 1)) - 0.5)), 0, 1)]
+    )
+    index = np.empty((size, size), np.uint8)
+    _bricks(
+        np.float32(np.cos(angle)),
+        np.float32(np.sin(angle)),
+        np.float32(tall),
+        np.float32(wide),
+        np.float32(joint),
+        rng.random() < 0.7,
+        index,
+    )
+    return palette.astype(np.float32)[index]
+
+
+def _brick_colour(rng: np.random.Generator) -> np.ndarray:
+    return np.clip(np.array([0.62, 0.35, 0.26]) * rng.uniform(0.6, 1.4, 3), 0, 1) if rng.random() < 0.5 else _colour(rng)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _bricks(cosine, sine, tall, wide, joint, shifted, index):
+    """0 for mortar, else which of 63 tones a brick has."""
+    for v in range(index.shape[0]):
+        for u in range(index.shape[1]):
+            y = (cosine * v - sine * u + np.float32(1000)) / tall
+            row = int(y)
+            x = (cosine * u + sine * v + np.float32(1000)) / wide
+            if shifted and row % 2 == 1:
+                x += np.float32(0.5)
+            column = int(x)
+            if y - row < joint or x - column < joint * tall / wide:
+                index[v, u] = 0
+            else:
+                index[v, u] = 1 + (row * 7919 + column * 104729) % 63
 
 
 def shelf_picture(rng: np.random.Generator, size: int) -> Picture:
@@ -176,19 +198,23 @@ def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Pictur
 def paste_shape(rng: np.random.Generator, picture: Picture, share: float) -> Picture:
     """A rectangle or ellipse of some filling, of about `share` of the side, somewhere."""
     size = picture.shape[0]
-    yy, xx = np.mgrid[:size, :size].astype(np.float32) / size
     (x, y), angle = rng.random(2), rng.uniform(0, np.pi)
-    a = (xx - x) * np.cos(angle) + (yy - y) * np.sin(angle)
-    b = -(xx - x) * np.sin(angle) + (yy - y) * np.cos(angle)
     w, h = share * rng.uniform(0.15, 1, 2) / 2
+    reach = np.hypot(w, h)
+    left, right = int(max(0, (x - reach) * size)), int(min(size, (x + reach) * size + 1))
+    top, bottom = int(max(0, (y - reach) * size)), int(min(size, (y + reach) * size + 1))
+    xx, yy = np.arange(left, right, dtype=np.float32)[None] / size - x, np.arange(top, bottom, dtype=np.float32)[:, None] / size - y
+    a = xx * np.float32(np.cos(angle)) + yy * np.float32(np.sin(angle))
+    b = yy * np.float32(np.cos(angle)) - xx * np.float32(np.sin(angle))
     inside = (np.abs(a) < w) & (np.abs(b) < h) if rng.random() < 0.6 else (a / w) ** 2 + (b / h) ** 2 < 1
     kind = rng.random()
     picture = picture.copy()
+    part = picture[top:bottom, left:right]
     if kind < 0.55:
-        picture[inside] = _colour(rng)
+        part[inside] = _colour(rng)
     else:
         filling = (noise_picture, stripes_picture, gradient_picture, bricks_picture, text_picture)[int(rng.integers(5))]
-        picture[inside] = filling(rng, size)[inside]
+        part[inside] = filling(rng, max(8, max(part.shape[:2])))[: part.shape[0], : part.shape[1]][inside]
     return picture
 
 

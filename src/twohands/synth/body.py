@@ -104,6 +104,8 @@ class Figure:
     joints_m: Float[np.ndarray, "joint 3"]
     size: float
     """1 is a body of 1.70 m."""
+    arm_m: tuple[tuple[float, float], ...]
+    """Lengths of upper arm and forearm, by side."""
 
     @staticmethod
     def of(shape: Float[np.ndarray, "shape"], size: float) -> "Figure":
@@ -112,7 +114,14 @@ class Figure:
         vertices = body.vertices_m.copy()
         _add_shapes(vertices, body.shapes_m, np.asarray(shape, np.float32))
         joints = body.joints_m + np.tensordot(shape, body.joint_shapes_m, 1)
-        return Figure(vertices * np.float32(size), joints * size, size)
+        vertices *= np.float32(size)
+        joints *= size
+        arms = []
+        for side, name in enumerate(SIDES):
+            shoulder, elbow = joints[body.joint[f"upper arm.{name}"]], joints[body.joint[f"elbow.{name}"]]
+            rim = vertices[body.loops[side]].mean(0)
+            arms.append((float(np.linalg.norm(elbow - shoulder)), float(np.linalg.norm(rim - elbow))))
+        return Figure(vertices, joints, size, tuple(arms))
 
     def joint(self, name: str) -> Float[np.ndarray, "3"]:
         """A joint at rest."""
@@ -139,7 +148,7 @@ def _add_shapes(vertices, shapes, coefficients):
 
 def unit(x: Float[np.ndarray, "*rows 3"]) -> Float[np.ndarray, "*rows 3"]:
     """Scaled to length one."""
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9)
+    return x / np.maximum(np.sqrt((x * x).sum(-1, keepdims=True)), 1e-9)
 
 
 def hand_frame(side: int, fingers: np.ndarray, thumb: np.ndarray) -> Float[np.ndarray, "3 3"]:
@@ -212,16 +221,13 @@ SWIVELS = np.radians(np.arange(-60.0, 151.0, 15.0))
 def reach(posture: Posture, side: int, place: np.ndarray, R_wish: np.ndarray, swivel: float, rigid: bool = False) -> Arm | None:
     """The arm that brings the rim of a hand to `place` with an orientation near the wish (exactly that one if `rigid`), its elbow lifted
     by about `swivel`. None if it is out of reach."""
-    figure, name = posture.figure, SIDES[side]
-    shoulder, elbow_rest, rim_rest = figure.joint(f"upper arm.{name}"), figure.joint(f"elbow.{name}"), figure.loop_centre(side)
-    at = posture.at[f"upper arm.{name}"]
-    upper, lower = float(np.linalg.norm(elbow_rest - shoulder)), float(np.linalg.norm(rim_rest - elbow_rest))
-    found = _reach(
-        at, upper, lower, OUT[side], np.asarray(place, float), np.ascontiguousarray(R_wish.T, float), swivel, posture.at["chest"][2] + 0.12
-    )
+    found = reach_cost(posture, side, place, R_wish, swivel)
     elbow, pronation, flex, radial, excess, cost = found[:3], found[3], found[4], found[5], found[6], found[7]
     if not np.isfinite(cost):
         return None
+    figure, name = posture.figure, SIDES[side]
+    shoulder, elbow_rest, rim_rest = figure.joint(f"upper arm.{name}"), figure.joint(f"elbow.{name}"), figure.loop_centre(side)
+    at = posture.at[f"upper arm.{name}"]
     u, f = unit(elbow - at), unit(place - elbow)
     hinge = unit(np.cross(u, f))
     base = hand_frame(side, f, np.cross(hinge, f))
@@ -232,6 +238,14 @@ def reach(posture: Posture, side: int, place: np.ndarray, R_wish: np.ndarray, sw
     return Arm(
         elbow, frame(u, hinge) @ frame(r, rest_hinge).T, frame(f, hinge) @ frame(g, rest_hinge).T, pronation, R_hand, excess, cost
     )  # fmt: skip
+
+
+def reach_cost(posture: Posture, side: int, place: np.ndarray, R_wish: np.ndarray, swivel: float) -> Float[np.ndarray, "8"]:
+    """(elbow xyz, pronation, flexion, radial deviation, excess, cost) of the best arm for a wish; an infinite cost if out of reach."""
+    figure, name = posture.figure, SIDES[side]
+    at, front = posture.at[f"upper arm.{name}"], posture.at["chest"][2] + 0.12
+    rows = np.ascontiguousarray(R_wish.T, float)
+    return _reach(at, *figure.arm_m[side], OUT[side], np.asarray(place, float), rows, swivel, front)
 
 
 @numba.njit(cache=True)
@@ -246,7 +260,7 @@ def _unit(a):
 
 @numba.njit(cache=True)
 def _reach(shoulder, upper, lower, out, place, wish, swivel, front):
-    """(elbow xyz, pronation, flexion, radial deviation, excess, cost) of the best of SWIVELS; an infinite cost if out of reach. `wish` holds
+    """See `reach_cost`: the best of SWIVELS. `wish` holds
     the wished axes as rows."""
     best = np.full(8, np.inf)
     span = place - shoulder

@@ -75,6 +75,20 @@ def _places() -> _Places:
     return _Places(head, scalp, brow, eye, iris, hair, skirt, cheek, chin)
 
 
+BANK = 16
+
+
+@cache
+def _bank(per_m: float) -> np.ndarray:
+    """Some fields of noise over the resting body: one for every person drawn anew would cost more than the person."""
+    rng = np.random.default_rng(int(per_m))
+    return np.stack([noise(load_body().vertices_m, per_m * rng.uniform(0.7, 1.4), rng) for _ in range(BANK)])
+
+
+def _noise(per_m: float, rng: np.random.Generator) -> np.ndarray:
+    return _bank(per_m)[int(rng.integers(BANK))] * rng.choice([-1.0, 1.0])
+
+
 def dress(rng: np.random.Generator, skin: Skin, bare: float) -> Outfit:
     """Draws an outfit. `bare` is the share of people with bare arms and trunks."""
     body, place = load_body(), _places()
@@ -113,7 +127,7 @@ def dress(rng: np.random.Generator, skin: Skin, bare: float) -> Outfit:
     style = rng.random()
     line = rng.uniform(-0.12, 0.3)
     if style > 0.07:
-        layers[:, 3] = (place.scalp - line) * 0.1 + 0.004 * noise(v, 60, rng)
+        layers[:, 3] = (place.scalp - line) * 0.1 + 0.004 * _noise(60.0, rng)
         layers[place.scalp == OUTSIDE, 3] = OUTSIDE
     if style > 0.07 and rng.random() < 0.2:  # a beard
         layers[:, 3] = np.maximum(layers[:, 3], np.where(body.masks["lips"] > 0.2, OUTSIDE, place.chin * 0.05 - rng.uniform(0, 0.03)))
@@ -129,11 +143,11 @@ def dress(rng: np.random.Generator, skin: Skin, bare: float) -> Outfit:
         hair = rng.random(3) * 0.7
     hair = np.clip(hair, 0.004, 0.9)
     loose = rng.uniform(0.003, 0.011) + 0.016 * (rng.random() < 0.2)
-    wrinkles = noise(v, rng.uniform(9, 22), rng)
+    wrinkles = _noise(14.0, rng)
     lift = _step(layers[:, 0]) * (0.005 + 0.5 * loose * (1.3 + wrinkles).clip(0, 3))
     lift = np.where(layers[:, 1] > 0, _step(layers[:, 1]) * (0.004 + loose * (1.2 + 0.8 * wrinkles).clip(0, 3)) + 0.4 * lift, lift)
     lift = np.where(layers[:, 2] > 0, 0.008, lift)
-    lift = np.where(layers[:, 3] > 0, _step(layers[:, 3]) * rng.uniform(0.004, 0.02) * (1 + 0.25 * noise(v, 70, rng)), lift)
+    lift = np.where(layers[:, 3] > 0, _step(layers[:, 3]) * rng.uniform(0.004, 0.02) * (1 + 0.25 * _noise(60.0, rng)), lift)
     lift[place.hair | place.eye] = 0
     faces = [body.faces, body.eye_faces]
     if style > 0.62:
@@ -177,7 +191,7 @@ def _skin_colour(rng: np.random.Generator, skin: Skin) -> np.ndarray:
     colour *= (1 - body.masks["lids"] * rng.uniform(0.05, 0.4))[:, None]
     colour += (np.array([0.02, 0.015, 0.012]) - colour) * (place.brow * rng.uniform(0.3, 0.95))[:, None]
     colour += (np.clip(skin.base * 0.6 + np.array([0.3, 0.22, 0.2]), 0, 1) - colour) * (0.7 * body.masks["toenails"])[:, None]
-    colour *= (1 + 0.05 * noise(v, 25, rng))[:, None]
+    colour *= (1 + 0.05 * _noise(25.0, rng))[:, None]
     iris = rng.uniform(0.01, 0.1) * np.array([1, rng.uniform(0.5, 1.5), rng.uniform(0.3, 2)])
     colour[place.eye] = np.array([0.62, 0.58, 0.55])
     colour[place.eye & (place.iris > 0.86)] = np.clip(iris, 0.004, 0.3)

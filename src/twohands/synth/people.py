@@ -13,7 +13,7 @@ from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
-from twohands.synth.body import OUT, SIDES, Arm, Figure, Posture, load_body, reach, stand, unit
+from twohands.synth.body import OUT, SIDES, Arm, Figure, Posture, load_body, reach, reach_cost, stand, unit
 
 SIZE_OF_TEMPLATE = 0.96
 """A body of this size (see `Figure.size`) fits the bundled hand's template: between what its length and its wrist ask for."""
@@ -186,24 +186,20 @@ def pose_pair(rng: np.random.Generator, size_noise: float, pair: HandParameters)
     middle = hand.pose_hands(pair).keypoints().reshape(-1, 3).mean(0).numpy().astype(np.float64)
     places = ((R_pair @ rim[..., None])[..., 0] + wrist + pair.translation_m).numpy().astype(np.float64) - middle
     R_pair = R_pair.numpy().astype(np.float64)
+    swivel = float(np.radians(25))
     best, found = np.inf, None
     for turn in Rotation.random(48, random_state=int(rng.integers(2**31))).as_matrix():
         p = places @ turn.T + centre
         if p[0, 0] - p[1, 0] < -0.1 or p[:, 2].min() < posture.at["chest"][2] + 0.06 * s:
             continue
-        total, arms = 0.0, []
-        for side in (0, 1):
-            arm = reach(posture, side, p[side], turn @ R_pair[side], float(np.radians(25)), rigid=True)
-            if arm is None or arm.excess_rad > 0.6:
-                total = np.inf
-                break
-            arms.append(arm)
-            total += arm.cost
-        if total + rng.uniform(0, 0.6) < best:
-            best, found = total, (turn, p, arms)
+        costs = [reach_cost(posture, side, p[side], turn @ R_pair[side], swivel) for side in (0, 1)]
+        total = costs[0][7] + costs[1][7] + rng.uniform(0, 0.6)
+        if max(costs[0][6], costs[1][6]) < 0.6 and total < best:
+            best, found = total, (turn, p)
     if found is None:
         return None
-    turn, p, arms = found
+    turn, p = found
+    arms = [reach(posture, side, p[side], turn @ R_pair[side], swivel, rigid=True) for side in (0, 1)]
     pose = pair.pose.clone()
     translation = torch.zeros(2, 3)
     for side in (0, 1):

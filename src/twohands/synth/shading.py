@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32
 from twohands.render import rasterize, smooth_normals
 from twohands.synth.material import BLOTCHES, CHECKS, DOTS, PRINT, STRANDS, STRIPES, WIDTH
 from twohands.synth.scene import Scene
-from twohands.synth.skin import noise_volume
+from twohands.synth.skin import noise_at, noise_volume
 from twohands.synth.things import Piece
 
 SHADOW_PX = 128
@@ -158,21 +158,6 @@ def _shadow(vertices: np.ndarray, faces: np.ndarray, focus: np.ndarray, to_light
     return np.float32(R), np.float32(shift), focal, rasterize(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX).depth_m
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
-def _noise(volume, x, y, z):
-    """Smooth noise of about unit variance."""
-    n = volume.shape[0]
-    fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
-    ix, iy, iz = int(fx) % n, int(fy) % n, int(fz) % n
-    gx, gy, gz = x - fx, y - fy, z - fz
-    jx, jy, jz = (ix + 1) % n, (iy + 1) % n, (iz + 1) % n
-    a = volume[ix, iy, iz] * (1 - gx) + volume[jx, iy, iz] * gx
-    b = volume[ix, jy, iz] * (1 - gx) + volume[jx, jy, iz] * gx
-    c = volume[ix, iy, jz] * (1 - gx) + volume[jx, iy, jz] * gx
-    d = volume[ix, jy, jz] * (1 - gx) + volume[jx, jy, jz] * gx
-    return (a * (1 - gy) + b * gy) * (1 - gz) + (c * (1 - gy) + d * gy) * gz
-
-
 @numba.njit(cache=True, fastmath=True)
 def _pattern(kind, x, y, z, per_m, ax, ay, az, volume):
     """How much of the second colour, 0 or 1 for all but blotches."""
@@ -187,16 +172,16 @@ def _pattern(kind, x, y, z, per_m, ax, ay, az, volume):
         da, db = a - np.floor(a) - np.float32(0.5), b - np.floor(b) - np.float32(0.5)
         return np.float32(1) if da * da + db * db < np.float32(0.09) else np.float32(0)
     if kind == BLOTCHES:
-        value = np.float32(0.5) + _noise(volume, x * per_m, y * per_m, z * per_m)
+        value = np.float32(0.5) + noise_at(volume, x * per_m, y * per_m, z * per_m)
         return min(max(value, np.float32(0)), np.float32(1))
     if kind == STRANDS:  # hair: noise drawn out along the vertical
-        value = np.float32(0.5) + np.float32(0.6) * _noise(volume, x * per_m, y * per_m * np.float32(0.12), z * per_m)
+        value = np.float32(0.5) + np.float32(0.6) * noise_at(volume, x * per_m, y * per_m * np.float32(0.12), z * per_m)
         return min(max(value, np.float32(0)), np.float32(1))
     if kind == PRINT:  # rows of something like letters, in a field
         row = np.floor(y * per_m)
         inside = y * per_m - row
-        word = _noise(volume, x * per_m * np.float32(1.7), row * np.float32(3.1), np.float32(0.5))
-        letter = _noise(volume, x * per_m * np.float32(4.5), y * per_m * np.float32(4.5), row)
+        word = noise_at(volume, x * per_m * np.float32(1.7), row * np.float32(3.1), np.float32(0.5))
+        letter = noise_at(volume, x * per_m * np.float32(4.5), y * per_m * np.float32(4.5), row)
         return np.float32(1) if inside < np.float32(0.62) and word > np.float32(-0.3) and letter > 0 else np.float32(0)
     return np.float32(0)
 
@@ -269,7 +254,7 @@ def _shade_pixels(
                 cg = w0 * colour[a, 1] + w1 * colour[b, 1] + w2 * colour[c, 1]
                 cb = w0 * colour[a, 2] + w1 * colour[b, 2] + w2 * colour[c, 2]
             if m[11] > 0:
-                grain = one + m[11] * _noise(volume, px * m[12], py * m[12], pz * m[12])
+                grain = one + m[11] * noise_at(volume, px * m[12], py * m[12], pz * m[12])
                 cr, cg, cb = cr * grain, cg * grain, cb * grain
             lit, reached = _lit(x, y, z, R, shift, shadow_focal, shadow)
             if not reached:

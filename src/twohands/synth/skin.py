@@ -79,40 +79,50 @@ def masks() -> Masks:
     return Masks(palm, knuckle, tip, nail, crease, along, -v[:, 0], v)
 
 
+NOISE_CELLS = 32
+"""A power of two: cells are found by masking bits."""
+
+
 @cache
 def noise_volume() -> np.ndarray:
+    """Smooth noise of unit variance that repeats every NOISE_CELLS."""
     rng = np.random.default_rng(5)
-    field = np.fft.fftn(rng.normal(size=(24, 24, 24)))
-    frequency = np.fft.fftfreq(24)
+    field = np.fft.fftn(rng.normal(size=(NOISE_CELLS,) * 3))
+    frequency = np.fft.fftfreq(NOISE_CELLS)
     square = frequency[:, None, None] ** 2 + frequency[None, :, None] ** 2 + frequency[None, None] ** 2
     smooth = np.real(np.fft.ifftn(field * np.exp(-square * 10)))
     return (smooth / smooth.std()).astype(np.float32)
 
 
+@numba.njit(cache=True, fastmath=True, inline="always")
+def noise_at(volume, x, y, z):
+    """Trilinear look-up in the noise volume."""
+    mask = volume.shape[0] - 1
+    fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
+    ix, iy, iz = int(fx) & mask, int(fy) & mask, int(fz) & mask
+    gx, gy, gz = x - fx, y - fy, z - fz
+    jx, jy, jz = (ix + 1) & mask, (iy + 1) & mask, (iz + 1) & mask
+    a = volume[ix, iy, iz] + (volume[jx, iy, iz] - volume[ix, iy, iz]) * gx
+    b = volume[ix, jy, iz] + (volume[jx, jy, iz] - volume[ix, jy, iz]) * gx
+    c = volume[ix, iy, jz] + (volume[jx, iy, jz] - volume[ix, iy, jz]) * gx
+    d = volume[ix, jy, jz] + (volume[jx, jy, jz] - volume[ix, jy, jz]) * gx
+    e, f = a + (b - a) * gy, c + (d - c) * gy
+    return e + (f - e) * gz
+
+
 @numba.njit(cache=True, fastmath=True)
 def _look_up(points, scale, offset, volume, out):
-    n = volume.shape[0]
     for i in range(points.shape[0]):
-        total = 0.0
-        for octave in range(2):
-            factor = scale * (4.3 if octave else 1.0)
-            x, y, z = points[i, 0] * factor + offset[0], points[i, 1] * factor + offset[1], points[i, 2] * factor + offset[2]
-            ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-            gx, gy, gz = x - ix, y - iy, z - iz
-            value = 0.0
-            for dx in range(2):
-                for dy in range(2):
-                    for dz in range(2):
-                        weight = (gx if dx else 1 - gx) * (gy if dy else 1 - gy) * (gz if dz else 1 - gz)
-                        value += weight * volume[(ix + dx) % n, (iy + dy) % n, (iz + dz) % n]
-            total += value * (0.6 if octave else 1.0)
-        out[i] = total
+        x, y, z = points[i, 0] * scale + offset[0], points[i, 1] * scale + offset[1], points[i, 2] * scale + offset[2]
+        fine = np.float32(4.3)
+        out[i] = noise_at(volume, x, y, z) + np.float32(0.6) * noise_at(volume, x * fine, y * fine, z * fine)
 
 
 def noise(points_m: Float[np.ndarray, "point 3"], per_m: float, rng: np.random.Generator) -> Float[np.ndarray, "point"]:
     """Smooth noise of unit variance at 3D points, `per_m` cells a metre, two octaves."""
     out = np.empty(len(points_m), np.float32)
-    _look_up(np.ascontiguousarray(points_m, np.float32), float(per_m), rng.uniform(0, 24, 3), noise_volume(), out)
+    offset = rng.uniform(0, NOISE_CELLS, 3).astype(np.float32)
+    _look_up(np.ascontiguousarray(points_m, np.float32), np.float32(per_m), offset, noise_volume(), out)
     return out
 
 
