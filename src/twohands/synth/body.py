@@ -13,15 +13,16 @@ from jaxtyping import Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 
 from twohands.errors import UserError
+from twohands.render import smooth_normals
 
 SIDES = ("L", "R")
 OUT = np.array([1.0, -1.0])
 """The x direction away from the body's middle, by side."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BodyAsset:
-    """What `assets/body.npz` holds, unpacked."""
+    """What `assets/body.npz` holds, unpacked. Compared by identity, so that what is derived from it can be cached."""
 
     vertices_m: Float[np.ndarray, "vert 3"]
     shapes_m: Float[np.ndarray, "shape vert 3"]
@@ -55,18 +56,30 @@ STUMP_M = 0.11
 
 
 @cache
-def load_body() -> BodyAsset:
-    """Reads the packaged file once. UserError if the installation lacks it."""
+def load_body(coarse: bool = False) -> BodyAsset:
+    """Reads the packaged file once. With `coarse` the head and the feet, which hold six in ten vertices, are thinned out: enough from two
+    metres away. UserError if the installation lacks the file."""
     path = resources.files("twohands.synth") / "assets" / "body.npz"
     if not path.is_file():
         raise UserError("the package lacks synth/assets/body.npz; reinstall twohands, or build the file with tools/build_body.py")
     with path.open("rb") as file, np.load(file) as stored:
         a = {name: stored[name] for name in stored.files}
-    from twohands.render import smooth_normals
-
     vertices = a["vertices"].astype(np.float32) * a["vertices_scale"]
-    faces = a["faces"].astype(np.int32)
-    loops = a["loops"].astype(np.int64)
+    shells = {name: a[name].astype(np.int32) for name in ("faces", "hair_faces", "skirt_faces", "l_eye_faces", "r_eye_faces")}
+    bone = {str(n): k for k, n in enumerate(a["bone_names"])}
+    kept = np.arange(len(vertices))
+    if coarse:
+        skin_only = np.zeros(len(vertices), bool)
+        skin_only[shells["faces"]] = True
+        head = skin_only & (a["bones"][:, 0] == bone["head"])
+        kept = _cluster(vertices, {HEAD_CELL_M: head, FOOT_CELL_M: skin_only & (a["leg"] > 1.7)})
+    representative, rows = np.unique(kept, return_inverse=True)
+    rows = rows.astype(np.int32)
+    for name, faces in shells.items():
+        f = rows[faces]
+        shells[name] = f[(f[:, 0] != f[:, 1]) & (f[:, 1] != f[:, 2]) & (f[:, 2] != f[:, 0])]
+    vertices = vertices[representative]
+    loops = rows[a["loops"].astype(np.int64)]
     stump = []
     for loop in loops:
         distance = np.linalg.norm(vertices[:, None] - vertices[None, loop], axis=2)
@@ -76,30 +89,45 @@ def load_body() -> BodyAsset:
         stump.append((near, nearest[near], (share * share * (3 - 2 * share)).astype(np.float32)[:, None]))
     return BodyAsset(
         vertices,
-        a["shapes"].astype(np.float32) * a["shapes_scale"],
+        np.ascontiguousarray((a["shapes"].astype(np.float32) * a["shapes_scale"])[:, representative]),
         a["joints"].astype(np.float64),
         a["joint_shapes"].astype(np.float64),
         {str(n): k for k, n in enumerate(a["joint_names"])},
-        {str(n): k for k, n in enumerate(a["bone_names"])},
-        a["bones"],
-        a["weights"].astype(np.float32) / 255,
-        faces,
-        a["hair_faces"].astype(np.int32),
-        a["skirt_faces"].astype(np.int32),
-        np.concatenate([a["l_eye_faces"], a["r_eye_faces"]]).astype(np.int32),
-        {str(n): m.astype(np.float32) / 255 for n, m in zip(a["mask_names"], a["masks"], strict=True)},
-        a["arm"].astype(np.float32),
-        a["leg"].astype(np.float32),
+        bone,
+        a["bones"][representative],
+        a["weights"][representative].astype(np.float32) / 255,
+        shells["faces"],
+        shells["hair_faces"],
+        shells["skirt_faces"],
+        np.concatenate([shells["l_eye_faces"], shells["r_eye_faces"]]),
+        {str(n): m[representative].astype(np.float32) / 255 for n, m in zip(a["mask_names"], a["masks"], strict=True)},
+        a["arm"][representative].astype(np.float32),
+        a["leg"][representative].astype(np.float32),
         loops,
-        smooth_normals(vertices, np.concatenate([faces, a["hair_faces"].astype(np.int32), a["skirt_faces"].astype(np.int32)])),
+        smooth_normals(vertices, np.concatenate([shells["faces"], shells["hair_faces"], shells["skirt_faces"]])),
         tuple(stump),
     )
+
+
+HEAD_CELL_M, FOOT_CELL_M = 0.012, 0.02
+"""Vertices of a coarse head or foot that share a cell of this size become one."""
+
+
+def _cluster(vertices: np.ndarray, parts: dict[float, np.ndarray]) -> np.ndarray:
+    """For each vertex the one that stands for it: one a cell in the parts, itself elsewhere."""
+    kept = np.arange(len(vertices))
+    for cell, part in parts.items():
+        index = np.flatnonzero(part)
+        _, first, group = np.unique(np.floor(vertices[index] / cell).astype(int), axis=0, return_index=True, return_inverse=True)
+        kept[index] = index[first][group.reshape(-1)]
+    return kept
 
 
 @dataclass(frozen=True)
 class Figure:
     """A body of some build and size at rest."""
 
+    body: BodyAsset
     vertices_m: Float[np.ndarray, "vert 3"]
     joints_m: Float[np.ndarray, "joint 3"]
     size: float
@@ -108,9 +136,8 @@ class Figure:
     """Lengths of upper arm and forearm, by side."""
 
     @staticmethod
-    def of(shape: Float[np.ndarray, "shape"], size: float) -> "Figure":
+    def of(body: BodyAsset, shape: Float[np.ndarray, "shape"], size: float) -> "Figure":
         """The asset's template bent by shape coefficients (standard deviations), then scaled."""
-        body = load_body()
         vertices = body.vertices_m.copy()
         _add_shapes(vertices, body.shapes_m, np.asarray(shape, np.float32))
         joints = body.joints_m + np.tensordot(shape, body.joint_shapes_m, 1)
@@ -121,15 +148,15 @@ class Figure:
             shoulder, elbow = joints[body.joint[f"upper arm.{name}"]], joints[body.joint[f"elbow.{name}"]]
             rim = vertices[body.loops[side]].mean(0)
             arms.append((float(np.linalg.norm(elbow - shoulder)), float(np.linalg.norm(rim - elbow))))
-        return Figure(vertices, joints, size, tuple(arms))
+        return Figure(body, vertices, joints, size, tuple(arms))
 
     def joint(self, name: str) -> Float[np.ndarray, "3"]:
         """A joint at rest."""
-        return self.joints_m[load_body().joint[name]]
+        return self.joints_m[self.body.joint[name]]
 
     def loop_centre(self, side: int) -> Float[np.ndarray, "3"]:
         """The middle of the rim that a hand is joined to."""
-        return self.vertices_m[load_body().loops[side]].mean(0).astype(np.float64)
+        return self.vertices_m[self.body.loops[side]].mean(0).astype(np.float64)
 
     def hand_frame(self, side: int) -> Float[np.ndarray, "3 3"]:
         """Orientation of the body's own (missing) hand at rest, as the hand model counts it."""
@@ -146,6 +173,11 @@ def _add_shapes(vertices, shapes, coefficients):
                 vertices[i, j] += c * shapes[k, i, j]
 
 
+def cross(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "3"]:
+    """The cross product of two vectors; numpy's takes twenty times as long."""
+    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+
+
 def unit(x: Float[np.ndarray, "*rows 3"]) -> Float[np.ndarray, "*rows 3"]:
     """Scaled to length one."""
     return x / np.maximum(np.sqrt((x * x).sum(-1, keepdims=True)), 1e-9)
@@ -155,12 +187,29 @@ def hand_frame(side: int, fingers: np.ndarray, thumb: np.ndarray) -> Float[np.nd
     """The orientation of a hand whose fingers and thumb side point there (the thumb only as far as it is across the fingers)."""
     x = unit(fingers) * OUT[side]
     z = unit(thumb - x * (x @ thumb))
-    return np.stack([x, np.cross(z, x), z], 1)
+    return np.stack([x, cross(z, x), z], 1)
 
 
 def rotation(rotvec: np.ndarray) -> Float[np.ndarray, "3 3"]:
     """Matrix of a rotation vector."""
-    return Rotation.from_rotvec(rotvec).as_matrix()
+    return _rodrigues(np.asarray(rotvec, np.float64))
+
+
+@numba.njit(cache=True)
+def _rodrigues(v):
+    angle = np.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+    if angle < 1e-9:
+        return np.eye(3)
+    x, y, z = v[0] / angle, v[1] / angle, v[2] / angle
+    c, s = np.cos(angle), np.sin(angle)
+    t = 1 - c
+    return np.array(
+        [
+            [c + x * x * t, x * y * t - z * s, x * z * t + y * s],
+            [y * x * t + z * s, c + y * y * t, y * z * t - x * s],
+            [z * x * t - y * s, z * y * t + x * s, c + z * z * t],
+        ]
+    )
 
 
 @dataclass
@@ -229,12 +278,12 @@ def reach(posture: Posture, side: int, place: np.ndarray, R_wish: np.ndarray, sw
     shoulder, elbow_rest, rim_rest = figure.joint(f"upper arm.{name}"), figure.joint(f"elbow.{name}"), figure.loop_centre(side)
     at = posture.at[f"upper arm.{name}"]
     u, f = unit(elbow - at), unit(place - elbow)
-    hinge = unit(np.cross(u, f))
-    base = hand_frame(side, f, np.cross(hinge, f))
+    hinge = unit(cross(u, f))
+    base = hand_frame(side, f, cross(hinge, f))
     R_hand = R_wish if rigid else base @ _Rx(pronation) @ _Rz(-flex * OUT[side]) @ _Ry(-radial * OUT[side])
     r, g = unit(elbow_rest - shoulder), unit(rim_rest - elbow_rest)
-    rest_hinge = unit(np.cross(r, g))
-    frame = lambda along, across: np.stack([along, across, np.cross(along, across)], 1)  # noqa: E731 three uses, one line
+    rest_hinge = unit(cross(r, g))
+    frame = lambda along, across: np.stack([along, across, cross(along, across)], 1)  # noqa: E731 three uses, one line
     return Arm(
         elbow, frame(u, hinge) @ frame(r, rest_hinge).T, frame(f, hinge) @ frame(g, rest_hinge).T, pronation, R_hand, excess, cost
     )  # fmt: skip
@@ -317,7 +366,8 @@ def skin(
 ) -> np.ndarray:
     """All vertices in the body's world. `loops` are the rims of the hands in that world; an arm's end follows its rim exactly. `rest_m` are
     the figure's vertices, or what they become when cloth lies on them."""
-    body, figure = load_body(), posture.figure
+    figure = posture.figure
+    body = figure.body
     T = np.zeros((len(body.bone), 3, 4), np.float32)
 
     def place(bone: str, R: np.ndarray, start: np.ndarray, target: np.ndarray) -> None:
@@ -368,7 +418,7 @@ def skin(
 def _swing(direction: np.ndarray, R: np.ndarray) -> np.ndarray:
     """The part of R that moves a direction, without the turn about it."""
     a, b = unit(direction), R @ unit(direction)
-    axis = np.cross(a, b)
+    axis = cross(a, b)
     sine = np.linalg.norm(axis)
     if sine < 1e-6:
         return np.eye(3)

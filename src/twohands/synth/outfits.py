@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float, Int
 
-from twohands.synth.body import load_body
+from twohands.synth.body import BodyAsset
 from twohands.synth.material import PLAIN, STRANDS, Material, cloth, cloth_colour
 from twohands.synth.skin import Skin, noise
 
@@ -49,8 +49,7 @@ class _Places:
 
 
 @cache
-def _places() -> _Places:
-    body = load_body()
+def _places(body: BodyAsset) -> _Places:
     v = body.vertices_m
     count = len(v)
     hair, skirt, eye = (np.zeros(count, bool) for _ in range(3))
@@ -79,21 +78,21 @@ BANK = 16
 
 
 @cache
-def _bank(per_m: float) -> np.ndarray:
+def _bank(body: BodyAsset, per_m: float) -> np.ndarray:
     """Some fields of noise over the resting body: one for every person drawn anew would cost more than the person."""
     rng = np.random.default_rng(int(per_m))
-    return np.stack([noise(load_body().vertices_m, per_m * rng.uniform(0.7, 1.4), rng) for _ in range(BANK)])
+    return np.stack([noise(body.vertices_m, per_m * rng.uniform(0.7, 1.4), rng) for _ in range(BANK)])
 
 
-def _noise(per_m: float, rng: np.random.Generator) -> np.ndarray:
-    return _bank(per_m)[int(rng.integers(BANK))] * rng.choice([-1.0, 1.0])
+def _noise(body: BodyAsset, per_m: float, rng: np.random.Generator) -> np.ndarray:
+    return _bank(body, per_m)[int(rng.integers(BANK))] * rng.choice([-1.0, 1.0])
 
 
-def dress(rng: np.random.Generator, skin: Skin, bare: float) -> Outfit:
+def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float) -> Outfit:
     """Draws an outfit. `bare` is the share of people with bare arms and trunks."""
-    body, place = load_body(), _places()
+    place = _places(body)
     v = body.vertices_m
-    colour = _skin_colour(rng, skin)
+    colour = _skin_colour(rng, body, skin)
     arms, legs = body.arm, body.leg
     trunk = arms < 0
     layers = np.full((len(v), 4), OUTSIDE, np.float32)
@@ -127,7 +126,7 @@ def dress(rng: np.random.Generator, skin: Skin, bare: float) -> Outfit:
     style = rng.random()
     line = rng.uniform(-0.12, 0.3)
     if style > 0.07:
-        layers[:, 3] = (place.scalp - line) * 0.1 + 0.004 * _noise(60.0, rng)
+        layers[:, 3] = (place.scalp - line) * 0.1 + 0.004 * _noise(body, 60.0, rng)
         layers[place.scalp == OUTSIDE, 3] = OUTSIDE
     if style > 0.07 and rng.random() < 0.2:  # a beard
         layers[:, 3] = np.maximum(layers[:, 3], np.where(body.masks["lips"] > 0.2, OUTSIDE, place.chin * 0.05 - rng.uniform(0, 0.03)))
@@ -143,15 +142,15 @@ def dress(rng: np.random.Generator, skin: Skin, bare: float) -> Outfit:
         hair = rng.random(3) * 0.7
     hair = np.clip(hair, 0.004, 0.9)
     loose = rng.uniform(0.003, 0.011) + 0.016 * (rng.random() < 0.2)
-    wrinkles = _noise(14.0, rng)
+    wrinkles = _noise(body, 14.0, rng)
     lift = _step(layers[:, 0]) * (0.005 + 0.5 * loose * (1.3 + wrinkles).clip(0, 3))
     lift = np.where(layers[:, 1] > 0, _step(layers[:, 1]) * (0.004 + loose * (1.2 + 0.8 * wrinkles).clip(0, 3)) + 0.4 * lift, lift)
     lift = np.where(layers[:, 2] > 0, 0.008, lift)
-    lift = np.where(layers[:, 3] > 0, _step(layers[:, 3]) * rng.uniform(0.004, 0.02) * (1 + 0.25 * _noise(60.0, rng)), lift)
+    lift = np.where(layers[:, 3] > 0, _step(layers[:, 3]) * rng.uniform(0.004, 0.02) * (1 + 0.25 * _noise(body, 60.0, rng)), lift)
     lift[place.hair | place.eye] = 0
     faces = [body.faces, body.eye_faces]
     if style > 0.62:
-        faces.append(_long_hair(rng, style))
+        faces.append(_long_hair(rng, body))
     if rng.random() < 0.13:
         faces.append(body.skirt_faces[v[body.skirt_faces][..., 1].mean(1) > rng.uniform(-0.7, -0.1)])
     hair_cloth = Material(hair, hair * rng.uniform(0.25, 0.6), STRANDS, rng.uniform(200, 500), None, 0.15, 600, 0.06, 14)
@@ -168,9 +167,8 @@ def _step(x: np.ndarray) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def _long_hair(rng: np.random.Generator, style: float) -> np.ndarray:
+def _long_hair(rng: np.random.Generator, body: BodyAsset) -> np.ndarray:
     """The curtain of hair without what would hang before the face, cut to some length."""
-    body = load_body()
     centre = body.vertices_m[body.hair_faces].mean(1)
     end = rng.uniform(0.3, 0.62)
     before = (centre[:, 2] > 0.07) & (np.abs(centre[:, 0]) < 0.085) & (centre[:, 1] < 0.8)
@@ -178,8 +176,8 @@ def _long_hair(rng: np.random.Generator, style: float) -> np.ndarray:
     return body.hair_faces[(centre[:, 1] > end) & ~before & ~lower]
 
 
-def _skin_colour(rng: np.random.Generator, skin: Skin) -> np.ndarray:
-    body, place = load_body(), _places()
+def _skin_colour(rng: np.random.Generator, body: BodyAsset, skin: Skin) -> np.ndarray:
+    place = _places(body)
     v = body.vertices_m
     colour = np.repeat(skin.base[None], len(v), 0)
     blush = 0.35 * place.cheek + 0.12 * body.masks["ears"]
@@ -191,8 +189,8 @@ def _skin_colour(rng: np.random.Generator, skin: Skin) -> np.ndarray:
     colour *= (1 - body.masks["lids"] * rng.uniform(0.05, 0.4))[:, None]
     colour += (np.array([0.02, 0.015, 0.012]) - colour) * (place.brow * rng.uniform(0.3, 0.95))[:, None]
     colour += (np.clip(skin.base * 0.6 + np.array([0.3, 0.22, 0.2]), 0, 1) - colour) * (0.7 * body.masks["toenails"])[:, None]
-    colour *= (1 + 0.05 * _noise(25.0, rng))[:, None]
-    iris = rng.uniform(0.01, 0.1) * np.array([1, rng.uniform(0.5, 1.5), rng.uniform(0.3, 2)])
+    colour *= (1 + 0.05 * _noise(body, 25.0, rng))[:, None]
+    iris = rng.uniform(0.01, 0.06) * (np.array([1.2, 0.8, 0.5]) if rng.random() < 0.75 else np.array([0.7, 1.1, 1.6]))
     colour[place.eye] = np.array([0.62, 0.58, 0.55])
     colour[place.eye & (place.iris > 0.86)] = np.clip(iris, 0.004, 0.3)
     return np.clip(colour, 0.003, 1)

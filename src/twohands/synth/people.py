@@ -13,7 +13,7 @@ from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
-from twohands.synth.body import OUT, SIDES, Arm, Figure, Posture, load_body, reach, reach_cost, stand, unit
+from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, cross, reach, reach_cost, stand, unit
 
 SIZE_OF_TEMPLATE = 0.96
 """A body of this size (see `Figure.size`) fits the bundled hand's template: between what its length and its wrist ask for."""
@@ -41,6 +41,7 @@ class Person:
     shown: tuple[bool, bool]
     """Hands that do something; others hang, or are behind the back or in a pocket."""
     holds: tuple[bool, bool]
+    keypoints_m: Float[np.ndarray, "hand 21 3"]
 
 
 SINGLE = {
@@ -133,6 +134,7 @@ def posture_of(rng: np.random.Generator, figure: Figure) -> Posture:
 
 def pose_person(
     rng: np.random.Generator,
+    body: BodyAsset,
     size_noise: float,
     fingers: Float[Tensor, "2 16 3"],
     shape: Float[Tensor, "2 10"],
@@ -141,7 +143,7 @@ def pose_person(
     """A person whose hands (right hands' finger poses, given for left and right) do what is drawn from `shares` (left, right). None if a
     wish cannot be met or a hand would be inside the body."""
     hand = load_bundled_hand()
-    figure = _figure(rng, hand, shape, size_noise)
+    figure = _figure(rng, body, hand, shape, size_noise)
     posture = posture_of(rng, figure)
     same = rng.random() < 0.45 and shares[0] is shares[1]
     what = draw(rng, shares[0])
@@ -170,14 +172,15 @@ def pose_person(
         translation[side] = torch.from_numpy(wish.place).float() - R @ rim[side] - wrist[side]
     parameters = HandParameters(pose, shape, translation)
     idle = tuple(s is IDLE or s is HIDDEN for s in shares)
-    person = Person(posture, (arms[0], arms[1]), parameters, (not idle[0], not idle[1]), (holds[0], holds[1]))
-    return None if _inside(person, hand) else person
+    points = hand.pose_hands(parameters).keypoints().numpy().astype(np.float64)
+    person = Person(posture, (arms[0], arms[1]), parameters, (not idle[0], not idle[1]), (holds[0], holds[1]), points)
+    return None if _inside(person) else person
 
 
-def pose_pair(rng: np.random.Generator, size_noise: float, pair: HandParameters) -> Person | None:
+def pose_pair(rng: np.random.Generator, body: BodyAsset, size_noise: float, pair: HandParameters) -> Person | None:
     """A person whose two hands stand to each other as the pair's do: before the chest, the belly or the face."""
     hand = load_bundled_hand()
-    figure = _figure(rng, hand, pair.shape, size_noise)
+    figure = _figure(rng, body, hand, pair.shape, size_noise)
     posture = posture_of(rng, figure)
     s = figure.size
     centre = posture.at["chest"] + s * np.array([rng.normal(0, 0.06), rng.uniform(-0.3, 0.28), rng.uniform(0.2, 0.42)])
@@ -206,8 +209,10 @@ def pose_pair(rng: np.random.Generator, size_noise: float, pair: HandParameters)
         R = torch.from_numpy(turn @ R_pair[side]).float()
         pose[side, 0] = matrix_to_rotvec(R)
         translation[side] = torch.from_numpy(p[side]).float() - R @ rim[side] - wrist[side]
-    person = Person(posture, (arms[0], arms[1]), HandParameters(pose, pair.shape, translation), (True, True), (False, False))
-    return None if _inside(person, hand) else person
+    parameters = HandParameters(pose, pair.shape, translation)
+    points = hand.pose_hands(parameters).keypoints().numpy().astype(np.float64)
+    person = Person(posture, (arms[0], arms[1]), parameters, (True, True), (False, False), points)
+    return None if _inside(person) else person
 
 
 def _frame(side: int, wish: Wish) -> np.ndarray:
@@ -215,7 +220,7 @@ def _frame(side: int, wish: Wish) -> np.ndarray:
     f = unit(wish.fingers - palm * (wish.fingers @ palm) * 0.999)
     x = f * OUT[side]
     y = -unit(palm - f * (f @ palm))
-    return np.stack([x, y, np.cross(x, y)], 1)
+    return np.stack([x, y, cross(x, y)], 1)
 
 
 def _rims(hand: HandModel, shape: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,18 +232,18 @@ def _rims(hand: HandModel, shape: Tensor) -> tuple[Tensor, Tensor]:
     return wrist, right * torch.tensor([[-1.0, 1, 1], [1, 1, 1]]) - wrist
 
 
-def _figure(rng: np.random.Generator, hand: HandModel, shape: Tensor, noise: float) -> Figure:
+def _figure(rng: np.random.Generator, body: BodyAsset, hand: HandModel, shape: Tensor, noise: float) -> Figure:
     """A body whose size goes with its hands'."""
     joints = hand.with_shape(shape).joints_rest_m
     length = float((joints[:, 4] - joints[:, 0]).norm(dim=-1).mean())
     template = float((hand.joint_template[1, 4] - hand.joint_template[1, 0]).norm())
     size = SIZE_OF_TEMPLATE * (length / template) * float(np.exp(rng.normal(0, noise)))
-    return Figure.of(np.clip(rng.normal(0, 1, len(load_body().shapes_m)), -2.2, 2.2), size)
+    return Figure.of(body, np.clip(rng.normal(0, 1, len(body.shapes_m)), -2.2, 2.2), size)
 
 
-def _inside(person: Person, hand: HandModel) -> bool:
+def _inside(person: Person) -> bool:
     """Whether a hand's joints are within the trunk or the head: ellipsoids round their bones."""
-    points = hand.pose_hands(person.parameters).keypoints().reshape(-1, 3).numpy()
+    points = person.keypoints_m.reshape(-1, 3)
     s = person.posture.figure.size
     for bone, offset, radii in ELLIPSOIDS:
         R = person.posture.R[bone]

@@ -14,7 +14,7 @@ from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
-from twohands.synth.body import load_body, rotation
+from twohands.synth.body import BodyAsset, load_body, rotation
 from twohands.synth.body import skin as skin_body
 from twohands.synth.outfits import dress
 from twohands.synth.people import EGO, ELLIPSOIDS, HIDDEN, IDLE, SINGLE, Person, pose_pair, pose_person
@@ -25,6 +25,8 @@ from twohands.synth.things import Piece, clutter, forearm, held, occluder
 BLOCK = 2000
 """Scenes whose seeds share a block of this size draw from one pool of interacting pairs."""
 POOL = 128
+COARSE_VIEW_M = 1.2
+"""From this height of the picture on, a thinned-out head looks the same."""
 POSE_POOL = 1024
 """Finger poses of a block of scenes, drawn at once: one by one they cost more than the picture."""
 
@@ -211,13 +213,13 @@ def _lid(h: int) -> np.ndarray:
     return np.array([int(counts.argmax()) in f for f in faces])
 
 
-def _person(knobs: SceneKnobs, seed: int, rng: np.random.Generator) -> Person | None:
+def _person(knobs: SceneKnobs, body: BodyAsset, seed: int, rng: np.random.Generator) -> Person | None:
     """What the person of a scene does."""
     ego = knobs.framing == "ego"
     both = rng.random() < knobs.two_hands
     if both and rng.random() < knobs.interacting:
         pair = _drawn_pair(seed, rng)
-        return pose_pair(rng, knobs.size_noise, pair)
+        return pose_pair(rng, body, knobs.size_noise, pair)
     doing = EGO if ego else SINGLE
     if both:
         shares = (doing, doing)
@@ -229,7 +231,7 @@ def _person(knobs: SceneKnobs, seed: int, rng: np.random.Generator) -> Person | 
     if both and rng.random() < 0.4:
         fingers[0] = fingers[1]
     shape = torch.from_numpy(rng.normal(0, knobs.shape_sigma, 10)).float().clamp(-2.5, 2.5)
-    return pose_person(rng, knobs.size_noise, fingers, shape + torch.from_numpy(rng.normal(0, 0.1, (2, 10))).float(), shares)
+    return pose_person(rng, body, knobs.size_noise, fingers, shape + torch.from_numpy(rng.normal(0, 0.1, (2, 10))).float(), shares)
 
 
 def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel, close: bool) -> Scene | None:
@@ -237,23 +239,24 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
     skin = Skin.draw(rng, knobs.glove)
     if not close and knobs.framing != "ego" and rng.random() < knobs.no_hand:
         return _without_hands(knobs, rng, skin)
+    view = float(np.exp(rng.uniform(*np.log(knobs.view_m))))
+    detail = load_body(coarse=knobs.framing == "ego" or (not close and view > COARSE_VIEW_M))
     for _ in range(8):
-        person = _person(knobs, seed, rng)
+        person = _person(knobs, detail, seed, rng)
         if person is not None:
             break
     else:
         return None
     ego = knobs.framing == "ego"
     local = person.parameters
-    points = hand.pose_hands(local).keypoints()
     shown = [h for h in (0, 1) if person.shown[h]] or [0, 1]
-    used = points[shown].reshape(-1, 3).numpy().astype(np.float64)
+    used = person.keypoints_m[shown].reshape(-1, 3)
     if ego:
         placed_camera = _ego_view(knobs, rng, person, used)
     elif close:
         placed_camera = _close_view(knobs, rng, person, used)
     else:
-        placed_camera = _person_view(knobs, rng, person, used)
+        placed_camera = _person_view(knobs, rng, person, used, view)
     if placed_camera is None:
         return None
     camera, R, offset = placed_camera
@@ -272,8 +275,8 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
     for h in (0, 1):
         hand_piece = _hand_piece(knobs, rng, hand, vertices[h], h, skin, capped=False)
         if skin.glove is None:
-            _meet_colours(body, hand_piece, h, loop)
-            welds.append(Weld(len(pieces), 0, loop, load_body().loops[h]))
+            _meet_colours(person.posture.figure.body, body, hand_piece, h, loop)
+            welds.append(Weld(len(pieces), 0, loop, person.posture.figure.body.loops[h]))
         pieces.append(hand_piece)
         if rng.random() < (0.9 if person.holds[h] else knobs.held * person.shown[h] * 0.6):
             pieces.append(held(rng, mesh.keypoints_m[h].numpy(), placed, h))
@@ -294,9 +297,9 @@ def _body_piece(
     offset: np.ndarray,
     headless: bool,
 ) -> Piece:
-    body = load_body()
-    outfit = dress(rng, skin, knobs.bare)
     figure = person.posture.figure
+    body = figure.body
+    outfit = dress(rng, body, skin, knobs.bare)
     rest = figure.vertices_m + body.normals * (outfit.lift_m * np.float32(figure.size))[:, None]
     vertices = skin_body(person.posture, person.arms, loops, rest) @ R.T.astype(np.float32) + offset.astype(np.float32)
     faces = outfit.faces
@@ -306,9 +309,9 @@ def _body_piece(
     return Piece(vertices, faces.astype(np.int32), outfit.colour, -1, outfit.materials, body.vertices_m, outfit.layers)
 
 
-def _meet_colours(body: Piece, hand_piece: Piece, h: int, loop: np.ndarray) -> None:
+def _meet_colours(asset: BodyAsset, body: Piece, hand_piece: Piece, h: int, loop: np.ndarray) -> None:
     """The forearm's skin takes the colour of the hand's rim near it."""
-    near, follows, share = load_body().stump[h]
+    near, follows, share = asset.stump[h]
     rim = hand_piece.colour[loop]
     body.colour[near] += share * (rim[follows] - body.colour[near])
 
@@ -317,10 +320,11 @@ def _without_hands(knobs: SceneKnobs, rng: np.random.Generator, skin: Skin) -> S
     """A body whose hands are behind it, or cropped so that none is seen; or no body at all."""
     hand = load_bundled_hand()
     shape = torch.zeros(2, 10)
-    person = pose_person(rng, knobs.size_noise, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
+    view = float(np.exp(rng.uniform(*np.log(knobs.view_m))))
+    person = pose_person(rng, load_body(view > COARSE_VIEW_M), knobs.size_noise, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
     if person is None:
         return None
-    camera, R, offset = _look_at(knobs, rng, person, _spot(rng, person), frontal=True)
+    camera, R, offset = _look_at(knobs, rng, _spot(rng, person), True, view)
     pieces = [] if rng.random() < 0.15 else [_body_piece(knobs, rng, person, skin, (None, None), R, offset, headless=False)]
     depth = float((R @ person.posture.at["chest"] + offset)[2])
     if rng.random() < knobs.others and pieces:
@@ -342,7 +346,7 @@ def _others(knobs: SceneKnobs, rng: np.random.Generator, camera: Camera, depth: 
     found = []
     for _ in range(int(rng.integers(1, 3))):
         shape = torch.from_numpy(rng.normal(0, 0.7, (1, 10))).float().expand(2, 10)
-        person = pose_person(rng, 0.06, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
+        person = pose_person(rng, load_body(coarse=True), 0.06, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
         if person is None:
             continue
         yaw = rotation(np.array([0, rng.normal(0, 0.45), 0]))
@@ -378,10 +382,9 @@ def _facing(rng: np.random.Generator, frontal: bool) -> np.ndarray:
     return rotation(np.array([0, 0, roll])) @ rotation(np.array([pitch, 0, 0])) @ np.diag([1.0, -1, -1]) @ rotation(np.array([0, yaw, 0]))
 
 
-def _look_at(knobs: SceneKnobs, rng: np.random.Generator, person: Person, target: np.ndarray, frontal: bool) -> Placed:
+def _look_at(knobs: SceneKnobs, rng: np.random.Generator, target: np.ndarray, frontal: bool, view: float) -> Placed:
     R = _facing(rng, frontal)
     fov = float(np.exp(rng.uniform(*np.log(knobs.fov_deg))))
-    view = float(np.exp(rng.uniform(*np.log(knobs.view_m))))
     size = knobs.size_px
     focal = size / 2 / np.tan(np.radians(fov) / 2)
     depth = max(view * focal / size, 0.45)
@@ -389,13 +392,12 @@ def _look_at(knobs: SceneKnobs, rng: np.random.Generator, person: Person, target
     return Camera(torch.full((2,), focal, dtype=torch.float32), torch.full((2,), size / 2)), R, offset
 
 
-def _person_view(knobs: SceneKnobs, rng: np.random.Generator, person: Person, used: np.ndarray) -> Placed | None:
+def _person_view(knobs: SceneKnobs, rng: np.random.Generator, person: Person, used: np.ndarray, view: float) -> Placed | None:
     """Looks at a mean of head, chest and hands; the middle of the hands that do something is in the picture."""
     odds = rng.dirichlet([0.6, 0.6, 1.0])
     target = odds[0] * person.posture.at["head"] + odds[1] * person.posture.at["chest"] + odds[2] * used.mean(0)
-    view = knobs.view_m[0]
-    target = target + rng.normal(0, 0.12 * view, 3)
-    camera, R, offset = _look_at(knobs, rng, person, target, rng.random() < knobs.frontal)
+    target = target + rng.normal(0, 0.06 + 0.03 * view, 3)
+    camera, R, offset = _look_at(knobs, rng, target, rng.random() < knobs.frontal, view)
     centre = R @ used.mean(0) + offset
     xy = float(camera.focal_px[0]) * centre[:2] / max(centre[2], 0.05) / knobs.size_px
     return (camera, R, offset) if np.abs(xy).max() < 0.48 and centre[2] > 0.2 else None
