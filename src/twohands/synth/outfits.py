@@ -113,9 +113,7 @@ def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float) ->
     if rng.random() < 0.15:
         collar = NECK_Y + 0.05 - v[:, 1] - 0.2 * v[:, 2]  # a turtleneck
     hem = rng.uniform(-0.06, 0.12)
-    shirt = np.where(
-        trunk, np.minimum(collar, np.where(legs >= 0, OUTSIDE, v[:, 1] - hem)), np.minimum((sleeve - arms) * 0.27, collar + 0.02)
-    )
+    shirt = np.where(trunk, np.minimum(collar, v[:, 1] - hem), np.minimum((sleeve - arms) * 0.27, collar + 0.02))
     layers[:, 1] = np.where(place.head, np.minimum(shirt, collar), shirt)
     if rng.random() < bare:
         layers[:, 1] = OUTSIDE

@@ -71,6 +71,8 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None) -> Sa
     rng = np.random.default_rng([seed, 2])
     size = knobs.size_px
     shaded = shade(scene, size, OVERSAMPLING, draw_light(rng, scene))
+    if rng.random() < MOVING:
+        shaded = _smeared(shaded, rng.uniform(0, 2 * np.pi), rng.uniform(3, 22))
     picture = background(rng, size, photos)
     _compose(shaded, picture)
     if rng.random() < 0.18:
@@ -223,6 +225,35 @@ def _develop(picture, gain, curve, weights, saturation, out):
                 grey += weights[k] * value
             for k in range(3):
                 out[v, u, k] = min(max(grey + (out[v, u, k] - grey) * saturation, np.float32(0)), np.float32(1))
+
+
+MOVING = 0.07
+"""Scenes in which hands (and who they belong to) move during the exposure while the room stands still."""
+
+
+def _smeared(shaded: Float32[np.ndarray, "height width 4"], angle: float, length: float) -> Float32[np.ndarray, "height width 4"]:
+    """The mean over a straight motion of `length` pixels, centred on where the annotation is."""
+    out = np.empty_like(shaded)
+    _smear(shaded, np.float32(np.cos(angle)), np.float32(np.sin(angle)), np.float32(length), out)
+    return out
+
+
+@numba.njit(cache=True, fastmath=True)
+def _smear(shaded, dx, dy, length, out):
+    height, width = shaded.shape[:2]
+    steps = int(length / 1.5) + 2
+    for v in range(height):
+        for u in range(width):
+            for k in range(4):
+                out[v, u, k] = 0
+            for i in range(steps):
+                s = (np.float32(i) / (steps - 1) - np.float32(0.5)) * length
+                x = min(max(int(u + dx * s + np.float32(0.5)), 0), width - 1)
+                y = min(max(int(v + dy * s + np.float32(0.5)), 0), height - 1)
+                for k in range(4):
+                    out[v, u, k] += shaded[y, x, k]
+            for k in range(4):
+                out[v, u, k] /= steps
 
 
 def _motion(image: Image.Image, rng: np.random.Generator) -> Image.Image:

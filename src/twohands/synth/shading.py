@@ -211,14 +211,21 @@ def _lit(x, y, z, R, shift, focal, shadow):
     return lit / np.float32(9), True
 
 
+AO_M = np.float32(0.014)
+"""How far away on the picture a neighbour may hide the sky."""
+_TURNS = np.arange(12) * np.pi * (3 - np.sqrt(5))
+AO = np.float32(np.stack([np.cos(_TURNS), np.sin(_TURNS)], 1) * np.sqrt((np.arange(12) + 0.7) / 12)[:, None])
+
+
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _shade_pixels(
     face, barycentric, depth, faces, owner, normals, colour, rest, layers, own_colour, table, focal, principal, sky, to_light, power,
     R, shift, shadow_focal, shadow, R2, shift2, shadow_focal2, shadow2, volume, out,
 ):  # fmt: skip
     one, half = np.float32(1), np.float32(0.5)
-    for v in range(face.shape[0]):
-        for u in range(face.shape[1]):
+    height, width = face.shape
+    for v in range(height):
+        for u in range(width):
             t = face[v, u]
             if t < 0:
                 continue
@@ -294,7 +301,24 @@ def _shade_pixels(
                 + y7 * sky[7, 2]
                 + y8 * sky[8, 2]
             )
+            # Part of the sky is hidden by what stands near on the picture: fingers darken one another where they meet.
+            hidden = np.float32(0)
+            near_px = min(max(AO_M * focal[0] / z, np.float32(2)), np.float32(24))
+            for k in range(AO.shape[0]):
+                au, av = u + int(AO[k, 0] * near_px), v + int(AO[k, 1] * near_px)
+                if au < 0 or av < 0 or au >= width or av >= height or face[av, au] < 0:
+                    continue
+                az = depth[av, au]
+                dx, dy, dz = (au + half - principal[0]) / focal[0] * az - x, (av + half - principal[1]) / focal[1] * az - y, az - z
+                length = np.sqrt(dx * dx + dy * dy + dz * dz + np.float32(1e-9))
+                rise = (nx * dx + ny * dy + nz * dz) / length - np.float32(0.12)
+                if rise > 0 and length < 3 * AO_M:
+                    hidden += rise * (one - length / (3 * AO_M))
+            open_sky = one - min(np.float32(0.85), hidden * np.float32(2.2 / 12))
             red, green, blue = max(red, np.float32(0)), max(green, np.float32(0)), max(blue, np.float32(0))
+            # Light between skin and skin is red.
+            red *= open_sky + m[15] * np.float32(0.25) * (one - open_sky)
+            green, blue = green * open_sky, blue * open_sky
             wrap_r = np.float32(0.08) + np.float32(0.3) * m[15]
             wrap_g = np.float32(0.08) + np.float32(0.08) * m[15]
             spark = np.float32(0)
