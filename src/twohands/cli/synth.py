@@ -1,10 +1,13 @@
 """`twohands synth`: pictures with exact truth."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from twohands.cli.app import app
 from twohands.cli.console import progress_bar
+
+if TYPE_CHECKING:
+    from twohands.synth.scene import SceneKnobs
 
 
 @app.command
@@ -17,6 +20,7 @@ def synth(
     backgrounds: Path | None = None,
     borders: Path | None = None,
     size_px: int = 256,
+    glb: bool = False,
 ) -> None:
     """Render synthetic photos of two hands, with exact 3D truth and prior maps, into shards.
 
@@ -29,6 +33,7 @@ def synth(
         backgrounds: Folder of pictures without hands that serve as backgrounds.
         borders: Folder of photos that may show hands; pieces of their borders serve as backgrounds.
         size_px: Side of the pictures.
+        glb: Write the scenes as GLB files to look at instead of rendering them.
     """
     from twohands.errors import UserError
     from twohands.synth.backgrounds import Photos
@@ -42,6 +47,27 @@ def synth(
         raise UserError(f"size-px {size_px} is out of range; give 32 to 1024")
     photos = Photos(backgrounds, borders)
     knobs = SceneKnobs(framing=framing, size_px=size_px)
+    if glb:
+        _write_scenes(out, seed, count, knobs)
+        return
     with progress_bar(count) as bar:
         paths = write_shards(out, seed, count, knobs, workers=workers, photos=photos, progress=bar.update)
     print(f"{count} photos in {len(paths)} shards in {out}")
+
+
+def _write_scenes(out: Path, seed: int, count: int, knobs: "SceneKnobs") -> None:
+    from twohands.errors import UserError
+    from twohands.synth.generate import SEED_STRIDE
+    from twohands.synth.glb import write_glb
+    from twohands.synth.scene import build_scene
+
+    if count < 1:
+        raise UserError(f"count ({count}) must be at least 1")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; give a folder for the scenes")
+    out.mkdir(parents=True, exist_ok=True)
+    with progress_bar(count) as bar:
+        for k in range(seed * SEED_STRIDE, seed * SEED_STRIDE + count):
+            write_glb(build_scene(knobs, k), out / f"{k}.glb")
+            bar.update(1)
+    print(f"{count} scenes in {out}")

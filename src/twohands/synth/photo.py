@@ -12,6 +12,7 @@ from torch import Tensor
 from twohands.geometry.camera import Camera
 from twohands.hands.bundled import load_hand_asset
 from twohands.hands.model import HandMesh, HandModel
+from twohands.hands.parameters import HandParameters
 from twohands.render import Raster, rasterize
 from twohands.schema import PriorMaps, Sample
 from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape
@@ -64,10 +65,10 @@ def _maps(
     return PriorMaps(xy, confidence, torch.from_numpy(segmentation), torch.from_numpy(depth))
 
 
-def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None) -> Sample:
+def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair: HandParameters | None = None) -> Sample:
     """The annotated photo of a seed. `photos` are optional folders of pictures for backgrounds (part of the function's arguments:
-    other folders, another photo)."""
-    scene = build_scene(knobs, seed)
+    other folders, another photo); `pair` are the hands to show, if not those of the seed."""
+    scene = build_scene(knobs, seed, pair)
     rng = np.random.default_rng([seed, 2])
     size = knobs.size_px
     shaded = shade(scene, size, OVERSAMPLING, draw_light(rng, scene))

@@ -112,12 +112,12 @@ class Scene:
     welds: tuple[Weld, ...] = ()
 
 
-def build_scene(knobs: SceneKnobs, seed: int) -> Scene:
-    """The scene of a seed."""
+def build_scene(knobs: SceneKnobs, seed: int, pair: HandParameters | None = None) -> Scene:
+    """The scene of a seed; of this pair of hands (in any place and orientation, and then without a body), if one is given."""
     rng = np.random.default_rng([seed, 1])
     hand = load_bundled_hand()
     for _ in range(60):
-        scene = _try(knobs, seed, rng, hand)
+        scene = _try(knobs, seed, rng, hand) if pair is None else _free(knobs, seed, rng, hand, pair)
         if scene is not None:
             return scene
     raise RuntimeError(f"no valid scene for seed {seed} in 60 tries; the knobs leave no room: {knobs}")
@@ -138,11 +138,11 @@ def _try(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel
             return _with_body(knobs, seed, rng, hand, close=False)
 
 
-def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel) -> Scene | None:
+def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel, pair: HandParameters | None = None) -> Scene | None:
     """Hands with forearms and no body."""
-    present = _who(knobs, rng)
+    present = _who(knobs, rng) if pair is None else (True, True)
     skin = Skin.draw(rng, knobs.glove)
-    local = _pair(knobs, seed, rng, hand, present)
+    local = _pair(knobs, seed, rng, hand, present) if pair is None else pair
     points = hand.pose_hands(local).keypoints()
     chosen = [h for h in (0, 1) if present[h]] or [0, 1]
     used = points[chosen].reshape(-1, 3)
