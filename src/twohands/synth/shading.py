@@ -217,6 +217,26 @@ _TURNS = np.arange(12) * np.pi * (3 - np.sqrt(5))
 AO = np.float32(np.stack([np.cos(_TURNS), np.sin(_TURNS)], 1) * np.sqrt((np.arange(12) + 0.7) / 12)[:, None])
 
 
+@numba.njit(cache=True, fastmath=True)
+def _open_sky(u, v, x, y, z, nx, ny, nz, face, depth, focal, principal):
+    """How much of the sky is not hidden by what stands near on the picture: fingers darken one another where they meet."""
+    one, half = np.float32(1), np.float32(0.5)
+    height, width = face.shape
+    hidden = np.float32(0)
+    near_px = min(max(AO_M * focal[0] / z, np.float32(2)), np.float32(24))
+    for k in range(AO.shape[0]):
+        au, av = u + int(AO[k, 0] * near_px), v + int(AO[k, 1] * near_px)
+        if au < 0 or av < 0 or au >= width or av >= height or face[av, au] < 0:
+            continue
+        az = depth[av, au]
+        dx, dy, dz = (au + half - principal[0]) / focal[0] * az - x, (av + half - principal[1]) / focal[1] * az - y, az - z
+        length = np.sqrt(dx * dx + dy * dy + dz * dz + np.float32(1e-9))
+        rise = (nx * dx + ny * dy + nz * dz) / length - np.float32(0.12)
+        if rise > 0 and length < 3 * AO_M:
+            hidden += rise * (one - length / (3 * AO_M))
+    return one - min(np.float32(0.85), hidden * np.float32(2.2 / 12))
+
+
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _shade_pixels(
     face, barycentric, depth, faces, owner, normals, colour, rest, layers, own_colour, table, focal, principal, sky, to_light, power,
@@ -224,7 +244,13 @@ def _shade_pixels(
 ):  # fmt: skip
     one, half = np.float32(1), np.float32(0.5)
     height, width = face.shape
+    # Shadow and hidden sky are found once for two by two pixels of one surface: they are half of the cost.
+    cell_piece = np.full(width // 2 + 1, -1, np.int32)
+    cell_z, cell_lit = np.zeros(width // 2 + 1, np.float32), np.zeros(width // 2 + 1, np.float32)
+    cell_sky = np.zeros(width // 2 + 1, np.float32)
     for v in range(height):
+        if v % 2 == 0:
+            cell_piece[:] = -1
         for u in range(width):
             t = face[v, u]
             if t < 0:
@@ -263,9 +289,15 @@ def _shade_pixels(
             if m[11] > 0:
                 grain = one + m[11] * noise_at(volume, px * m[12], py * m[12], pz * m[12])
                 cr, cg, cb = cr * grain, cg * grain, cb * grain
-            lit, reached = _lit(x, y, z, R, shift, shadow_focal, shadow)
-            if not reached:
-                lit, reached = _lit(x, y, z, R2, shift2, shadow_focal2, shadow2)
+            cell = u // 2
+            if cell_piece[cell] == piece and abs(cell_z[cell] - z) < np.float32(0.004):
+                lit, open_sky = cell_lit[cell], cell_sky[cell]
+            else:
+                lit, reached = _lit(x, y, z, R, shift, shadow_focal, shadow)
+                if not reached:
+                    lit, reached = _lit(x, y, z, R2, shift2, shadow_focal2, shadow2)
+                open_sky = _open_sky(u, v, x, y, z, nx, ny, nz, face, depth, focal, principal)
+                cell_piece[cell], cell_z[cell], cell_lit[cell], cell_sky[cell] = piece, z, lit, open_sky
             y1, y2, y3 = np.float32(0.488603) * ny, np.float32(0.488603) * nz, np.float32(0.488603) * nx
             y4, y5, y7 = np.float32(1.092548) * nx * ny, np.float32(1.092548) * ny * nz, np.float32(1.092548) * nx * nz
             y6, y8 = np.float32(0.315392) * (3 * nz * nz - one), np.float32(0.546274) * (nx * nx - ny * ny)
@@ -301,20 +333,6 @@ def _shade_pixels(
                 + y7 * sky[7, 2]
                 + y8 * sky[8, 2]
             )
-            # Part of the sky is hidden by what stands near on the picture: fingers darken one another where they meet.
-            hidden = np.float32(0)
-            near_px = min(max(AO_M * focal[0] / z, np.float32(2)), np.float32(24))
-            for k in range(AO.shape[0]):
-                au, av = u + int(AO[k, 0] * near_px), v + int(AO[k, 1] * near_px)
-                if au < 0 or av < 0 or au >= width or av >= height or face[av, au] < 0:
-                    continue
-                az = depth[av, au]
-                dx, dy, dz = (au + half - principal[0]) / focal[0] * az - x, (av + half - principal[1]) / focal[1] * az - y, az - z
-                length = np.sqrt(dx * dx + dy * dy + dz * dz + np.float32(1e-9))
-                rise = (nx * dx + ny * dy + nz * dz) / length - np.float32(0.12)
-                if rise > 0 and length < 3 * AO_M:
-                    hidden += rise * (one - length / (3 * AO_M))
-            open_sky = one - min(np.float32(0.85), hidden * np.float32(2.2 / 12))
             red, green, blue = max(red, np.float32(0)), max(green, np.float32(0)), max(blue, np.float32(0))
             # Light between skin and skin is red.
             red *= open_sky + m[15] * np.float32(0.25) * (one - open_sky)
@@ -332,7 +350,7 @@ def _shade_pixels(
                     blue += power[k, 2] * share * (dot + wrap_g) / (one + wrap_g)
                 hx, hy, hz = to_light[k, 0] - x * view, to_light[k, 1] - y * view, to_light[k, 2] - z * view
                 mirror = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz + np.float32(1e-9))
-                if mirror > np.float32(0.6) and dot > 0:
+                if mirror > np.float32(0.6) and dot > 0 and m[13] > np.float32(0.004):
                     spark += share * power[k, 1] * mirror ** m[14]
             grazing = one + facing
             spark = spark * m[13] + np.float32(0.25) * m[13] * green * grazing * grazing * grazing

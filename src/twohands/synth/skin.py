@@ -209,5 +209,9 @@ class Skin:
         colour += (nail - colour) * (m.nail * rng.uniform(0.3, 1))[:, None]
         colour *= (1 - 0.25 * rng.random() * m.crease)[:, None]
         colour *= (1 + rng.uniform(0.01, 0.06) * noise(m.rest_m, rng.uniform(60, 300), rng))[:, None]
+        # Veins run along the back of the hand: ridges of noise drawn out along the fingers.
+        ridge = np.clip(1 - 3 * np.abs(noise(m.rest_m * np.array([0.3, 1, 1]), rng.uniform(50, 90), rng)), 0, 1)
+        vein = ridge * (1 - m.palm) * (m.reach < 0.085) * rng.uniform(-0.05, 0.16)
+        colour *= 1 - np.clip(vein, 0, 1)[:, None] * np.array([1.0, 0.55, 0.4])
         blush = rng.uniform(0, 0.05) * noise(m.rest_m, rng.uniform(20, 60), rng)
         return np.clip(colour * (1 + blush[:, None] * np.array([1.0, -1.0, -1.0])), 0, 1) ** DISPLAY_GAMMA
