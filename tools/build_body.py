@@ -205,7 +205,7 @@ def main() -> None:
     args = parser.parse_args()
     arrays = build(args.wheel)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(args.out, **arrays)
+    np.savez_compressed(args.out, **arrays)  # type: ignore[arg-type]  # the stub takes every keyword for allow_pickle
     print(json.dumps({name: list(a.shape) for name, a in arrays.items()}), args.out.stat().st_size)
 
 
