@@ -101,7 +101,9 @@ def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float) ->
     length = float(rng.choice([0.5, 0.9, 1.5, 1.93, 2.2], p=[0.12, 0.08, 0.08, 0.4, 0.32]))
     layers[:, 0] = np.where(legs >= 0, np.minimum((length - legs) * 0.4, waist - v[:, 1]), np.where(trunk, waist - v[:, 1], OUTSIDE))
     trousers = cloth(rng)
-    if rng.random() < 0.45:
+    assert trousers.colour is not None
+    if rng.random() < 0.45 or (trousers.pattern == PLAIN and trousers.colour[0] > 1.3 * trousers.colour[2] and trousers.colour[0] > 0.08):
+        # Denim, also instead of plain trousers in a colour of skin.
         trousers = Material(np.array([0.02, 0.04, 0.09]) * rng.uniform(0.4, 3.5), None, PLAIN, grain=0.12, grain_per_m=500)
     # Shirts, from undershirts to pullovers.
     sleeve = float(rng.choice([-0.12, 0.05, 0.65, 1.1, 1.6, 1.9, 2.3], p=[0.05, 0.06, 0.29, 0.08, 0.1, 0.17, 0.25])) + rng.normal(0, 0.05)

@@ -70,8 +70,8 @@ class SceneKnobs:
     """Hands without a body are seldom seen without one."""
     sleeve: float = 0.45
     """Of those forearms."""
-    bare: float = 0.08
-    """Of the bodies: no shirt. The hardest: all skin."""
+    bare: float = 0.0
+    """Of the bodies: no shirt. Shirts and trousers in the colours of skin are as hard for a network, and fit for any eyes."""
     held: float = 0.2
     """A cylinder, box, ball, pen, phone or cup in the hand."""
     occluder: float = 0.15
