@@ -56,8 +56,8 @@ class SceneKnobs:
     """Extent of the hands' keypoints over the picture's side; near 1 the border cuts fingers off."""
     fill_wide: tuple[float, float] = (0.06, 0.45)
     """The same for one hand in a wide scene without a body: 15 to 115 px of 256."""
-    view_m: tuple[float, float] = (0.5, 2.3)
-    """Height of what a person scene shows, log-uniform: from a bust to a standing person; a hand of 18 cm is then 92 to 20 px of 256."""
+    view_m: tuple[float, float] = (0.42, 2.3)
+    """Height of what a person scene shows, log-uniform: from a bust to a standing person; a hand of 18 cm is then 110 to 20 px of 256."""
     fov_deg: tuple[float, float] = (18.0, 75.0)
     """Tele to wide angle over the picture's side, log-uniform."""
     fov_ego_deg: tuple[float, float] = (50.0, 100.0)
@@ -84,7 +84,7 @@ class SceneKnobs:
     """Spread of the hands' shape coefficients."""
     size_noise: float = 0.04
     """Spread (log) of a body's size given its hands'."""
-    clutter: tuple[int, int] = (0, 6)
+    clutter: tuple[int, int] = (0, 4)
     """Limbs, boxes, balls and poles behind the hands of a scene other than close."""
 
 
