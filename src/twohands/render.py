@@ -67,14 +67,17 @@ def _rasterize(vertices, faces, focal, principal, face, barycentric, depth):
         if vertices[a, 2] < NEAR_M or vertices[b, 2] < NEAR_M or vertices[c, 2] < NEAR_M:
             continue
         x0, y0, x1, y1, x2, y2 = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
-        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if area == 0:
+        # Most triangles of a far body hold no pixel's centre: find that out before anything else.
+        top = max(0, int(np.ceil(min(y0, y1, y2))))
+        bottom = min(height - 1, int(np.floor(max(y0, y1, y2))))
+        if top > bottom:
             continue
         left = max(0, int(np.ceil(min(x0, x1, x2))))
         right = min(width - 1, int(np.floor(max(x0, x1, x2))))
-        top = max(0, int(np.ceil(min(y0, y1, y2))))
-        bottom = min(height - 1, int(np.floor(max(y0, y1, y2))))
-        if left > right or top > bottom:
+        if left > right:
+            continue
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if area == 0:
             continue
         scale = one / area
         # Edge functions relative to the third corner: screen coordinates of a thousand pixels would cancel otherwise.

@@ -11,7 +11,7 @@ from twohands.synth.photo import MAP_STRIDE, hand_maps, take_photo
 from twohands.synth.scene import SceneKnobs
 
 # Interacting pairs take seconds to settle and have tests of their own.
-CLOSE = SceneKnobs(interacting=0.0)
+CLOSE = SceneKnobs(interacting=0.0, bodies=0.4)
 WIDE = SceneKnobs(framing="wide", interacting=0.0)
 
 
@@ -105,7 +105,7 @@ def test_a_scene_without_hands_has_none():
 
 
 def test_hand_maps_of_hands_alone_agree_with_the_photos_where_nothing_is_in_front():
-    knobs = dataclasses.replace(CLOSE, two_hands=0.0, held=0.0, occluder=0.0, forearm=0.0)
+    knobs = dataclasses.replace(CLOSE, two_hands=0.0, held=0.0, occluder=0.0, forearm=0.0, bodies=0.0)
     sample = take_photo(knobs, 2)
     hand = load_bundled_hand()
     mesh = hand.pose_hands(sample.parameters).mesh()

@@ -4,7 +4,25 @@ import sys
 from importlib import metadata
 
 # Imported for what they register.
-from twohands.cli import batch, bench, data, evaluate, evaluate_refine, export, interactions, onnx, paper, photo, refine, synth, teach, teachers, train, video, web  # noqa: F401
+from twohands.cli import (  # noqa: F401
+    batch,
+    bench,
+    data,
+    evaluate,
+    evaluate_refine,
+    export,
+    interactions,
+    onnx,
+    paper,
+    photo,
+    refine,
+    synth,
+    teach,
+    teachers,
+    train,
+    video,
+    web,
+)
 from twohands.cli.app import app
 from twohands.errors import UserError
 

@@ -1,10 +1,13 @@
 """`twohands synth`: pictures with exact truth."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from twohands.cli.app import app
 from twohands.cli.console import progress_bar
+
+if TYPE_CHECKING:
+    from twohands.synth.scene import SceneKnobs
 
 
 @app.command
@@ -12,9 +15,12 @@ def synth(
     out: Path,
     seed: int = 0,
     count: int = 1000,
-    framing: Literal["close", "wide"] = "close",
+    framing: Literal["close", "wide", "person", "ego"] = "close",
     workers: int = 1,
     backgrounds: Path | None = None,
+    borders: Path | None = None,
+    size_px: int = 256,
+    glb: bool = False,
 ) -> None:
     """Render synthetic photos of two hands, with exact 3D truth and prior maps, into shards.
 
@@ -22,13 +28,46 @@ def synth(
         out: Folder for the shards; those that are there already are kept.
         seed: The same seed gives the same photos.
         count: How many photos.
-        framing: Hands filling the picture, or whole scenes.
+        framing: Hands filling the picture, whole scenes of any kind, people who show or do something, or one's own hands.
         workers: Processes to render with.
-        backgrounds: Folder of photos whose borders serve as backgrounds now and then.
+        backgrounds: Folder of pictures without hands that serve as backgrounds.
+        borders: Folder of photos that may show hands; pieces of their borders serve as backgrounds.
+        size_px: Side of the pictures.
+        glb: Write the scenes as GLB files to look at instead of rendering them.
     """
+    from twohands.errors import UserError
+    from twohands.synth.backgrounds import Photos
     from twohands.synth.generate import write_shards
     from twohands.synth.scene import SceneKnobs
 
+    for folder in (backgrounds, borders):
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"{folder} is no folder; give one of photos for backgrounds, or none")
+    if not 32 <= size_px <= 1024:
+        raise UserError(f"size-px {size_px} is out of range; give 32 to 1024")
+    photos = Photos(backgrounds, borders)
+    knobs = SceneKnobs(framing=framing, size_px=size_px)
+    if glb:
+        _write_scenes(out, seed, count, knobs)
+        return
     with progress_bar(count) as bar:
-        paths = write_shards(out, seed, count, SceneKnobs(framing=framing), workers=workers, photos=backgrounds, progress=bar.update)
+        paths = write_shards(out, seed, count, knobs, workers=workers, photos=photos, progress=bar.update)
     print(f"{count} photos in {len(paths)} shards in {out}")
+
+
+def _write_scenes(out: Path, seed: int, count: int, knobs: "SceneKnobs") -> None:
+    from twohands.errors import UserError
+    from twohands.synth.generate import SEED_STRIDE
+    from twohands.synth.glb import write_glb
+    from twohands.synth.scene import build_scene
+
+    if count < 1:
+        raise UserError(f"count ({count}) must be at least 1")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; give a folder for the scenes")
+    out.mkdir(parents=True, exist_ok=True)
+    with progress_bar(count) as bar:
+        for k in range(seed * SEED_STRIDE, seed * SEED_STRIDE + count):
+            write_glb(build_scene(knobs, k), out / f"{k}.glb")
+            bar.update(1)
+    print(f"{count} scenes in {out}")

@@ -1,24 +1,45 @@
-"""What is behind the hands: gradients, noise, clutter, stripes, and pieces of photos where a folder of them is given."""
+"""What is behind the people: gradients, noise, walls, shelves, checks, text, and pieces of photos where folders of them are given."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numba
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
+from twohands.errors import UserError
+
 Picture = Float32[np.ndarray, "size size 3"]
+DISPLAY_GAMMA = 2.2
+"""From encoded colour to linear light."""
+LINEAR = ((np.arange(256) / 255) ** DISPLAY_GAMMA).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Folders of photos to put behind the scenes."""
+
+    whole: Path | None = None
+    """Pictures without hands: any piece of them may be used."""
+    borders: Path | None = None
+    """Pictures that may show hands: only small pieces from their borders are used."""
+    share: float = 0.6
+    """Scenes before a photo, if there is any."""
 
 
 @lru_cache(maxsize=4)
-def _photos(folder: Path, most: int = 600) -> list[np.ndarray]:
+def _photos(folder: Path, side: int, most: int = 500) -> list[np.ndarray]:
     """Small copies of some photos of a folder, kept in memory."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    if not files:
+        raise UserError(f"{folder} holds no .jpg or .png; give a folder of photos for backgrounds, or none")
     chosen = np.random.default_rng(0).permutation(len(files))[:most]
     small = []
     for k in sorted(chosen):
         with Image.open(files[k]) as image:
-            image.thumbnail((256, 256))
+            image.thumbnail((side, side))
             small.append(np.asarray(image.convert("RGB")))
     return small
 
@@ -49,12 +70,12 @@ def noise_picture(rng: np.random.Generator, size: int) -> Picture:
 
 def gradient_picture(rng: np.random.Generator, size: int) -> Picture:
     """One colour running into another, often nearly the same: walls, tables, studio backdrops, darkness."""
-    axis = np.linspace(0, 1, size, dtype=np.float32)
+    axis = np.linspace(0, 1, 33, dtype=np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     ramp = (np.cos(angle) * axis[None] + np.sin(angle) * axis[:, None])[..., None]
     first = _colour(rng) if rng.random() < 0.8 else np.repeat(rng.uniform(0, 0.08), 3)
     second = first + rng.normal(0, 0.08, 3) if rng.random() < 0.5 else _colour(rng)
-    return np.clip(first + (second - first) * ramp, 0, 1).astype(np.float32)
+    return _resize(np.clip(first + (second - first) * ramp, 0, 1).astype(np.float32), size)
 
 
 def stripes_picture(rng: np.random.Generator, size: int) -> Picture:
@@ -70,56 +91,144 @@ def stripes_picture(rng: np.random.Generator, size: int) -> Picture:
     return np.clip(first + (second - first) * pattern[..., None], 0, 1).astype(np.float32)
 
 
-def photo_picture(rng: np.random.Generator, size: int, folder: Path) -> Picture:
-    """A piece from the border of a photo, at most 35 % of its side, so that it rarely shows a hand."""
-    photo = _photos(folder)[rng.integers(len(_photos(folder)))]
-    height, width = photo.shape[:2]
-    side = int(min(height, width) * rng.uniform(0.2, 0.35))
-    x, y = rng.integers(0, width - side), rng.integers(0, height - side)
-    edge = rng.integers(3)
-    x, y = (0, y) if edge == 0 else (width - side, y) if edge == 1 else (x, 0)
-    piece = (
-        np.asarray(Image.fromarray(photo[y : y + side, x : x + side]).resize((size, size), Image.Resampling.BICUBIC)).astype(np.float32)
-        / 255
+def bricks_picture(rng: np.random.Generator, size: int) -> Picture:
+    """A wall of bricks or tiles, each a little different: rows of small oblongs look like rows of fingers to a network that knows no walls."""
+    tall = rng.uniform(5, 30)
+    wide = tall * rng.uniform(1, 4)
+    joint = rng.uniform(0.04, 0.16)
+    angle = rng.normal(0, 0.08) if rng.random() < 0.8 else rng.uniform(0, np.pi)
+    palette = np.concatenate(
+        [[_colour(rng)], np.clip(_brick_colour(rng) * (1 + rng.uniform(0.1, 0.6) * (rng.random((63, 1)) - 0.5)), 0, 1)]
     )
+    index = np.empty((size, size), np.uint8)
+    _bricks(
+        np.float32(np.cos(angle)),
+        np.float32(np.sin(angle)),
+        np.float32(tall),
+        np.float32(wide),
+        np.float32(joint),
+        rng.random() < 0.7,
+        index,
+    )
+    return palette.astype(np.float32)[index]
+
+
+def _brick_colour(rng: np.random.Generator) -> np.ndarray:
+    return np.clip(np.array([0.62, 0.35, 0.26]) * rng.uniform(0.6, 1.4, 3), 0, 1) if rng.random() < 0.5 else _colour(rng)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _bricks(cosine, sine, tall, wide, joint, shifted, index):
+    """0 for mortar, else which of 63 tones a brick has."""
+    for v in range(index.shape[0]):
+        for u in range(index.shape[1]):
+            y = (cosine * v - sine * u + np.float32(1000)) / tall
+            row = int(y)
+            x = (cosine * u + sine * v + np.float32(1000)) / wide
+            if shifted and row % 2 == 1:
+                x += np.float32(0.5)
+            column = int(x)
+            if y - row < joint or x - column < joint * tall / wide:
+                index[v, u] = 0
+            else:
+                index[v, u] = 1 + (row * 7919 + column * 104729) % 63
+
+
+def shelf_picture(rng: np.random.Generator, size: int) -> Picture:
+    """Upright oblongs in rows: books, bottles, fences, curtains, keyboards."""
+    picture = np.empty((size, size, 3), np.float32)
+    picture[:] = _colour(rng)
+    y = 0.0
+    base = _colour(rng)
+    while y < size:
+        tall = rng.uniform(0.06, 0.35) * size
+        x = -rng.uniform(0, 20)
+        spread = rng.uniform(0, 1)
+        while x < size:
+            wide = rng.uniform(0.01, 0.07) * size
+            top = y + tall * rng.uniform(0, 0.35)
+            colour = base * (1 - spread) + _colour(rng) * spread
+            left, right = max(int(x), 0), int(x + wide)
+            shade = 1 - 0.35 * np.abs(np.linspace(-1, 1, max(right - left, 1))) ** 2
+            part = picture[int(top) : int(y + tall * 0.95), left:right]
+            part[:] = colour * shade[None, : part.shape[1], None]
+            x += wide + (rng.random() < 0.1) * rng.uniform(0, 0.1) * size
+        y += tall
+    return np.clip(picture, 0, 1)
+
+
+def text_picture(rng: np.random.Generator, size: int) -> Picture:
+    """Lines of something like writing on paper or a screen."""
+    high = int(rng.integers(4, 16))
+    rows, columns = size // high + 1, size // max(2, high // 3) + 1
+    ink = (rng.random((rows, columns)) < 0.7) & (np.repeat(rng.random((rows, columns // 5 + 1)), 5, 1)[:, :columns] < 0.75)
+    mask = np.repeat(np.repeat(ink, high, 0), max(2, high // 3), 1)[:size, :size]
+    mask &= (np.arange(size) % high < high * 0.55)[:, None]
+    first, second = np.repeat(rng.uniform(0.6, 1), 3), _colour(rng)
+    if rng.random() < 0.4:
+        first, second = second, first
+    return np.clip(first + (second - first) * mask[..., None], 0, 1).astype(np.float32)
+
+
+def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Picture:
+    """A piece of a photo, linear light. Of photos that may show hands, a piece of the border of at most 35 % of its side."""
+    whole = photos.borders is None or (photos.whole is not None and rng.random() < 0.75)
+    folder = photos.whole if whole else photos.borders
+    assert folder is not None
+    pictures = _photos(folder, 448 if whole else 256)
+    photo = pictures[rng.integers(len(pictures))]
+    height, width = photo.shape[:2]
+    side = int(min(height, width) * (rng.uniform(0.4, 1.0) if whole else rng.uniform(0.2, 0.35)))
+    x, y = rng.integers(0, width - side + 1), rng.integers(0, height - side + 1)
+    if not whole:
+        edge = rng.integers(3)
+        x, y = (0, y) if edge == 0 else (width - side, y) if edge == 1 else (x, 0)
+    image = Image.fromarray(photo[y : y + side, x : x + side])
+    if rng.random() < 0.25:  # behind the focus
+        coarse = int(size * rng.uniform(0.08, 0.4))
+        image = image.resize((coarse, coarse), Image.Resampling.BILINEAR)
+    piece = LINEAR[np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))]
     if rng.random() < 0.5:
         piece = piece[:, ::-1]
-    if rng.random() < 0.3:
+    if rng.random() < 0.1:
         piece = piece[..., rng.permutation(3)]
-    return np.clip(piece * rng.uniform(0.4, 1.3), 0, 1).astype(np.float32)
+    return piece * np.float32(np.exp(rng.normal(0, 0.35)))
 
 
 def paste_shape(rng: np.random.Generator, picture: Picture, share: float) -> Picture:
     """A rectangle or ellipse of some filling, of about `share` of the side, somewhere."""
     size = picture.shape[0]
-    yy, xx = np.mgrid[:size, :size].astype(np.float32) / size
     (x, y), angle = rng.random(2), rng.uniform(0, np.pi)
-    a = (xx - x) * np.cos(angle) + (yy - y) * np.sin(angle)
-    b = -(xx - x) * np.sin(angle) + (yy - y) * np.cos(angle)
     w, h = share * rng.uniform(0.15, 1, 2) / 2
+    reach = np.hypot(w, h)
+    left, right = int(max(0, (x - reach) * size)), int(min(size, (x + reach) * size + 1))
+    top, bottom = int(max(0, (y - reach) * size)), int(min(size, (y + reach) * size + 1))
+    xx, yy = np.arange(left, right, dtype=np.float32)[None] / size - x, np.arange(top, bottom, dtype=np.float32)[:, None] / size - y
+    a = xx * np.float32(np.cos(angle)) + yy * np.float32(np.sin(angle))
+    b = yy * np.float32(np.cos(angle)) - xx * np.float32(np.sin(angle))
     inside = (np.abs(a) < w) & (np.abs(b) < h) if rng.random() < 0.6 else (a / w) ** 2 + (b / h) ** 2 < 1
     kind = rng.random()
     picture = picture.copy()
+    part = picture[top:bottom, left:right]
     if kind < 0.55:
-        picture[inside] = _colour(rng)
+        part[inside] = _colour(rng)
     else:
-        filling = noise_picture if kind < 0.8 else stripes_picture if kind < 0.9 else gradient_picture
-        picture[inside] = filling(rng, size)[inside]
+        filling = (noise_picture, stripes_picture, gradient_picture, bricks_picture, text_picture)[int(rng.integers(5))]
+        part[inside] = filling(rng, max(8, max(part.shape[:2])))[: part.shape[0], : part.shape[1]][inside]
     return picture
 
 
-def background(rng: np.random.Generator, size: int, photos: Path | None) -> Picture:
-    """A picture in linear light, 0 to 1."""
-    kind = rng.random()
-    if photos is not None and kind < 0.35:
+def background(rng: np.random.Generator, size: int, photos: Photos | None) -> Picture:
+    """A picture in linear light."""
+    if photos is not None and (photos.whole is not None or photos.borders is not None) and rng.random() < photos.share:
         picture = photo_picture(rng, size, photos)
-    elif kind < 0.6:
-        picture = gradient_picture(rng, size)
-    elif kind < 0.85:
-        picture = noise_picture(rng, size)
+        if rng.random() < 0.85:
+            return np.ascontiguousarray(picture)
+        encoded = np.clip(picture, 0, 1) ** np.float32(1 / DISPLAY_GAMMA)
     else:
-        picture = stripes_picture(rng, size)
+        makers = (gradient_picture, noise_picture, stripes_picture, bricks_picture, shelf_picture, text_picture)
+        encoded = makers[int(rng.choice(6, p=[0.34, 0.24, 0.12, 0.12, 0.12, 0.06]))](rng, size)
     if rng.random() < 0.5:
         for _ in range(rng.integers(1, 7)):
-            picture = paste_shape(rng, picture, rng.uniform(0.1, 0.7))
-    return np.ascontiguousarray(picture)
+            encoded = paste_shape(rng, encoded, rng.uniform(0.1, 0.7))
+    return LINEAR[(np.clip(encoded, 0, 1) * 255).astype(np.uint8)]

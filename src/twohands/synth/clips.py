@@ -18,12 +18,14 @@ from twohands.hands.mirror import left_as_right_rotvec
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.record import Record
-from twohands.synth.backgrounds import background
+from twohands.synth.backgrounds import DISPLAY_GAMMA, background
 from twohands.synth.interactions import sample_interactions
-from twohands.synth.photo import compose, shade
+from twohands.synth.photo import OVERSAMPLING, compose
 from twohands.synth.poses import sample_poses
-from twohands.synth.scene import Piece, Scene, SceneKnobs, forearm
+from twohands.synth.scene import Scene, SceneKnobs, hand_piece
+from twohands.synth.shading import draw_light, shade
 from twohands.synth.skin import Skin
+from twohands.synth.things import forearm
 
 ClipKind = Literal["crossing", "clasping", "fast", "leaving"]
 KINDS: tuple[ClipKind, ...] = ("crossing", "clasping", "fast", "leaving")
@@ -210,11 +212,13 @@ def _expose(move: Move, time_s: float, hand: HandModel, camera: Camera, knobs: C
     total = np.zeros_like(behind)
     for k in range(count):
         picture = behind.copy()
-        compose(shade(_scene(hands[k], hand, camera, seed), knobs.size_px, np.random.default_rng([seed, 4])), picture)
+        scene = _scene(hands[k], hand, camera, seed)
+        compose(shade(scene, knobs.size_px, OVERSAMPLING, draw_light(np.random.default_rng([seed, 4]), scene)), picture)
         total += picture / count
     rng = np.random.default_rng([seed, 5])
-    gain, gamma = rng.uniform(0.9, 1.1, 3), np.exp(rng.normal(-0.45, 0.15))
-    grey = 255 * np.clip(total * gain, 0, 1) ** gamma
+    # Exposed for the room, which stands still: hands that come and go must not change it.
+    gain = rng.uniform(0.9, 1.1, 3) * np.clip(0.2 / (float(behind.mean()) + 1e-3), 0.4, 3)
+    grey = 255 * np.clip(total * gain, 0, 1) ** (1 / DISPLAY_GAMMA)
     grain = np.random.default_rng([seed, 6, round(time_s * 1e6)]).normal(0, knobs.noise, grey.shape)
     return np.clip(grey + grain, 0, 255).astype(np.uint8)
 
@@ -222,13 +226,10 @@ def _expose(move: Move, time_s: float, hand: HandModel, camera: Camera, knobs: C
 def _scene(hands: HandParameters, hand: HandModel, camera: Camera, seed: int) -> Scene:
     rng = np.random.default_rng([seed, 7])
     skin = Skin.draw(rng, 0.0)
-    colour = skin.hand_colour()
     mesh = hand.pose_hands(hands).mesh()
     pieces = []
     for side in (0, 1):
-        vertices = mesh.vertices_m[side].numpy()
-        pieces.append(
-            Piece(vertices.astype(np.float32), hand.faces[side].numpy().astype(np.int32), colour, skin.specular, skin.gloss, side)
-        )
-        pieces.extend(forearm(SceneKnobs(), np.random.default_rng([seed, 8, side]), hand, hands, vertices, side, skin))
+        vertices, drawn = mesh.vertices_m[side].numpy(), np.random.default_rng([seed, 8, side])
+        pieces.append(hand_piece(SceneKnobs(), drawn, hand, vertices, side, skin, capped=True))
+        pieces.extend(forearm(drawn, hands, vertices, side, skin, SceneKnobs().sleeve, SceneKnobs().watch))
     return Scene(tuple(pieces), camera, hands, mesh, (True, True), float(mesh.vertices_m[..., 2].mean()))

@@ -9,6 +9,7 @@ import torch
 
 from twohands.data.shards import write_shard
 from twohands.errors import UserError
+from twohands.synth.backgrounds import Photos
 from twohands.synth.photo import take_photo
 from twohands.synth.scene import SceneKnobs
 
@@ -22,7 +23,7 @@ class _Job:
     first: int
     count: int
     knobs: SceneKnobs
-    photos: Path | None
+    photos: Photos | None
 
 
 def _render(job: _Job) -> int:
@@ -39,7 +40,7 @@ def write_shards(
     knobs: SceneKnobs | None = None,
     shard_size: int = 500,
     workers: int = 1,
-    photos: Path | None = None,
+    photos: Photos | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[Path]:
     """Renders `count` annotated scenes into `out`; returns the shards' paths. Shards that are there already are kept, so a run that was cut

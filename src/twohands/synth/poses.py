@@ -1,6 +1,8 @@
 """Finger poses of one hand: gestures, grasps, letters and rest, with the fingers' natural coupling, inside the joint limits."""
 
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 import numba
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from twohands.errors import UserError
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.parameters import HandParameters
 from twohands.joints import OPENPOSE21_BONES
@@ -60,19 +63,80 @@ GESTURES = {
     "table": Curl((60, 60, 60, 60), (8, 8, 8, 8), (8, 12, 5, 10, 8)),
     "crossed": Curl((12, 2, 80, 78), (8, 4, SHUT, SHUT), THUMB_ACROSS, -6),
     "index bent": Curl((15, 75, 80, 78), (70, SHUT, SHUT, SHUT), THUMB_ACROSS),
+    "fist, thumb beside": Curl((76, 80, 82, 80), (SHUT,) * 4, (-4, -6, 0, 8, 5)),
+    "fist, thumb within": Curl((62, 66, 70, 68), (85, 88, 90, 88), (26, 8, 16, 30, 35)),
+    "flat, thumb across": Curl((0, 0, 0, 0), (OPEN,) * 4, (28, 8, 18, 35, 45)),
+    "tips on thumb": Curl((42, 44, 44, 44), (82, 84, 84, 84), (22, 8, 16, 30, 35)),
+    "index up, others on thumb": Curl((3, 52, 52, 52), (4, 52, 50, 54), (16, 14, 14, 20, 25)),
+    "two together": Curl((3, 3, 80, 78), (5, 5, SHUT, SHUT), THUMB_ACROSS, -2),
+    "two and thumb": Curl((3, 3, 80, 78), (5, 5, SHUT, SHUT), THUMB_OUT, 9),
+    "little finger on thumb": Curl((5, 5, 58, 8), (8, 8, 55, 10), (26, 10, 16, 22, 30), 6),
+    "ring finger on thumb": Curl((5, 6, 10, 55), (8, 8, 12, 52), (22, 12, 16, 20, 28), 6),
+    "middle finger on thumb": Curl((5, 55, 8, 10), (8, 52, 10, 12), (18, 13, 15, 20, 26), 6),
+    "little finger up": Curl((72, 78, 3, 76), (SHUT, SHUT, 5, 92), THUMB_ACROSS),
+    "middle finger up": Curl((72, 4, 78, 76), (SHUT, 5, SHUT, SHUT), THUMB_ACROSS),
+    "tripod": Curl((50, 48, 50, 55), (45, 48, 62, 58), (14, 15, 15, 20, 20)),
+    "trigger": Curl((20, 60, 66, 63), (45, 72, 75, 74), (8, 14, 8, 12, 15)),
+    "scissors": Curl((18, 45, 60, 55), (30, 50, 62, 60), (10, 18, 10, 18, 25), 8),
+    "plate": Curl((18, 18, 20, 18), (12, 12, 14, 12), (16, 22, 12, 12, 10), 3),
+    "typing": Curl((28, 30, 26, 30), (38, 42, 36, 40), (4, 10, 4, 8, 12), 5),
+    "piano": Curl((15, 18, 12, 16), (32, 36, 30, 34), (2, 16, 0, 6, 10), 12),
+    "chord": Curl((35, 48, 30, 42), (70, 65, 55, 68), (10, 10, 12, 10, 12), 9),
+    "mouse": Curl((22, 24, 30, 28), (22, 24, 34, 30), (2, 22, 2, 8, 12), 7),
+    "key turned": Curl((62, 68, 72, 70), (70, 82, 86, 84), (4, 4, 6, 14, 20)),
+    "lid": Curl((30, 30, 32, 30), (28, 28, 30, 28), (4, 30, 8, 10, 12), 16),
+    "chopsticks": Curl((40, 45, 60, 56), (38, 45, 66, 60), (14, 10, 14, 14, 16)),
+    "phone": Curl((40, 42, 44, 43), (45, 46, 48, 47), (0, 28, 4, 10, 14)),
 }
+
+
+REAL_SHARE = 0.25
+"""Poses drawn from the mixture fitted to hands on real photos; see tools/fit_pose_distribution.py."""
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """Gaussians over the principal components of the angles of joints 1 to 15, in radians."""
+
+    mean: Float[np.ndarray, "45"]
+    basis: Float[np.ndarray, "component 45"]
+    centres: Float[np.ndarray, "cluster component"]
+    spread: Float[np.ndarray, "cluster component"]
+    weight: Float[np.ndarray, "cluster"]
+    rest: Float[np.ndarray, "45"]
+
+    def draw(self, rng: np.random.Generator) -> Float[np.ndarray, "16 3"]:
+        """Angles of one hand; the share of a cluster is flattened, since rare poses teach most."""
+        odds = np.sqrt(self.weight)
+        k = int(rng.choice(len(odds), p=odds / odds.sum()))
+        scores = self.centres[k] + self.spread[k] * rng.normal(0, 1, len(self.basis))
+        flat = self.mean + scores @ self.basis + self.rest * rng.normal(0, 1, 45)
+        return np.concatenate([np.zeros((1, 3)), flat.reshape(15, 3)])
+
+
+@cache
+def _mixture() -> _Mixture:
+    """Reads the packaged file once. UserError if the installation lacks it."""
+    path = resources.files("twohands.synth") / "assets" / "poses.npz"
+    if not path.is_file():
+        raise UserError(
+            "the package lacks synth/assets/poses.npz; reinstall twohands, or build the file with tools/fit_pose_distribution.py"
+        )
+    with path.open("rb") as file, np.load(file) as stored:
+        names = ("mean_rad", "basis", "centres_rad", "spread_rad", "weight", "rest_rad")
+        return _Mixture(*(stored[name].astype(np.float64) for name in names))
 
 
 def sample_poses(count: int, seed: int) -> Float[Tensor, "count 16 3"]:
     """Rotation vectors of a right hand's joints; the wrist's is zero. The same (count, seed) gives the same poses.
 
-    Six in ten are gestures with variation, the rest correlated random flexion, fingers on or off, or uniform over the limits. Hands whose
-    fingers would run through each other are drawn again."""
+    A quarter is drawn from a mixture fitted to real photos; of the rest six in ten are gestures with variation, the others correlated random
+    flexion, fingers on or off, or uniform over the limits. Hands whose fingers would run through each other are drawn again."""
     rng = np.random.default_rng([seed, 16])
     kept: list[np.ndarray] = []
     limits = load_hand_asset().limits
     while sum(len(k) for k in kept) < count:
-        angles = np.stack([_angles(rng) for _ in range(2 * count)])
+        angles = np.stack([_mixture().draw(rng) if rng.random() < REAL_SHARE else _angles(rng) for _ in range(2 * count)])
         rotvec = limits.clamp(limits.angles_to_rotvec(torch.from_numpy(angles).float()))
         kept.append(rotvec[~_collides(rotvec)].numpy())
     return torch.from_numpy(np.concatenate(kept)[:count])

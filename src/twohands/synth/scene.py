@@ -1,12 +1,11 @@
-"""Scenes: which hands, whose, where, in what light, seen by which camera. A scene is a pure function of (knobs, seed)."""
+"""Scenes: which hands, whose, where, seen by which camera. A scene is a pure function of (knobs, seed)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from twohands.geometry.camera import Camera
@@ -15,62 +14,88 @@ from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
+from twohands.synth.body import BodyAsset, load_body, rotation
+from twohands.synth.body import skin as skin_body
+from twohands.synth.outfits import dress
+from twohands.synth.people import EGO, ELLIPSOIDS, HIDDEN, IDLE, SINGLE, Person, pose_pair, pose_person
 from twohands.synth.poses import sample_poses
-from twohands.synth.skin import Skin, noise
+from twohands.synth.skin import Skin
+from twohands.synth.things import Piece, clutter, forearm, held, occluder
 
 BLOCK = 2000
 """Scenes whose seeds share a block of this size draw from one pool of interacting pairs."""
 POOL = 128
+COARSE_VIEW_M = 1.2
+"""From this height of the picture on, a thinned-out head looks the same."""
+POSE_POOL = 1024
+"""Finger poses of a block of scenes, drawn at once: one by one they cost more than the picture."""
 
 
 @dataclass(frozen=True)
 class SceneKnobs:
     """Every range of the engine. Shares are probabilities."""
 
-    framing: Literal["close", "wide"] = "close"
-    """close: the hands fill the picture (stage 1); wide: hands somewhere in a larger scene (detector)."""
+    framing: Literal["close", "wide", "person", "ego"] = "close"
+    """close: the hands fill the picture (stage 1); wide: hands somewhere in a larger scene (detector); person: somebody 1 to 3 m away who
+    shows or does something with the hands; ego: one's own hands before one's eyes."""
     size_px: int = 256
     """Side of the picture: a crop of 96 to 128 px from it loses nothing."""
     two_hands: float = 0.6
-    """Two hands of one person; the rest shows one."""
+    """Two hands of one person do something; in the rest one does, and the other is absent, hangs or is behind the back."""
     interacting: float = 0.55
     """Of the two-hand scenes: hands in contact or nearly so, from the interaction sampler."""
-    no_hand: float = 0.08
-    """Wide scenes without any hand: the detector must learn to find nothing."""
+    bodies: float = 0.5
+    """Of the close scenes: hands that belong to a whole body. Networks take faces and shirts for hands unless they have seen them."""
+    bodies_wide: float = 0.8
+    """The same of wide scenes."""
+    no_hand: float = 0.12
+    """Wide and person scenes without any hand: faces, feet, elbows and hands behind backs, so that the detector learns to find nothing."""
+    others: float = 0.25
+    """Of the person scenes: more people, whose hands are out of sight."""
     fill_close: tuple[float, float] = (0.4, 0.95)
     """Extent of the hands' keypoints over the picture's side; near 1 the border cuts fingers off."""
     fill_wide: tuple[float, float] = (0.06, 0.45)
-    """The same for one hand in a wide scene: 15 to 115 px of 256."""
+    """The same for one hand in a wide scene without a body: 15 to 115 px of 256."""
+    view_m: tuple[float, float] = (0.42, 2.3)
+    """Height of what a person scene shows, log-uniform: from a bust to a standing person; a hand of 18 cm is then 110 to 20 px of 256."""
     fov_deg: tuple[float, float] = (18.0, 75.0)
     """Tele to wide angle over the picture's side, log-uniform."""
+    fov_ego_deg: tuple[float, float] = (50.0, 100.0)
+    """Head cameras are wide."""
+    frontal: float = 0.75
+    """Of the person scenes: the body turned to the camera within about 35 degrees; the rest from any side."""
     upright: float = 0.5
     """Hands whose fingers point up, more or less; the rest is turned by anything."""
     forearm: float = 0.88
-    """Hands are seldom seen without one."""
+    """Hands without a body are seldom seen without one."""
     sleeve: float = 0.45
-    """Of the forearms."""
+    """Of those forearms."""
+    bare: float = 0.0
+    """Of the bodies: no shirt. Shirts and trousers in the colours of skin are as hard for a network, and fit for any eyes."""
     held: float = 0.2
-    """A cylinder, box or ball in the hand."""
-    occluder: float = 0.2
+    """A cylinder, box, ball, pen, phone or cup in the hand."""
+    occluder: float = 0.15
     """A thing in front of the hands."""
     glove: float = 0.03
+    ring: float = 0.12
+    watch: float = 0.15
+    tattoo: float = 0.05
     shape_sigma: float = 1.0
-    """Spread of the shape coefficients."""
-    distractors: tuple[int, int] = (1, 6)
-    """Heads, trunks, limbs and boxes behind the hands of a wide scene."""
+    """Spread of the hands' shape coefficients."""
+    size_noise: float = 0.04
+    """Spread (log) of a body's size given its hands'."""
+    clutter: tuple[int, int] = (0, 4)
+    """Limbs, boxes, balls and poles behind the hands of a scene other than close."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A mesh of the scene in the camera frame."""
+class Weld:
+    """Vertices of two pieces that are one: they share their normals."""
 
-    vertices_m: Float[np.ndarray, "vert 3"]
-    faces: Int[np.ndarray, "face 3"]
-    colour: Float[np.ndarray, "vert 3"]
-    specular: float
-    gloss: float
-    hand: int
-    """0 left hand, 1 right hand, -1 anything else."""
+    first: int
+    second: int
+    first_vertices: np.ndarray
+    second_vertices: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,51 +109,330 @@ class Scene:
     mesh: HandMesh
     present: tuple[bool, bool]
     distance_m: float
+    welds: tuple[Weld, ...] = ()
 
 
 def build_scene(knobs: SceneKnobs, seed: int, pair: HandParameters | None = None) -> Scene:
-    """The scene of a seed; of this pair of hands (in any place and orientation), if one is given."""
+    """The scene of a seed; of this pair of hands (in any place and orientation, and then without a body), if one is given."""
     rng = np.random.default_rng([seed, 1])
     hand = load_bundled_hand()
-    for _ in range(50):
-        scene = _try(knobs, seed, rng, hand, pair)
+    for _ in range(60):
+        scene = _try(knobs, seed, rng, hand) if pair is None else _free(knobs, seed, rng, hand, pair)
         if scene is not None:
             return scene
-    raise RuntimeError(f"no valid scene for seed {seed} in 50 tries; the knobs leave no room: {knobs}")
+    raise RuntimeError(f"no valid scene for seed {seed} in 60 tries; the knobs leave no room: {knobs}")
 
 
-def _try(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel, pair: HandParameters | None) -> Scene | None:
+def _try(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel) -> Scene | None:
+    """One attempt, None if hands came too near the camera or a body could not do what it was asked to."""
+    match knobs.framing:
+        case "close":
+            if rng.random() < knobs.bodies:
+                return _with_body(replace(knobs, framing="ego") if rng.random() < 0.25 else knobs, seed, rng, hand, close=True)
+            return _free(knobs, seed, rng, hand)
+        case "wide":
+            if rng.random() < knobs.bodies_wide:
+                return _with_body(replace(knobs, framing="ego") if rng.random() < 0.15 else knobs, seed, rng, hand, close=False)
+            return _free(knobs, seed, rng, hand)
+        case _:
+            return _with_body(knobs, seed, rng, hand, close=False)
+
+
+def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel, pair: HandParameters | None = None) -> Scene | None:
+    """Hands with forearms and no body."""
     present = _who(knobs, rng) if pair is None else (True, True)
     skin = Skin.draw(rng, knobs.glove)
     local = _pair(knobs, seed, rng, hand, present) if pair is None else pair
     points = hand.pose_hands(local).keypoints()
-    used = points[[h for h in (0, 1) if present[h]] or [0, 1]].reshape(-1, 3)
+    chosen = [h for h in (0, 1) if present[h]] or [0, 1]
+    used = points[chosen].reshape(-1, 3)
     R = _view(knobs, rng, used, points, present)
     turned = _moved(hand, local, R, -used.mean(0) @ R.T)
-    points = hand.pose_hands(turned).keypoints()
-    used = points[[h for h in (0, 1) if present[h]] or [0, 1]].reshape(-1, 3)
-    camera, offset = _camera(knobs, rng, used, points, present)
+    points = (points - used.mean(0)) @ R.T
+    camera, offset = _camera(knobs, rng, points[chosen].reshape(-1, 3), points, present)
     placed = HandParameters(turned.pose, turned.shape, turned.translation_m + offset)
     mesh = hand.pose_hands(placed).mesh()
     vertices = mesh.vertices_m.numpy()
     if any(present[h] and vertices[h, :, 2].min() < 0.06 for h in (0, 1)):
         return None
     pieces: list[Piece] = []
-    colour = skin.hand_colour()
-    faces = hand.faces.numpy()
+    welds: list[Weld] = []
     for h in (0, 1):
         if not present[h]:
             continue
-        pieces.append(Piece(vertices[h].astype(np.float32), faces[h].astype(np.int32), colour, skin.specular, skin.gloss, h))
-        if rng.random() < knobs.forearm:
-            pieces.extend(forearm(knobs, rng, hand, placed, vertices[h], h, skin))
+        arm = rng.random() < knobs.forearm
+        pieces.append(hand_piece(knobs, rng, hand, vertices[h], h, skin, capped=not arm))
+        if arm:
+            loop = load_hand_asset().wrist_loop.numpy()
+            if not (skin.glove is not None and skin.glove_end > 0.5):
+                ring = np.arange(len(loop))
+                welds.append(Weld(len(pieces) - 1, len(pieces), loop[::-1] if h == 0 else loop, ring))
+            pieces.extend(forearm(rng, placed, vertices[h], h, skin, knobs.sleeve, knobs.watch))
         if rng.random() < knobs.held:
-            pieces.append(_held(rng, mesh.keypoints_m[h].numpy(), placed, h))
+            pieces.append(held(rng, mesh.keypoints_m[h].numpy(), placed, h))
+    pieces.extend(_before_and_behind(knobs, rng, camera, mesh, present, float(offset[2]), skin, 1.05))
+    return Scene(tuple(pieces), camera, placed, mesh, present, float(offset[2]), tuple(welds))
+
+
+def _before_and_behind(
+    knobs: SceneKnobs,
+    rng: np.random.Generator,
+    camera: Camera,
+    mesh: HandMesh,
+    present: tuple[bool, bool],
+    depth: float,
+    skin: Skin,
+    near: float,
+) -> list[Piece]:
+    pieces = []
     if any(present) and rng.random() < knobs.occluder:
-        pieces.append(_occluder(rng, mesh.keypoints_m.numpy()[[h for h in (0, 1) if present[h]]].reshape(-1, 3)))
-    if knobs.framing == "wide":
-        pieces.extend(_distractors(knobs, rng, camera, float(offset[2]), skin))
-    return Scene(tuple(pieces), camera, placed, mesh, present, float(offset[2]))
+        pieces.append(occluder(rng, mesh.keypoints_m.numpy()[[h for h in (0, 1) if present[h]]].reshape(-1, 3)))
+    if knobs.framing != "close":
+        half = knobs.size_px / 2 / float(camera.focal_px[0])
+        pieces.extend(clutter(rng, half, depth, skin, int(rng.integers(knobs.clutter[0], knobs.clutter[1] + 1)), near))
+    return pieces
+
+
+def hand_piece(
+    knobs: SceneKnobs, rng: np.random.Generator, hand: HandModel, vertices: np.ndarray, h: int, skin: Skin, capped: bool
+) -> Piece:
+    layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo)
+    faces = hand.faces[h].numpy()
+    if not capped:  # the wrist's lid would darken the seam
+        faces = faces[~_lid(h)]
+    rest = load_hand_asset().v_template.numpy()
+    return Piece(vertices.astype(np.float32), faces.astype(np.int32), skin.hand_colour(), h, materials, rest.astype(np.float32), layers)
+
+
+@lru_cache(maxsize=2)
+def _lid(h: int) -> np.ndarray:
+    """Faces that close the wrist: those round the middle of the rim."""
+    loop = set(load_hand_asset().wrist_loop.tolist())
+    faces = load_bundled_hand().faces[h].tolist()
+    counts = np.bincount([v for f in faces if len(loop & set(f)) == 2 for v in f if v not in loop])
+    return np.array([int(counts.argmax()) in f for f in faces])
+
+
+def _person(knobs: SceneKnobs, body: BodyAsset, seed: int, rng: np.random.Generator) -> Person | None:
+    """What the person of a scene does."""
+    ego = knobs.framing == "ego"
+    both = rng.random() < knobs.two_hands
+    if both and rng.random() < knobs.interacting:
+        pair = _drawn_pair(seed, rng)
+        return pose_pair(rng, body, knobs.size_noise, pair)
+    doing = EGO if ego else SINGLE
+    if both:
+        shares = (doing, doing)
+    else:
+        first = bool(rng.random() < 0.5)
+        shares = (doing, IDLE) if first else (IDLE, doing)
+    pool = _poses(seed // BLOCK)
+    fingers = pool[rng.integers(len(pool), size=2)].clone()
+    if both and rng.random() < 0.4:
+        fingers[0] = fingers[1]
+    shape = torch.from_numpy(rng.normal(0, knobs.shape_sigma, 10)).float().clamp(-2.5, 2.5)
+    return pose_person(rng, body, knobs.size_noise, fingers, shape + torch.from_numpy(rng.normal(0, 0.1, (2, 10))).float(), shares)
+
+
+def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel, close: bool) -> Scene | None:
+    """Hands of a body."""
+    skin = Skin.draw(rng, knobs.glove)
+    if not close and knobs.framing != "ego" and rng.random() < knobs.no_hand:
+        return _without_hands(knobs, rng, skin)
+    view = float(np.exp(rng.uniform(*np.log(knobs.view_m))))
+    detail = load_body(coarse=knobs.framing == "ego" or (not close and view > COARSE_VIEW_M))
+    for _ in range(8):
+        person = _person(knobs, detail, seed, rng)
+        if person is not None:
+            break
+    else:
+        return None
+    ego = knobs.framing == "ego"
+    local = person.parameters
+    shown = [h for h in (0, 1) if person.shown[h]] or [0, 1]
+    used = person.keypoints_m[shown].reshape(-1, 3)
+    if ego:
+        placed_camera = _ego_view(knobs, rng, person, used)
+    elif close:
+        placed_camera = _close_view(knobs, rng, person, used)
+    else:
+        placed_camera = _person_view(knobs, rng, person, used, view)
+    if placed_camera is None:
+        return None
+    camera, R, offset = placed_camera
+    placed = _moved(hand, local, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
+    mesh = hand.pose_hands(placed).mesh()
+    vertices = mesh.vertices_m.numpy()
+    if vertices[shown, :, 2].min() < 0.06 or mesh.keypoints_m[..., 2].min() < 0.05:
+        return None
+    if close and _hidden_by_trunk(person, used, -R.T @ offset):
+        return None
+    depth = float(vertices[shown, :, 2].mean())
+    loop = load_hand_asset().wrist_loop.numpy()
+    loops = tuple((vertices[h, loop].astype(np.float64) - offset) @ R for h in (0, 1))
+    body = _body_piece(knobs, rng, person, skin, loops, R, offset, headless=ego)
+    pieces, welds = [body], []
+    for h in (0, 1):
+        hand_piece = hand_piece(knobs, rng, hand, vertices[h], h, skin, capped=False)
+        if skin.glove is None:
+            _meet_colours(person.posture.figure.body, body, hand_piece, h, loop)
+            welds.append(Weld(len(pieces), 0, loop, person.posture.figure.body.loops[h]))
+        pieces.append(hand_piece)
+        if rng.random() < (0.9 if person.holds[h] else knobs.held * person.shown[h] * 0.6):
+            pieces.append(held(rng, mesh.keypoints_m[h].numpy(), placed, h))
+    if not ego and not close and rng.random() < knobs.others:
+        pieces.extend(_others(knobs, rng, camera, float((R @ person.posture.at["chest"] + offset)[2]), R))
+    far = float((R @ person.posture.at["pelvis"] + offset)[2]) / depth
+    pieces.extend(_before_and_behind(knobs, rng, camera, mesh, (0 in shown, 1 in shown), depth, skin, max(1.05, far + 0.05)))
+    return Scene(tuple(pieces), camera, placed, mesh, (True, True), depth, tuple(welds))
+
+
+def _body_piece(
+    knobs: SceneKnobs,
+    rng: np.random.Generator,
+    person: Person,
+    skin: Skin,
+    loops: tuple[np.ndarray | None, np.ndarray | None],
+    R: np.ndarray,
+    offset: np.ndarray,
+    headless: bool,
+) -> Piece:
+    figure = person.posture.figure
+    body = figure.body
+    outfit = dress(rng, body, skin, knobs.bare)
+    rest = figure.vertices_m + body.normals * (outfit.lift_m * np.float32(figure.size))[:, None]
+    vertices = skin_body(person.posture, person.arms, loops, rest) @ R.T.astype(np.float32) + offset.astype(np.float32)
+    faces = outfit.faces
+    if headless:
+        above = body.vertices_m[:, 1] > 0.56
+        faces = faces[~above[faces].any(1)]
+    return Piece(vertices, faces.astype(np.int32), outfit.colour, -1, outfit.materials, body.vertices_m, outfit.layers)
+
+
+def _meet_colours(asset: BodyAsset, body: Piece, hand_piece: Piece, h: int, loop: np.ndarray) -> None:
+    """The forearm's skin takes the colour of the hand's rim near it."""
+    near, follows, share = asset.stump[h]
+    rim = hand_piece.colour[loop]
+    body.colour[near] += share * (rim[follows] - body.colour[near])
+
+
+def _without_hands(knobs: SceneKnobs, rng: np.random.Generator, skin: Skin) -> Scene | None:
+    """A body whose hands are behind it, or cropped so that none is seen; or no body at all."""
+    hand = load_bundled_hand()
+    shape = torch.zeros(2, 10)
+    view = float(np.exp(rng.uniform(*np.log(knobs.view_m))))
+    person = pose_person(rng, load_body(view > COARSE_VIEW_M), knobs.size_noise, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
+    if person is None:
+        return None
+    camera, R, offset = _look_at(knobs, rng, _spot(rng, person), True, view)
+    pieces = [] if rng.random() < 0.15 else [_body_piece(knobs, rng, person, skin, (None, None), R, offset, headless=False)]
+    depth = float((R @ person.posture.at["chest"] + offset)[2])
+    if rng.random() < knobs.others and pieces:
+        pieces.extend(_others(knobs, rng, camera, depth, R))
+    half = knobs.size_px / 2 / float(camera.focal_px[0])
+    pieces.extend(clutter(rng, half, depth, skin, int(rng.integers(knobs.clutter[0], knobs.clutter[1] + 3)), 0.7))
+    parameters = _moved(hand, person.parameters, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
+    return Scene(tuple(pieces), camera, parameters, hand.pose_hands(parameters).mesh(), (False, False), depth)
+
+
+def _spot(rng: np.random.Generator, person: Person) -> np.ndarray:
+    """Something worth a photo that is no hand."""
+    names = ("head", "chest", "foot.L", "shin.R", "pelvis")
+    return person.posture.at[names[int(rng.choice(5, p=[0.4, 0.3, 0.1, 0.1, 0.1]))]] + rng.normal(0, 0.05, 3)
+
+
+def _others(knobs: SceneKnobs, rng: np.random.Generator, camera: Camera, depth: float, R: np.ndarray) -> list[Piece]:
+    """More people, their hands behind them."""
+    found = []
+    for _ in range(int(rng.integers(1, 3))):
+        shape = torch.from_numpy(rng.normal(0, 0.7, (1, 10))).float().expand(2, 10)
+        person = pose_person(rng, load_body(coarse=True), 0.06, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
+        if person is None:
+            continue
+        yaw = rotation(np.array([0, rng.normal(0, 0.45), 0]))
+        z = depth * rng.uniform(0.95, 1.8)
+        reach = knobs.size_px / 2 / float(camera.focal_px[0]) * z
+        x = rng.choice([-1.0, 1.0]) * (rng.uniform(0.35, 1.1) * reach + 0.15)
+        turned = np.diag([1.0, -1, -1]) @ yaw
+        place = np.array([x, rng.normal(0, 0.15), z]) - turned @ person.posture.at["chest"]
+        found.append(_body_piece(replace(knobs, bare=0), rng, person, Skin.draw(rng, 0), (None, None), turned, place, headless=False))
+    return found
+
+
+def _hidden_by_trunk(person: Person, used: np.ndarray, eye: np.ndarray) -> bool:
+    """Whether the trunk or the head stands between the camera and the middle of the hands."""
+    s = person.posture.figure.size
+    steps = np.linspace(0.3, 0.97, 24)[:, None]
+    line = eye + steps * (used.mean(0) - eye)
+    for bone, offset, radii in ELLIPSOIDS:
+        local = (line - person.posture.at[bone]) @ person.posture.R[bone] / s - offset
+        if bool(((local / radii) ** 2).sum(1).min() < 1):
+            return True
+    return False
+
+
+Placed = tuple[Camera, np.ndarray, np.ndarray]
+"""A camera, and the rotation and shift from the body's frame into the camera's."""
+
+
+def _facing(rng: np.random.Generator, frontal: bool) -> np.ndarray:
+    """Rotation from the body's frame to that of a camera before it."""
+    yaw = rng.normal(0, 0.35) if frontal else rng.uniform(-np.pi, np.pi)
+    pitch, roll = rng.normal(0.05, 0.2), rng.normal(0, 0.07) if rng.random() < 0.85 else rng.normal(0, 0.6)
+    return rotation(np.array([0, 0, roll])) @ rotation(np.array([pitch, 0, 0])) @ np.diag([1.0, -1, -1]) @ rotation(np.array([0, yaw, 0]))
+
+
+def _look_at(knobs: SceneKnobs, rng: np.random.Generator, target: np.ndarray, frontal: bool, view: float) -> Placed:
+    R = _facing(rng, frontal)
+    fov = float(np.exp(rng.uniform(*np.log(knobs.fov_deg))))
+    size = knobs.size_px
+    focal = size / 2 / np.tan(np.radians(fov) / 2)
+    depth = max(view * focal / size, 0.45)
+    offset = np.array([0, 0, depth]) - R @ target
+    return Camera(torch.full((2,), focal, dtype=torch.float32), torch.full((2,), size / 2)), R, offset
+
+
+def _person_view(knobs: SceneKnobs, rng: np.random.Generator, person: Person, used: np.ndarray, view: float) -> Placed | None:
+    """Looks at a mean of head, chest and hands; the middle of the hands that do something is in the picture."""
+    odds = rng.dirichlet([0.6, 0.6, 1.0])
+    target = odds[0] * person.posture.at["head"] + odds[1] * person.posture.at["chest"] + odds[2] * used.mean(0)
+    target = target + rng.normal(0, 0.06 + 0.03 * view, 3)
+    camera, R, offset = _look_at(knobs, rng, target, rng.random() < knobs.frontal, view)
+    centre = R @ used.mean(0) + offset
+    xy = float(camera.focal_px[0]) * centre[:2] / max(centre[2], 0.05) / knobs.size_px
+    return (camera, R, offset) if np.abs(xy).max() < 0.48 and centre[2] > 0.2 else None
+
+
+def _close_view(knobs: SceneKnobs, rng: np.random.Generator, person: Person, used: np.ndarray) -> Placed | None:
+    """From any side that a person is photographed from; the hands fill the picture."""
+    R = _facing(rng, rng.random() < knobs.frontal)
+    if rng.random() < 0.25:
+        R = rotation(np.array([rng.normal(0, 0.7), 0, 0])) @ R
+    points = torch.from_numpy(used @ R.T).float()
+    camera, offset = _camera(replace(knobs, framing="close"), rng, points, points.reshape(-1, 21, 3), (True, True))
+    return camera, R, offset.numpy().astype(np.float64)
+
+
+def _ego_view(knobs: SceneKnobs, rng: np.random.Generator, person: Person, used: np.ndarray) -> Placed | None:
+    """From between the eyes, or from a camera on the forehead or chest, down to the hands."""
+    s = person.posture.figure.size
+    eye = person.posture.at["head"] + s * (
+        person.posture.R["chest"] @ np.array([rng.normal(0, 0.02), rng.uniform(0.0, 0.14), rng.uniform(0.1, 0.15)])
+    )
+    if rng.random() < 0.15:
+        eye = person.posture.at["chest"] + s * np.array([0, 0.1, 0.16])
+    aim = used.mean(0) + rng.normal(0, 0.08, 3) - eye
+    forward = aim / np.linalg.norm(aim)
+    right = np.cross(forward, [0, 1.0, 0])
+    norm = np.linalg.norm(right)
+    if norm < 0.1:
+        return None
+    right /= norm
+    R = np.stack([right, np.cross(forward, right), forward])
+    R = rotation(rng.normal(0, [0.06, 0.06, 0.12])) @ R
+    fov = rng.uniform(*knobs.fov_ego_deg)
+    focal = knobs.size_px / 2 / np.tan(np.radians(fov) / 2)
+    return Camera(torch.full((2,), focal, dtype=torch.float32), torch.full((2,), knobs.size_px / 2)), R, -R @ eye
 
 
 def _who(knobs: SceneKnobs, rng: np.random.Generator) -> tuple[bool, bool]:
@@ -148,17 +452,29 @@ def _pool(block: int) -> HandParameters:
     return sample_interactions(load_bundled_hand(), POOL, 7_000_000 + block)
 
 
+@lru_cache(maxsize=2)
+def _poses(block: int) -> Tensor:
+    """Finger poses of right hands, shared by a block of scenes."""
+    return sample_poses(POSE_POOL, 3_000_000 + block)
+
+
+def _drawn_pair(seed: int, rng: np.random.Generator) -> HandParameters:
+    """An interacting pair of the scene's block; three in ten drawn apart a little."""
+    pool = _pool(seed // BLOCK)
+    pair = pool[int(rng.integers(pool.shape.shape[0]))]
+    if rng.random() < 0.3:
+        gap = torch.from_numpy(rng.normal(0, 0.012, 3)).float()
+        pair = HandParameters(pair.pose, pair.shape, pair.translation_m + torch.stack([gap, -gap]))
+    return pair
+
+
 def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel, present: tuple[bool, bool]) -> HandParameters:
     """Both hands in a common frame, around the origin."""
     if all(present) and rng.random() < knobs.interacting:
-        pool = _pool(seed // BLOCK)
-        pair = pool[int(rng.integers(pool.shape.shape[0]))]
-        if rng.random() < 0.3:  # almost touching: drawn apart a little
-            gap = torch.from_numpy(rng.normal(0, 0.012, 3)).float()
-            pair = HandParameters(pair.pose, pair.shape, pair.translation_m + torch.stack([gap, -gap]))
-        return pair
+        return _drawn_pair(seed, rng)
     pose = torch.zeros(2, 16, 3)
-    fingers = sample_poses(2, int(rng.integers(2**31)))
+    pool = _poses(seed // BLOCK)
+    fingers = pool[rng.integers(len(pool), size=2)]
     pose[1] = fingers[1]
     pose[0] = mirror_rotvec(fingers[0])
     shape = torch.from_numpy(rng.normal(0, knobs.shape_sigma, 10)).float().clamp(-2.5, 2.5)
@@ -224,171 +540,3 @@ def _camera(knobs: SceneKnobs, rng: np.random.Generator, used: Tensor, points: T
     offset = torch.tensor([place[0] / focal * depth, place[1] / focal * depth, depth], dtype=torch.float32)
     offset = offset - torch.cat([((used.amax(0) + used.amin(0)) / 2)[:2], torch.zeros(1)])
     return Camera(torch.full((2,), focal, dtype=torch.float32), torch.full((2,), size / 2)), offset
-
-
-def _tube(path: np.ndarray, rings: np.ndarray, colour: np.ndarray, specular: float, gloss: float) -> Piece:
-    """A tube of rings (k, n, 3), closed at its far end."""
-    k, n = rings.shape[:2]
-    a = np.arange(k * n).reshape(k, n)
-    b = np.roll(a, -1, 1)
-    quads = np.stack([a[:-1], b[:-1], b[1:], a[1:]], -1).reshape(-1, 4)
-    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    cap = np.stack([a[-1], b[-1], np.full(n, k * n)], 1)
-    vertices = np.concatenate([rings.reshape(-1, 3), path[-1:]])
-    return Piece(
-        vertices.astype(np.float32),
-        np.concatenate([faces, cap]).astype(np.int32),
-        np.resize(colour, (len(vertices), 3)),
-        specular,
-        gloss,
-        -1,
-    )
-
-
-def forearm(
-    knobs: SceneKnobs, rng: np.random.Generator, hand: HandModel, p: HandParameters, vertices: np.ndarray, h: int, skin: Skin
-) -> list[Piece]:
-    """A tube that goes on behind the wrist, bent at it, bare or in a sleeve; sometimes a watch or bangle."""
-    loop = vertices[load_hand_asset().wrist_loop.numpy()]
-    if h == 0:
-        loop = loop[::-1]
-    centre = loop.mean(0)
-    R = rotvec_to_matrix(p.pose[h, 0]).numpy()
-    back = R @ np.array([1.0 if h == 1 else -1.0, 0, 0])
-    bend = R @ np.array([0, rng.normal(0, 0.4), rng.normal(0, 0.22)])
-    arm = back + bend
-    arm /= np.linalg.norm(arm)
-    length = rng.uniform(0.12, 0.26)
-    shares = np.array([0, 0.06, 0.14, 0.3, 0.55, 0.8, 1.0])
-    mix = np.clip(shares / 0.25, 0, 1)[:, None]
-    steps = (1 - mix) * back + mix * arm
-    steps /= np.linalg.norm(steps, axis=1, keepdims=True)
-    path = centre + np.concatenate([np.zeros((1, 3)), np.cumsum(np.diff(shares)[:, None] * length * steps[1:], 0)])
-    offset = loop - centre
-    grow = 1 + np.clip(shares * length / 0.26, 0, 1) * rng.uniform(0.25, 0.6)
-    rings = np.stack([path[k] + (offset - np.outer(offset @ steps[k], steps[k]) * mix[k]) * grow[k] for k in range(len(shares))])
-    bare = np.clip(skin.base * (1 + 0.04 * noise(rings.reshape(-1, 3), 80, rng))[:, None], 0, 1)
-    pieces = [_tube(path, rings, np.concatenate([bare, bare[-1:]]), skin.specular, skin.gloss)]
-    if rng.random() < knobs.sleeve:
-        start = rng.uniform(0.02, 0.6)
-        along = start + (1 - start) * np.linspace(0, 1, 6)
-        at = np.stack([np.stack([np.interp(along, shares, rings[:, i, c]) for c in range(3)], 1) for i in range(rings.shape[1])], 1)
-        middle = np.stack([np.interp(along, shares, path[:, c]) for c in range(3)], 1)
-        loose = rng.uniform(1.12, 1.5)
-        cloth = middle[:, None] + (at - middle[:, None]) * loose * (1 + 0.03 * rng.normal(size=(6, 1, 1)))
-        tone = _cloth(rng)
-        folds = np.clip(tone * (1 + 0.12 * noise(cloth.reshape(-1, 3), 60, rng))[:, None], 0, 1)
-        pieces.append(_tube(middle, cloth, np.concatenate([folds, folds[-1:]]), 0.02, 8))
-    elif rng.random() < 0.12:
-        along = np.array([0.1, 0.12, 0.12 + rng.uniform(0.03, 0.12)])
-        at = np.stack([np.stack([np.interp(along, shares, rings[:, i, c]) for c in range(3)], 1) for i in range(rings.shape[1])], 1)
-        middle = np.stack([np.interp(along, shares, path[:, c]) for c in range(3)], 1)
-        band = middle[:, None] + (at - middle[:, None]) * np.array([1.0, 1.08, 1.08])[:, None, None]
-        pieces.append(_tube(middle, band, np.tile(_cloth(rng), (band.shape[0] * band.shape[1] + 1, 1)), 0.3, 30))
-    return pieces
-
-
-def _cloth(rng: np.random.Generator) -> np.ndarray:
-    colour = rng.random(3) ** 1.5 if rng.random() < 0.7 else np.repeat(rng.random() ** 2, 3)
-    return np.clip(colour, 0.01, 1)
-
-
-def _solid(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A unit cylinder, ball or box around the origin, its axis along z, faces outward."""
-    n, m = (18, 9)
-    angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
-    if kind == "box":
-        angle = np.pi / 4 + np.arange(4) * np.pi / 2
-        n = 4
-    z = np.linspace(-1, 1, m)
-    radius = np.sqrt(np.clip(1 - z**2, 0, 1)) if kind == "ball" else np.ones(m)
-    rings = np.stack([np.stack([np.cos(angle) * r, np.sin(angle) * r, np.full(n, h)], 1) for r, h in zip(radius, z, strict=True)])
-    a = np.arange(m * n).reshape(m, n)
-    b = np.roll(a, -1, 1)
-    quads = np.stack([a[:-1], b[:-1], b[1:], a[1:]], -1).reshape(-1, 4)
-    vertices = np.concatenate([rings.reshape(-1, 3), [[0, 0, -1], [0, 0, 1]]])
-    bottom = np.stack([b[0], a[0], np.full(n, m * n)], 1)
-    top = np.stack([a[-1], b[-1], np.full(n, m * n + 1)], 1)
-    return vertices, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]], bottom, top])
-
-
-def _thing(rng: np.random.Generator, kind: str, scale: np.ndarray, R: np.ndarray, centre: np.ndarray, colour: np.ndarray) -> Piece:
-    vertices, faces = _solid(kind)
-    placed = (vertices * scale) @ R.T + centre
-    spots = np.clip(colour * (1 + rng.uniform(0, 0.3) * noise(vertices, rng.uniform(1, 6), rng))[:, None], 0, 1)
-    return Piece(placed.astype(np.float32), faces.astype(np.int32), spots, float(rng.gamma(1, 0.1)), float(rng.uniform(5, 60)), -1)
-
-
-def _turn(rng: np.random.Generator) -> np.ndarray:
-    return random_rotation((), torch.Generator().manual_seed(int(rng.integers(2**31)))).numpy()
-
-
-def _held(rng: np.random.Generator, points: np.ndarray, p: HandParameters, h: int) -> Piece:
-    """A thing on the palm's side, as if held."""
-    R = rotvec_to_matrix(p.pose[h, 0]).numpy()
-    radius = rng.uniform(0.008, 0.034)
-    kind = ("cylinder", "ball", "box")[rng.choice(3, p=[0.6, 0.2, 0.2])]
-    half = radius if kind == "ball" else rng.uniform(0.03, 0.12)
-    knuckles = (points[5] + points[9] + points[13]) / 3
-    centre = knuckles * 0.85 + points[0] * 0.15 + R @ np.array([0, -1.0, 0]) * (radius + 0.009) + rng.normal(0, 0.006, 3)
-    across = R @ np.array([0, 0, 1.0]) + rng.normal(0, 0.25, 3)
-    frame = np.linalg.qr(np.stack([across, rng.normal(size=3), rng.normal(size=3)], 1))[0][:, [1, 2, 0]]
-    return _thing(rng, kind, np.array([radius, radius, half]), frame * np.sign(np.linalg.det(frame)), centre, _cloth(rng))
-
-
-def _occluder(rng: np.random.Generator, points: np.ndarray) -> Piece:
-    """Something between the camera and the hands."""
-    target = points[rng.integers(len(points))]
-    centre = target * rng.uniform(0.6, 0.93)
-    size = np.ptp(points, axis=0).max() * centre[2] / target[2]
-    scale = size * rng.uniform(0.04, 0.3, 3) * np.array([1, 1, rng.uniform(1, 4)])
-    return _thing(rng, ("cylinder", "ball", "box")[rng.integers(3)], scale, _turn(rng), centre + rng.normal(0, 0.1, 3) * size, _cloth(rng))
-
-
-def _distractors(knobs: SceneKnobs, rng: np.random.Generator, camera: Camera, depth: float, skin: Skin) -> list[Piece]:
-    """Heads with hair and eyes, trunks, bare or clothed limbs, boxes: what is not a hand, some of it in the same skin."""
-    found: list[Piece] = []
-    focal, size = float(camera.focal_px[0]), knobs.size_px
-    for _ in range(rng.integers(*knobs.distractors)):
-        z = depth * rng.uniform(1.05, 1.9)
-        centre = np.array([*(rng.uniform(-0.55, 0.55, 2) * size / focal * z), z])
-        kind = rng.choice(4, p=[0.3, 0.25, 0.3, 0.15])
-        tone = skin.base if rng.random() < 0.7 else Skin.draw(rng, 0).base
-        if kind == 0:
-            found.extend(_head(rng, centre, tone))
-        elif kind == 1:
-            found.append(_thing(rng, "ball", np.array([0.2, 0.13, 0.33]) * rng.uniform(0.8, 1.2), _lying(rng), centre, _cloth(rng)))
-        elif kind == 2:
-            radius = rng.uniform(0.02, 0.06)
-            colour = tone if rng.random() < 0.6 else _cloth(rng)
-            found.append(
-                _thing(rng, "cylinder", np.array([radius, radius * rng.uniform(0.7, 1), rng.uniform(0.1, 0.3)]), _turn(rng), centre, colour)
-            )
-        else:
-            found.append(_thing(rng, "box", rng.uniform(0.02, 0.25, 3), _turn(rng), centre, _cloth(rng)))
-    return found
-
-
-def _lying(rng: np.random.Generator) -> np.ndarray:
-    """A frame whose z axis is about the picture's vertical."""
-    R = rotvec_to_matrix(torch.from_numpy(np.array([np.pi / 2, 0, 0]) + rng.normal(0, 0.15, 3)).float()).numpy()
-    return np.asarray(R)
-
-
-def _head(rng: np.random.Generator, centre: np.ndarray, tone: np.ndarray) -> list[Piece]:
-    """An egg of skin with hair on top and dark eyes, a neck below."""
-    vertices, faces = _solid("ball")
-    yaw = rng.normal(0, 0.6)
-    R = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-    up = vertices[:, 2]
-    local = np.stack([vertices[:, 0] * 0.075, -up * 0.115, vertices[:, 1] * 0.09], 1)
-    colour = np.tile(tone, (len(vertices), 1))
-    hair = np.repeat(rng.uniform(0.01, 0.5), 3) * np.array([1, rng.uniform(0.6, 1), rng.uniform(0.4, 1)])
-    is_hair = (up > rng.uniform(0.4, 0.75)) | ((vertices[:, 1] > 0.2) & (up > rng.uniform(-0.9, 0.2)))
-    colour[is_hair] = hair
-    eyes = (np.abs(np.abs(vertices[:, 0]) - 0.35) < 0.15) & (np.abs(up - 0.15) < 0.14) & (vertices[:, 1] < -0.5)
-    colour[eyes] *= 0.35
-    colour[(np.abs(vertices[:, 0]) < 0.35) & (np.abs(up + 0.45) < 0.14) & (vertices[:, 1] < -0.4)] *= np.array([0.9, 0.55, 0.55])
-    head = Piece((local @ R.T + centre).astype(np.float32), faces[:, ::-1].astype(np.int32).copy(), colour, 0.05, 15, -1)
-    neck = _thing(rng, "cylinder", np.array([0.045, 0.045, 0.06]), _lying(rng), centre + np.array([0, 0.14, 0.01]), tone)
-    return [head, neck]

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.joints import FINGERS, OPENPOSE21
+from twohands.synth.material import BLOTCHES, PLAIN, STRIPES, Material, cloth_colour
 
 TONES = np.array(
     [
@@ -22,7 +23,8 @@ TONES = np.array(
         [0.25, 0.16, 0.12],
     ]
 )
-"""From very light to very dark, linear light."""
+"""From very light to very dark, as a display shows them (encoded, not linear)."""
+DISPLAY_GAMMA = 2.2
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Masks:
     tip: Float[np.ndarray, "vert"]
     nail: Float[np.ndarray, "vert"]
     crease: Float[np.ndarray, "vert"]
+    along: Float[np.ndarray, "finger vert"]
+    """Metres along the first phalanx of thumb, index, middle, ring, little finger (thumb: the second), -1 off it."""
+    reach: Float[np.ndarray, "vert"]
+    """Metres from the wrist towards the fingertips."""
     rest_m: Float[np.ndarray, "vert 3"]
 
 
@@ -63,43 +69,60 @@ def masks() -> Masks:
     tip = _smooth(1 - to_tip.min(1) / 0.016)
     centre = tips * 0.72 + last * 0.28 + np.array([0, 0.004, 0])
     nail = _smooth((1 - np.linalg.norm(v[:, None] - centre[None], axis=2).min(1) / 0.0085) * 3) * _smooth((up - 0.35) / 0.2)
-    return Masks(palm, knuckle, tip, nail, crease, v)
+    part = asset.part.numpy()
+    along = np.full((len(FINGERS), len(v)), -1.0)
+    for k, finger in enumerate(FINGERS):
+        start, end = (points[OPENPOSE21.index(f"{finger}{i}")] for i in ((2, 3) if finger == "thumb" else (1, 2)))
+        own = np.abs(part - {"thumb": 14, "index": 1, "middle": 4, "ring": 10, "pinky": 7}[finger]) <= 1
+        own &= np.linalg.norm(v - (start + end) / 2, axis=1) < 0.03
+        along[k, own] = (v[own] - start) @ ((end - start) / np.linalg.norm(end - start))
+    return Masks(palm, knuckle, tip, nail, crease, along, -v[:, 0], v)
+
+
+NOISE_CELLS = 32
+"""A power of two: cells are found by masking bits."""
 
 
 @cache
-def _noise_volume() -> np.ndarray:
+def noise_volume() -> np.ndarray:
+    """Smooth noise of unit variance that repeats every NOISE_CELLS."""
     rng = np.random.default_rng(5)
-    field = np.fft.fftn(rng.normal(size=(24, 24, 24)))
-    frequency = np.fft.fftfreq(24)
+    field = np.fft.fftn(rng.normal(size=(NOISE_CELLS,) * 3))
+    frequency = np.fft.fftfreq(NOISE_CELLS)
     square = frequency[:, None, None] ** 2 + frequency[None, :, None] ** 2 + frequency[None, None] ** 2
     smooth = np.real(np.fft.ifftn(field * np.exp(-square * 10)))
     return (smooth / smooth.std()).astype(np.float32)
 
 
+@numba.njit(cache=True, fastmath=True, inline="always")
+def noise_at(volume, x, y, z):
+    """Trilinear look-up in the noise volume."""
+    mask = volume.shape[0] - 1
+    fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
+    ix, iy, iz = int(fx) & mask, int(fy) & mask, int(fz) & mask
+    gx, gy, gz = x - fx, y - fy, z - fz
+    jx, jy, jz = (ix + 1) & mask, (iy + 1) & mask, (iz + 1) & mask
+    a = volume[ix, iy, iz] + (volume[jx, iy, iz] - volume[ix, iy, iz]) * gx
+    b = volume[ix, jy, iz] + (volume[jx, jy, iz] - volume[ix, jy, iz]) * gx
+    c = volume[ix, iy, jz] + (volume[jx, iy, jz] - volume[ix, iy, jz]) * gx
+    d = volume[ix, jy, jz] + (volume[jx, jy, jz] - volume[ix, jy, jz]) * gx
+    e, f = a + (b - a) * gy, c + (d - c) * gy
+    return e + (f - e) * gz
+
+
 @numba.njit(cache=True, fastmath=True)
 def _look_up(points, scale, offset, volume, out):
-    n = volume.shape[0]
     for i in range(points.shape[0]):
-        total = 0.0
-        for octave in range(2):
-            factor = scale * (4.3 if octave else 1.0)
-            x, y, z = points[i, 0] * factor + offset[0], points[i, 1] * factor + offset[1], points[i, 2] * factor + offset[2]
-            ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-            gx, gy, gz = x - ix, y - iy, z - iz
-            value = 0.0
-            for dx in range(2):
-                for dy in range(2):
-                    for dz in range(2):
-                        weight = (gx if dx else 1 - gx) * (gy if dy else 1 - gy) * (gz if dz else 1 - gz)
-                        value += weight * volume[(ix + dx) % n, (iy + dy) % n, (iz + dz) % n]
-            total += value * (0.6 if octave else 1.0)
-        out[i] = total
+        x, y, z = points[i, 0] * scale + offset[0], points[i, 1] * scale + offset[1], points[i, 2] * scale + offset[2]
+        fine = np.float32(4.3)
+        out[i] = noise_at(volume, x, y, z) + np.float32(0.6) * noise_at(volume, x * fine, y * fine, z * fine)
 
 
 def noise(points_m: Float[np.ndarray, "point 3"], per_m: float, rng: np.random.Generator) -> Float[np.ndarray, "point"]:
     """Smooth noise of unit variance at 3D points, `per_m` cells a metre, two octaves."""
     out = np.empty(len(points_m), np.float32)
-    _look_up(np.ascontiguousarray(points_m, np.float32), float(per_m), rng.uniform(0, 24, 3), _noise_volume(), out)
+    offset = rng.uniform(0, NOISE_CELLS, 3).astype(np.float32)
+    _look_up(np.ascontiguousarray(points_m, np.float32), np.float32(per_m), offset, noise_volume(), out)
     return out
 
 
@@ -107,12 +130,19 @@ def noise(points_m: Float[np.ndarray, "point 3"], per_m: float, rng: np.random.G
 class Skin:
     """One person's skin: the same on both hands and the arms."""
 
+    tone: Float[np.ndarray, "3"]
+    """Encoded."""
     base: Float[np.ndarray, "3"]
+    """The same in linear light."""
     darkness: float
     seed: int
     specular: float
     gloss: float
-    glove: Float[np.ndarray, "3"] | None
+    glove: Material | None
+    glove_end: float
+    """Metres from the wrist to where the glove ends: beyond any finger, or at the knuckles for one without fingers."""
+    polish: Float[np.ndarray, "3"] | None
+    grain: float
 
     @staticmethod
     def draw(rng: np.random.Generator, glove_share: float) -> "Skin":
@@ -121,28 +151,67 @@ class Skin:
         place = darkness * (len(TONES) - 1)
         low = min(int(place), len(TONES) - 2)
         base = TONES[low] + (TONES[low + 1] - TONES[low]) * (place - low)
-        base = np.clip(base * np.exp(rng.normal(0, 0.05, 3)) * np.exp(rng.normal(0, 0.08)), 0.02, 1)
-        glove = None
+        tone = np.clip(base * np.exp(rng.normal(0, 0.05, 3)) * np.exp(rng.normal(0, 0.08)), 0.02, 0.96)
+        base = tone**DISPLAY_GAMMA
+        glove, end = None, 1.0
         if rng.random() < glove_share:
-            glove = rng.random(3) * rng.uniform(0.2, 1) if rng.random() < 0.6 else np.repeat(rng.uniform(0.03, 0.9), 3)
-        return Skin(base, darkness, int(rng.integers(2**31)), float(rng.gamma(1.2, 0.06)), float(rng.uniform(6, 40)), glove)
+            colour = rng.random(3) * rng.uniform(0.2, 1) if rng.random() < 0.6 else np.repeat(rng.uniform(0.03, 0.9), 3)
+            if rng.random() < 0.25:
+                colour = np.clip(base * rng.uniform(0.6, 1.3), 0, 1)  # the hardest: gloves like skin
+            pattern = (PLAIN, STRIPES, BLOTCHES)[int(rng.choice(3, p=[0.7, 0.15, 0.15]))]
+            glove = Material(
+                colour, cloth_colour(rng), pattern, rng.uniform(40, 150), grain=0.08, specular=float(rng.gamma(1, 0.08)), gloss=12
+            )
+            end = 0.11 if rng.random() < 0.2 else 1.0
+        polish = rng.random(3) ** 1.5 if rng.random() < 0.12 else None
+        shine, gloss = float(rng.gamma(1.2, 0.06)), float(rng.uniform(6, 40))
+        return Skin(tone, base, darkness, int(rng.integers(2**31)), shine, gloss, glove, end, polish, rng.uniform(0.01, 0.06))
+
+    def material(self) -> Material:
+        """Bare skin."""
+        return Material(None, grain=self.grain, grain_per_m=260, specular=self.specular, gloss=self.gloss, soft=1.0)
+
+    def hand_surface(self, rng: np.random.Generator, ring: float, tattoo: float) -> tuple[np.ndarray | None, tuple[Material, ...]]:
+        """What one hand wears: layers (see `Piece`) and materials. Gloves are the person's, rings and tattoos the hand's."""
+        m = masks()
+        layers: list[np.ndarray] = []
+        materials = [self.material()]
+        if rng.random() < tattoo:
+            spots = noise(m.rest_m, rng.uniform(40, 160), rng) - rng.uniform(0.4, 1.3)
+            layers.append(np.where(m.palm < 0.4, spots, -1))
+            materials.append(
+                Material(self.base * rng.uniform(0.15, 0.5) * np.array([0.8, 0.95, 1.05]), grain=0.1, specular=self.specular, soft=0.5)
+            )
+        if self.polish is not None:
+            layers.append(m.nail - 0.45)
+            materials.append(Material(self.polish, specular=0.35, gloss=50))
+        while rng.random() < ring and len(layers) < 4:
+            finger = int(rng.choice(5, p=[0.07, 0.2, 0.23, 0.38, 0.12]))
+            place, half = rng.uniform(0.008, 0.02), rng.uniform(0.0015, 0.004)
+            layers.append(np.where(m.along[finger] > -1, half - np.abs(m.along[finger] - place), -1))
+            metal = np.array([0.75, 0.55, 0.22]) if rng.random() < 0.5 else np.repeat(rng.uniform(0.3, 0.75), 3)
+            materials.append(Material(metal * rng.uniform(0.5, 1.1), specular=0.8, gloss=30))
+        if self.glove is not None:
+            layers.append(self.glove_end - m.reach)
+            materials.append(self.glove)
+        return (np.stack(layers, 1).astype(np.float32) if layers else None), tuple(materials)
 
     def hand_colour(self) -> Float[np.ndarray, "vert 3"]:
-        """Colour of every vertex of a hand."""
+        """Colour of every vertex of a hand, linear light."""
         rng = np.random.default_rng(self.seed)
         m = masks()
-        if self.glove is not None:
-            return self.glove[None] * (1 + 0.06 * noise(m.rest_m, rng.uniform(60, 300), rng))[:, None]
-        colour = np.repeat(self.base[None], len(m.palm), 0)
-        lighter = np.clip(self.base * (1.06 + 0.9 * self.darkness) + np.array([0.05, 0.02, 0.01]), 0, 1)
+        colour = np.repeat(self.tone[None], len(m.palm), 0)
+        lighter = np.clip(self.tone * (1.06 + 0.9 * self.darkness) + np.array([0.05, 0.02, 0.01]), 0, 1)
         colour += (lighter - colour) * (m.palm * rng.uniform(0.5, 1))[:, None]
-        red = self.base * np.array([1.05, 0.78, 0.74])
+        red = self.tone * np.array([1.05, 0.78, 0.74])
         colour += (red - colour) * (np.maximum(m.knuckle, 0.8 * m.tip) * rng.uniform(0.1, 0.75))[:, None]
-        nail = np.clip(self.base * 0.6 + np.array([0.38, 0.27, 0.25]), 0, 1)
-        if rng.random() < 0.12:
-            nail = rng.random(3)
+        nail = np.clip(self.tone * 0.6 + np.array([0.38, 0.27, 0.25]), 0, 1)
         colour += (nail - colour) * (m.nail * rng.uniform(0.3, 1))[:, None]
         colour *= (1 - 0.25 * rng.random() * m.crease)[:, None]
         colour *= (1 + rng.uniform(0.01, 0.06) * noise(m.rest_m, rng.uniform(60, 300), rng))[:, None]
+        # Veins run along the back of the hand: ridges of noise drawn out along the fingers.
+        ridge = np.clip(1 - 3 * np.abs(noise(m.rest_m * np.array([0.3, 1, 1]), rng.uniform(50, 90), rng)), 0, 1)
+        vein = ridge * (1 - m.palm) * (m.reach < 0.085) * rng.uniform(-0.05, 0.16)
+        colour *= 1 - np.clip(vein, 0, 1)[:, None] * np.array([1.0, 0.55, 0.4])
         blush = rng.uniform(0, 0.05) * noise(m.rest_m, rng.uniform(20, 60), rng)
-        return np.clip(colour * (1 + blush[:, None] * np.array([1.0, -1.0, -1.0])), 0, 1)
+        return np.clip(colour * (1 + blush[:, None] * np.array([1.0, -1.0, -1.0])), 0, 1) ** DISPLAY_GAMMA

@@ -1,0 +1,262 @@
+"""People: what their hands do, how their arms get them there, and what they wear. In the body's frame (see `body.py`)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
+from twohands.hands.bundled import load_bundled_hand, load_hand_asset
+from twohands.hands.mirror import mirror_rotvec
+from twohands.hands.model import HandModel
+from twohands.hands.parameters import HandParameters
+from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, cross, reach, reach_cost, stand, unit
+
+SIZE_OF_TEMPLATE = 0.96
+"""A body of this size (see `Figure.size`) fits the bundled hand's template: between what its length and its wrist ask for."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Where a hand should be and which way it should look, in the body's frame."""
+
+    place: Float[np.ndarray, "3"]
+    fingers: Float[np.ndarray, "3"]
+    palm: Float[np.ndarray, "3"]
+    swivel: float
+    holds: bool = False
+
+
+@dataclass(frozen=True)
+class Person:
+    """A posed person without clothes."""
+
+    posture: Posture
+    arms: tuple[Arm | None, Arm | None]
+    parameters: HandParameters
+    """Of both hands in the body's frame."""
+    shown: tuple[bool, bool]
+    """Hands that do something; others hang, or are behind the back or in a pocket."""
+    holds: tuple[bool, bool]
+    keypoints_m: Float[np.ndarray, "hand 21 3"]
+
+
+SINGLE = {
+    "show": 0.34, "reach": 0.1, "wave": 0.07, "hip": 0.07, "face": 0.13, "hold": 0.12, "chest": 0.05, "cross": 0.05, "table": 0.07,
+}  # fmt: skip
+"""What one hand does, and how often."""
+IDLE = {"hang": 0.5, "behind": 0.35, "lap": 0.15}
+HIDDEN = {"behind": 1.0}
+EGO = {"front": 0.6, "table": 0.2, "reach": 0.2}
+
+
+def draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
+    """A key, with the odds of its value."""
+    names = list(shares)
+    odds = np.array([shares[n] for n in names])
+    return names[int(rng.choice(len(names), p=odds / odds.sum()))]
+
+
+def wish_of(rng: np.random.Generator, what: str, p: Posture, side: int) -> Wish:
+    """Draws a wish. Lengths are those of a body of 1.70 m, scaled to the figure."""
+    s, out = p.figure.size, OUT[side]
+    shoulder, head, pelvis, chest = p.at[f"upper arm.{SIDES[side]}"], p.at["head"], p.at["pelvis"], p.at["chest"]
+    up, forward, away = np.array([0, 1.0, 0]), np.array([0, 0, 1.0]), np.array([out, 0, 0])
+    u = rng.uniform
+    swivel = float(np.radians(rng.normal(25, 22)))
+    R = p.R["chest"]
+    match what:
+        case "show":
+            place = shoulder + s * (away * u(-0.12, 0.26) + up * u(-0.22, 0.24) + forward * u(0.14, 0.42))
+            fingers, palm = up + rng.normal(0, 0.45, 3), forward * (1 if u() < 0.75 else -1) + rng.normal(0, 0.45, 3)
+            if u() < 0.15:
+                fingers = -away + rng.normal(0, 0.4, 3)
+        case "wave":
+            place = shoulder + s * (away * u(0.05, 0.4) + up * u(0.15, 0.5) + forward * u(-0.02, 0.3))
+            fingers, palm = up + rng.normal(0, 0.35, 3), forward + rng.normal(0, 0.4, 3)
+        case "reach" | "front":
+            place = shoulder + s * (away * u(-0.2, 0.15) + up * u(-0.3, 0.1) + forward * u(0.3, 0.55))
+            fingers, palm = forward * u(0, 1) + up * u(-0.3, 1) - away * u(0, 0.8) + rng.normal(0, 0.3, 3), rng.normal(0, 1, 3)
+        case "hip":
+            place = pelvis + s * (away * u(0.17, 0.22) + up * u(0.05, 0.16) + forward * u(-0.02, 0.06))
+            fingers, palm = forward * u(-0.6, 0.8) - up * u(0.2, 1) - away * 0.5, -away - forward * 0.2
+            swivel = float(np.radians(rng.normal(70, 12)))
+        case "face":
+            spot = [(0.02, 0.01, 0.16), (0.1, 0.06, 0.1), (0.07, 0.14, 0.14), (0.09, 0.2, 0.05), (0.12, 0.08, 0.02), (0.0, 0.05, 0.18)][
+                rng.integers(6)
+            ]
+            target = head + s * (R @ (np.array([spot[0] * out, *spot[1:]]) + rng.normal(0, 0.02, 3)))
+            inward = unit(head + s * np.array([0, 0.08, 0.04]) - target)
+            fingers, palm = up * u(0.2, 1) - away * u(-0.2, 0.7) + rng.normal(0, 0.25, 3), inward + rng.normal(0, 0.25, 3)
+            place = target - unit(fingers) * s * u(0.08, 0.2) - unit(palm) * s * 0.03
+            swivel = float(np.radians(rng.normal(20, 20)))
+        case "hold":
+            place = shoulder + s * (away * u(-0.2, 0.08) + up * u(-0.35, 0.05) + forward * u(0.2, 0.42))
+            fingers, palm = -away * u(0, 1) + forward * u(0.2, 1) + up * u(-0.2, 0.8), -away * u(0.2, 1) + rng.normal(0, 0.4, 3)
+        case "chest":
+            place = chest + s * (-away * u(-0.1, 0.06) + up * u(-0.1, 0.06) + forward * u(0.17, 0.2))
+            fingers, palm = -away + up * u(-0.2, 0.7), -forward + rng.normal(0, 0.15, 3)
+        case "cross":
+            place = chest + s * (-away * u(0.02, 0.14) + up * u(-0.2, -0.02) + forward * u(0.2, 0.26))
+            fingers, palm = -away + up * u(-0.3, 0.5) - forward * 0.2, -forward + up * u(-0.6, 0.2)
+            swivel = float(np.radians(rng.normal(15, 10)))
+        case "table":
+            place = pelvis + s * (away * u(-0.05, 0.28) + up * u(0.12, 0.3) + forward * u(0.28, 0.5))
+            fingers, palm = forward + -away * u(-0.2, 0.9) + rng.normal(0, 0.2, 3), -up + rng.normal(0, 0.3, 3)
+        case "lap":
+            place = pelvis + s * (away * u(0.02, 0.15) + up * u(-0.02, 0.06) + forward * u(0.2, 0.32))
+            fingers, palm = forward - away * u(0, 1) - up * u(0, 0.6), -up + -away * u(0, 1)
+        case "behind":
+            place = pelvis + s * (away * u(-0.02, 0.08) + up * u(0.08, 0.2) - forward * u(0.17, 0.24))
+            fingers, palm = -away + -up * u(0, 0.6), -forward + rng.normal(0, 0.2, 3)
+            swivel = float(np.radians(rng.normal(60, 10)))
+        case _:  # hang
+            place = shoulder + s * (away * u(0.03, 0.16) - up * u(0.4, 0.47) + forward * u(-0.03, 0.14))
+            fingers, palm = -up + rng.normal(0, 0.15, 3), -away + rng.normal(0, 0.4, 3)
+    return Wish(place, fingers, palm, swivel, what == "hold")
+
+
+def posture_of(rng: np.random.Generator, figure: Figure) -> Posture:
+    """Standing or sitting, a little bent, the head turned."""
+    bend = {bone: rng.normal(0, 0.06, 3) for bone in ("spine", "waist", "chest")}
+    bend["neck"], bend["head"] = rng.normal(0, [0.1, 0.2, 0.06]), rng.normal(0, [0.14, 0.28, 0.1])
+    sitting = rng.random() < 0.3
+    for side, name in enumerate(SIDES):
+        apart = -OUT[side] * rng.normal(0.0 if sitting else 0.08, 0.08)  # the template stands with its legs apart
+        bend[f"thigh.{name}"] = np.array([-rng.normal(1.45, 0.12) if sitting else rng.normal(0, 0.08), 0, apart])
+        bend[f"shin.{name}"] = np.array([rng.normal(1.4, 0.2) if sitting else abs(rng.normal(0, 0.08)), 0, 0])
+        bend[f"clavicle.{name}"] = np.array([0, 0, OUT[side] * rng.normal(0.02, 0.05)])
+    return stand(figure, bend)
+
+
+def pose_person(
+    rng: np.random.Generator,
+    body: BodyAsset,
+    size_noise: float,
+    fingers: Float[Tensor, "2 16 3"],
+    shape: Float[Tensor, "2 10"],
+    shares: tuple[dict[str, float], ...],
+) -> Person | None:
+    """A person whose hands (right hands' finger poses, given for left and right) do what is drawn from `shares` (left, right). None if a
+    wish cannot be met or a hand would be inside the body."""
+    hand = load_bundled_hand()
+    figure = _figure(rng, body, hand, shape, size_noise)
+    posture = posture_of(rng, figure)
+    same = rng.random() < 0.45 and shares[0] is shares[1]
+    what = draw(rng, shares[0])
+    pose = fingers.clone()
+    pose[0] = mirror_rotvec(pose[0])
+    rims = _rims(hand, shape)
+    arms: list[Arm] = []
+    translation = torch.zeros(2, 3)
+    holds = []
+    for side in (0, 1):
+        if side == 1 and not same:
+            what = draw(rng, shares[1])
+        for _ in range(6):
+            wish = wish_of(rng, what, posture, side)
+            R_wish = _frame(side, wish)
+            arm = reach(posture, side, wish.place, R_wish, wish.swivel)
+            if arm is not None and arm.cost < 3.0:
+                break
+        else:
+            return None
+        arms.append(arm)
+        holds.append(wish.holds)
+        R = torch.from_numpy(arm.R_hand).float()
+        pose[side, 0] = matrix_to_rotvec(R)
+        wrist, rim = rims
+        translation[side] = torch.from_numpy(wish.place).float() - R @ rim[side] - wrist[side]
+    parameters = HandParameters(pose, shape, translation)
+    idle = tuple(s is IDLE or s is HIDDEN for s in shares)
+    points = hand.pose_hands(parameters).keypoints().numpy().astype(np.float64)
+    person = Person(posture, (arms[0], arms[1]), parameters, (not idle[0], not idle[1]), (holds[0], holds[1]), points)
+    return None if _inside(person) else person
+
+
+def pose_pair(rng: np.random.Generator, body: BodyAsset, size_noise: float, pair: HandParameters) -> Person | None:
+    """A person whose two hands stand to each other as the pair's do: before the chest, the belly or the face."""
+    hand = load_bundled_hand()
+    figure = _figure(rng, body, hand, pair.shape, size_noise)
+    posture = posture_of(rng, figure)
+    s = figure.size
+    centre = posture.at["chest"] + s * np.array([rng.normal(0, 0.06), rng.uniform(-0.3, 0.28), rng.uniform(0.2, 0.42)])
+    wrist, rim = _rims(hand, pair.shape)
+    R_pair = rotvec_to_matrix(pair.pose[:, 0])
+    middle = hand.pose_hands(pair).keypoints().reshape(-1, 3).mean(0).numpy().astype(np.float64)
+    places = ((R_pair @ rim[..., None])[..., 0] + wrist + pair.translation_m).numpy().astype(np.float64) - middle
+    R_pair = R_pair.numpy().astype(np.float64)
+    swivel = float(np.radians(25))
+    best, found = np.inf, None
+    for turn in Rotation.random(48, random_state=int(rng.integers(2**31))).as_matrix():
+        p = places @ turn.T + centre
+        if p[0, 0] - p[1, 0] < -0.1 or p[:, 2].min() < posture.at["chest"][2] + 0.06 * s:
+            continue
+        costs = [reach_cost(posture, side, p[side], turn @ R_pair[side], swivel) for side in (0, 1)]
+        total = costs[0][7] + costs[1][7] + rng.uniform(0, 0.6)
+        if max(costs[0][6], costs[1][6]) < 0.6 and total < best:
+            best, found = total, (turn, p)
+    if found is None:
+        return None
+    turn, p = found
+    arms = [reach(posture, side, p[side], turn @ R_pair[side], swivel, rigid=True) for side in (0, 1)]
+    pose = pair.pose.clone()
+    translation = torch.zeros(2, 3)
+    for side in (0, 1):
+        R = torch.from_numpy(turn @ R_pair[side]).float()
+        pose[side, 0] = matrix_to_rotvec(R)
+        translation[side] = torch.from_numpy(p[side]).float() - R @ rim[side] - wrist[side]
+    parameters = HandParameters(pose, pair.shape, translation)
+    points = hand.pose_hands(parameters).keypoints().numpy().astype(np.float64)
+    person = Person(posture, (arms[0], arms[1]), parameters, (True, True), (False, False), points)
+    return None if _inside(person) else person
+
+
+def _frame(side: int, wish: Wish) -> np.ndarray:
+    palm = unit(wish.palm)
+    f = unit(wish.fingers - palm * (wish.fingers @ palm) * 0.999)
+    x = f * OUT[side]
+    y = -unit(palm - f * (f @ palm))
+    return np.stack([x, y, cross(x, y)], 1)
+
+
+def _rims(hand: HandModel, shape: Tensor) -> tuple[Tensor, Tensor]:
+    """The wrists at rest (translation zero), and the middle of each rim relative to them, in the hand's frame."""
+    asset = load_hand_asset()
+    loop = asset.wrist_loop
+    wrist = hand.with_shape(shape).joints_rest_m[:, 0]
+    right = asset.v_template[loop].mean(0) + torch.einsum("vck,hk->hvc", asset.shapedirs[loop], shape).mean(1)
+    return wrist, right * torch.tensor([[-1.0, 1, 1], [1, 1, 1]]) - wrist
+
+
+def _figure(rng: np.random.Generator, body: BodyAsset, hand: HandModel, shape: Tensor, noise: float) -> Figure:
+    """A body whose size goes with its hands'."""
+    joints = hand.with_shape(shape).joints_rest_m
+    length = float((joints[:, 4] - joints[:, 0]).norm(dim=-1).mean())
+    template = float((hand.joint_template[1, 4] - hand.joint_template[1, 0]).norm())
+    size = SIZE_OF_TEMPLATE * (length / template) * float(np.exp(rng.normal(0, noise)))
+    return Figure.of(body, np.clip(rng.normal(0, 1, len(body.shapes_m)), -2.2, 2.2), size)
+
+
+def _inside(person: Person) -> bool:
+    """Whether a hand's joints are within the trunk or the head: ellipsoids round their bones."""
+    points = person.keypoints_m.reshape(-1, 3)
+    s = person.posture.figure.size
+    for bone, offset, radii in ELLIPSOIDS:
+        R = person.posture.R[bone]
+        local = (points - person.posture.at[bone]) @ R / s - offset
+        if bool(((local / radii) ** 2).sum(1).min() < 1):
+            return True
+    return False
+
+
+ELLIPSOIDS = (
+    ("head", np.array([0, 0.085, 0.045]), np.array([0.07, 0.115, 0.09])),
+    ("chest", np.array([0, 0.04, 0.03]), np.array([0.15, 0.17, 0.09])),
+    ("waist", np.array([0, 0.02, 0.03]), np.array([0.13, 0.15, 0.09])),
+    ("pelvis", np.array([0, 0.03, 0.05]), np.array([0.15, 0.13, 0.1])),
+)
+"""Bone, centre in its frame and radii in metres of a body of 1.70 m: what a hand cannot be within."""
