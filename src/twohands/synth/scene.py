@@ -273,11 +273,11 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
     body = _body_piece(knobs, rng, person, skin, loops, R, offset, headless=ego)
     pieces, welds = [body], []
     for h in (0, 1):
-        hand_piece = hand_piece(knobs, rng, hand, vertices[h], h, skin, capped=False)
+        own = hand_piece(knobs, rng, hand, vertices[h], h, skin, capped=False)
         if skin.glove is None:
-            _meet_colours(person.posture.figure.body, body, hand_piece, h, loop)
+            _meet_colours(person.posture.figure.body, body, own, h, loop)
             welds.append(Weld(len(pieces), 0, loop, person.posture.figure.body.loops[h]))
-        pieces.append(hand_piece)
+        pieces.append(own)
         if rng.random() < (0.9 if person.holds[h] else knobs.held * person.shown[h] * 0.6):
             pieces.append(held(rng, mesh.keypoints_m[h].numpy(), placed, h))
     if not ego and not close and rng.random() < knobs.others:

@@ -175,8 +175,9 @@ def _boxes(scene: dict, rng: np.random.Generator, a: AugmentConfig | None) -> tu
         side = torch.where(fake[..., None], side.flip(1) * 0.9, side)
         present = present | fake | twice
     box = torch.cat([centre - side / 2, centre + side / 2], -1)
-    # A hand that is absent may have keypoints anywhere; its box only has to be finite and have an area.
-    box = torch.where(box.isfinite().all(-1, keepdim=True), box, torch.tensor([0.0, 0.0, 10.0, 10.0]))
+    # A hand that is absent may have keypoints anywhere, behind the camera too; its box only has to be finite and have an area.
+    usable = box.isfinite().all(-1, keepdim=True) & present.any(1)[:, None, None]
+    box = torch.where(usable, box, torch.tensor([0.0, 0.0, 10.0, 10.0]))
     direction = torch.where(
         direction.isfinite().all(-1, keepdim=True) & (direction.norm(dim=-1, keepdim=True) > 0.5), direction, torch.tensor([0.0, -1.0])
     )
