@@ -46,5 +46,5 @@ clean:
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv; PyTorch alone takes a few minutes."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,teachers,train]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,teachers,train,video,view,fast,onnx,batch]'
 	@touch $@ .venv/installed-demo
