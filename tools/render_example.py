@@ -22,12 +22,14 @@ from PIL import Image, ImageFilter
 from PIL.TiffImagePlugin import IFDRational
 
 from twohands.render import interpolate, rasterize, smooth_normals
-from twohands.synth.scene import Piece, Scene, SceneKnobs, build_scene
+from twohands.synth.scene import Scene, SceneKnobs, build_scene
+from twohands.synth.things import Piece
 
 EXAMPLE = Path(__file__).parents[1] / "src" / "twohands" / "example"
 SEED = 17
 KNOBS = SceneKnobs(
-    framing="close", two_hands=1.0, interacting=1.0, fov_deg=(35.0, 50.0), upright=1.0, forearm=1.0, sleeve=1.0, held=0.0, occluder=0.0, glove=0.0
+    framing="close", bodies=0.0,
+    two_hands=1.0, interacting=1.0, fov_deg=(35.0, 50.0), upright=1.0, forearm=1.0, sleeve=1.0, held=0.0, occluder=0.0, glove=0.0
 )  # fmt: skip
 WIDTH_PX, HEIGHT_PX = 960, 720
 SENSOR_MM = 36.0
