@@ -78,7 +78,7 @@ def test_confidence_is_about_the_scale_of_errors_and_roughly_calibrated(bank: Pa
     assert shares[0] < 0.45
     assert shares[-1] > 0.85
     hidden = hidden_keypoints(hand, proxies, pairs.clean)
-    assert float(sure[hidden].mean()) < float(sure[~hidden].mean()) - 0.1
+    assert float(sure[hidden].mean()) < float(sure[~hidden].mean()) - 0.03
 
 
 def test_photographed_pairs_have_their_truth_before_the_camera(photographed: Path, bank: Path) -> None:

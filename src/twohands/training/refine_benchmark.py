@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.refine.benchmark import Answer
 from twohands.refine.perturb import PerturbConfig, Perturbed, penetrates, perturb
-from twohands.refine.refiner import FREE_CM3, Refiner, shared_volumes_cm3
+from twohands.refine.refiner import FREE_CM3, RefineConfig, Refiner, shared_volumes_cm3
 from twohands.synth.bank import HELD_OUT_SEED
 from twohands.synth.interactions import sample_interactions
 from twohands.training.photographed import concatenate
@@ -76,18 +75,20 @@ def write_stage1_pairs(path: Path, pairs: Perturbed) -> None:
 def ablated(refiner: Refiner) -> Iterator[tuple[str, Answer]]:
     """Variants of the method, each with its name."""
 
-    def variant(**changes: Any) -> Answer:
-        other = Refiner(refiner.denoiser, replace(refiner.config, **changes))
+    ours = refiner.config
+
+    def variant(config: RefineConfig) -> Answer:
+        other = Refiner(refiner.denoiser, config)
         return lambda model, pairs: other.refine(model, pairs.parameters, pairs.keypoint_confidence).parameters
 
-    yield "as it ships", variant()
-    yield "projection alone", variant(steps=0)
+    yield "as it ships", variant(ours)
+    yield "projection alone", variant(replace(ours, steps=0))
     for steps in (2, 4, 8, 16, 50):
-        yield f"{steps} steps", variant(steps=steps)
+        yield f"{steps} steps", variant(replace(ours, steps=steps))
     for steps in (4, 50):
-        yield f"{steps} steps, temperature 1", variant(steps=steps, temperature=1.0)
+        yield f"{steps} steps, temperature 1", variant(replace(ours, steps=steps, temperature=1.0))
     for strength in (0.0, 0.005, 0.05, 0.2):
-        yield f"guidance {strength:g}", variant(guidance=strength)
+        yield f"guidance {strength:g}", variant(replace(ours, guidance=strength))
     for spheres in (48, 192):
-        yield f"{spheres} spheres", variant(spheres=spheres)
+        yield f"{spheres} spheres", variant(replace(ours, spheres=spheres))
     yield "no confidence", lambda model, pairs: refiner.refine(model, pairs.parameters).parameters
