@@ -19,6 +19,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+@app.command(name="evaluate-refine")
 def evaluate_refine(
     json: Path | None = None,
     pairs: int = 2000,
@@ -60,7 +61,7 @@ def evaluate_refine(
     say("twohands: making the benchmark's pairs", sys.stderr)
     chosen = benchmark_pairs(model, pairs)
     near = torch.cat([near_each_other(model, chosen.clean[i : i + batch]) for i in range(0, pairs, batch)])
-    scores = {}
+    scores: dict[str, dict[str, float]] = {}
     for method in methods:
         scores[method], measured = score_method(answer_of(method, refiner), model, chosen, near, batch)
         for name, part in (("stage1", slice(None, pairs // 2)), ("noise", slice(pairs // 2, None))):
@@ -83,9 +84,9 @@ def evaluate_refine(
         print(table(variants))
         scores |= {f"ablation: {name}": values for name, values in variants.items()}
     if json is not None:
-        part = json.with_name(f".{json.name}.{os.getpid()}.part")
-        part.write_text(json_format.dumps(scores, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, json)
+        beside = json.with_name(f".{json.name}.{os.getpid()}.part")
+        beside.write_text(json_format.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, json)
         print(f"numbers in {json}")
     return 0
 
@@ -96,6 +97,3 @@ def table(scores: dict[str, dict[str, float]]) -> str:
     for method, values in scores.items():
         lines.append(f"| {method} | " + " | ".join(format(values[key], form) for key, _, form in _COLUMNS) + " |")
     return "\n".join(lines)
-
-
-app.command(evaluate_refine, name="evaluate-refine")

@@ -71,9 +71,11 @@ def _from_npz(path: Path) -> HandsFile:
         raise UserError(f"{path} has neither `pose` (this program's NPZ) nor {missing} (MANO parameters); docs/REFINE.md has the formats")
     one = arrays["global_orient"].ndim == 2
     hands = {name: _array(path, name, arrays[name], (2, size), one) for name, size in MANO_FIELDS.items()}
-    confidence = _confidence(path, arrays, one)
+    told = _confidence(path, arrays, one)
     model = str(arrays.get("hand_model", "mano"))
-    return _mano(path, "mano npz", model, hands, np.ones((len(hands["betas"]), 2), bool), confidence, arrays, one)
+    return _mano(
+        path, "mano npz", model, hands, np.ones((len(hands["betas"]), 2), bool), None if told is None else told.numpy(), arrays, one
+    )
 
 
 def _own(path: Path, arrays: dict[str, np.ndarray]) -> HandsFile:

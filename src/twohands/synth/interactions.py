@@ -141,7 +141,7 @@ TEMPLATES = (
     Template("counting", "counting", 0.8, (-0.9, 0.1, -0.2), (0, -0.3, -0.9), (0.1, 1, 0), (0.2, 0, 0.9), "index_tip", "tips", ("point", "point"),
              ("free", "spread"), 0.02, 20, 0.01),
     *(
-        Template(f"counting at the {finger}", "counting", 0.25, (-0.9, 0.1, -0.2), (0, -0.4, -0.9), (0.1, 1, 0), (0.2, 0, 0.9), touching,
+        Template(f"counting at the {finger}", "counting", 0.25, (-0.9, 0.1, -0.2), (0, -0.4, -0.9), (0.1, 1, 0), (0.2, 0, 0.9), touching,  # type: ignore[arg-type]
                  f"{finger}_tip", (grip, grip), ("free", "spread"), 0.02, 22, 0.008)  # type: ignore[arg-type]
         for finger, touching, grip in (
             ("thumb", "index_tip", "point"), ("middle", "index_tip", "point"), ("ring", "pinch_tip", "pinch"), ("pinky", "pinch_tip", "pinch"),

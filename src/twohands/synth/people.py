@@ -185,10 +185,10 @@ def pose_pair(rng: np.random.Generator, body: BodyAsset, size_noise: float, pair
     s = figure.size
     centre = posture.at["chest"] + s * np.array([rng.normal(0, 0.06), rng.uniform(-0.3, 0.28), rng.uniform(0.2, 0.42)])
     wrist, rim = _rims(hand, pair.shape)
-    R_pair = rotvec_to_matrix(pair.pose[:, 0])
+    R_hands = rotvec_to_matrix(pair.pose[:, 0])
     middle = hand.pose_hands(pair).keypoints().reshape(-1, 3).mean(0).numpy().astype(np.float64)
-    places = ((R_pair @ rim[..., None])[..., 0] + wrist + pair.translation_m).numpy().astype(np.float64) - middle
-    R_pair = R_pair.numpy().astype(np.float64)
+    places = ((R_hands @ rim[..., None])[..., 0] + wrist + pair.translation_m).numpy().astype(np.float64) - middle
+    R_pair = R_hands.numpy().astype(np.float64)
     swivel = float(np.radians(25))
     best, found = np.inf, None
     for turn in Rotation.random(48, random_state=int(rng.integers(2**31))).as_matrix():

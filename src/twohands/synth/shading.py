@@ -138,7 +138,7 @@ def shade(scene: Scene, size: int, oversampling: float, light: Light) -> Float32
     return out
 
 
-ShadowMap = tuple[np.ndarray, np.ndarray, np.float32, np.ndarray]
+ShadowMap = tuple[np.ndarray, np.ndarray, np.floating, np.ndarray]
 """Rotation and shift into the light's frame, its focal length, and the depth of what is lit."""
 
 
@@ -155,7 +155,12 @@ def _shadow(vertices: np.ndarray, faces: np.ndarray, focus: np.ndarray, to_light
     focal = np.float32(SHADOW_PX / 2 * far / (1.15 * radius))
     middle = np.full(2, SHADOW_PX / 2, np.float32)
     seen = (vertices @ R.T.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
-    return np.float32(R), np.float32(shift), focal, rasterize(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX).depth_m
+    return (
+        R.astype(np.float32),
+        shift.astype(np.float32),
+        focal,
+        rasterize(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX).depth_m,
+    )
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -214,7 +219,7 @@ def _lit(x, y, z, R, shift, focal, shadow):
 AO_M = np.float32(0.014)
 """How far away on the picture a neighbour may hide the sky."""
 _TURNS = np.arange(12) * np.pi * (3 - np.sqrt(5))
-AO = np.float32(np.stack([np.cos(_TURNS), np.sin(_TURNS)], 1) * np.sqrt((np.arange(12) + 0.7) / 12)[:, None])
+AO = (np.stack([np.cos(_TURNS), np.sin(_TURNS)], 1) * np.sqrt((np.arange(12) + 0.7) / 12)[:, None]).astype(np.float32)
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -224,7 +229,7 @@ def _open_sky(u, v, x, y, z, nx, ny, nz, face, depth, focal, principal):
     height, width = face.shape
     hidden = np.float32(0)
     near_px = min(max(AO_M * focal[0] / z, np.float32(2)), np.float32(24))
-    for k in range(AO.shape[0]):
+    for k in range(len(AO)):
         au, av = u + int(AO[k, 0] * near_px), v + int(AO[k, 1] * near_px)
         if au < 0 or av < 0 or au >= width or av >= height or face[av, au] < 0:
             continue

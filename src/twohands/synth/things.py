@@ -112,21 +112,26 @@ def unit_solid(kind: str) -> tuple[np.ndarray, np.ndarray]:
     if kind == "box":
         # Corners doubled: normals are smoothed over vertices, and a box must stay sharp.
         corner = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], float)
-        parts, faces = [], []
+        parts: list[np.ndarray] = []
+        sides: list[np.ndarray] = []
         for k in range(4):
             a, b = corner[k], corner[(k + 1) % 4]
-            faces.append(np.array([[0, 1, 2], [0, 2, 3]]) + 4 * len(parts))
+            sides.append(np.array([[0, 1, 2], [0, 2, 3]]) + 4 * len(parts))
             parts.append(np.array([[*a, -1], [*b, -1], [*b, 1], [*a, 1]]))
         for z, order in ((-1, [3, 2, 1, 0]), (1, [0, 1, 2, 3])):
-            faces.append(np.array([[0, 1, 2], [0, 2, 3]]) + 4 * len(parts))
+            sides.append(np.array([[0, 1, 2], [0, 2, 3]]) + 4 * len(parts))
             parts.append(np.array([[*corner[i], z] for i in order]))
-        return np.concatenate(parts), np.concatenate(faces)
-    z = np.linspace(-1, 1, m)
-    radius = np.sqrt(np.clip(1 - z**2, 0, 1)) if kind == "ball" else 0.85 + 0.15 * (z + 1) / 2 if kind == "cup" else np.ones(m)
+        return np.concatenate(parts), np.concatenate(sides)
+    height = np.linspace(-1, 1, m)
+    radius = np.ones(m)
+    if kind == "ball":
+        radius = np.sqrt(np.clip(1 - height**2, 0, 1))
+    elif kind == "cup":
+        radius = 0.85 + 0.15 * (height + 1) / 2
     if kind != "ball":  # sharp rims
-        z, radius = np.r_[z[0], z, z[-1]], np.r_[radius[0] * 0.97, radius, radius[-1] * 0.97]
+        height, radius = np.r_[height[0], height, height[-1]], np.r_[radius[0] * 0.97, radius, radius[-1] * 0.97]
         m += 2
-    rings = np.stack([np.stack([np.cos(angle) * r, np.sin(angle) * r, np.full(n, h)], 1) for r, h in zip(radius, z, strict=True)])
+    rings = np.stack([np.stack([np.cos(angle) * r, np.sin(angle) * r, np.full(n, h)], 1) for r, h in zip(radius, height, strict=True)])
     a = np.arange(m * n).reshape(m, n)
     b = np.roll(a, -1, 1)
     quads = np.stack([a[:-1], b[:-1], b[1:], a[1:]], -1).reshape(-1, 4)

@@ -17,7 +17,7 @@ from twohands.errors import UserError
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
-from twohands.record import stack
+from twohands.record import concatenate, stack
 from twohands.refine.perturb import Perturbed
 from twohands.regress.infer import PlacementConfig, Stage1
 from twohands.schema import HandPair, Sample
@@ -119,21 +119,6 @@ def _photograph(job: _Part) -> int:
     finally:
         torch.set_num_threads(threads)
     return job.count
-
-
-def concatenate(parts: list[Perturbed]) -> Perturbed:
-    """Batches one after the other."""
-    first, *others = parts
-    for part in others:
-        first = Perturbed(
-            *(_joined(getattr(first, name), getattr(part, name)) for name in ("clean", "parameters")),
-            torch.cat([first.keypoint_confidence, part.keypoint_confidence]),
-        )
-    return first
-
-
-def _joined(a: HandParameters, b: HandParameters) -> HandParameters:
-    return HandParameters(torch.cat([a.pose, b.pose]), torch.cat([a.shape, b.shape]), torch.cat([a.translation_m, b.translation_m]))
 
 
 def write_pairs(path: Path, pairs: Perturbed) -> None:

@@ -15,12 +15,12 @@ from twohands.collision.proxies import SphereProxies
 from twohands.errors import UserError
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
+from twohands.record import concatenate
 from twohands.refine.benchmark import Answer
 from twohands.refine.perturb import PerturbConfig, Perturbed, penetrates, perturb
 from twohands.refine.refiner import FREE_CM3, RefineConfig, Refiner, shared_volumes_cm3
 from twohands.synth.bank import HELD_OUT_SEED
 from twohands.synth.interactions import sample_interactions
-from twohands.training.photographed import concatenate
 
 SEED = 9
 STAGE1_PAIRS = 1000

@@ -24,13 +24,14 @@ from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
+from twohands.record import concatenate
 from twohands.refine.denoiser import Condition, Denoiser, DenoiserConfig
 from twohands.refine.diffusion import STEPS, LossWeights, diffusion_loss
 from twohands.refine.perturb import PerturbConfig, Perturbed, penetrates, perturb
 from twohands.refine.refiner import token_confidence
 from twohands.refine.state import PairFrame, pack, rest_wrists_m
 from twohands.synth.bank import read_bank
-from twohands.training.photographed import concatenate, read_pairs
+from twohands.training.photographed import read_pairs
 
 
 @dataclass(frozen=True)
