@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Makes the weights that ship, from nothing but photos without labels:
+# Makes the weights that ship, from photos without labels and two networks to begin with:
 #
-#     tools/reproduce_weights.sh PHOTOS WORK
+#     tools/reproduce_weights.sh PHOTOS WORK [BACKGROUNDS]
 #
 # PHOTOS holds hands_dataset/ (SubhiH/HandsDataset) and sign_digits/ (ardamavi/Sign-Language-Digits-Dataset), both Apache-2.0. WORK receives
-# labels, shards and runs (about 2 GB). The labels need an environment with mediapipe 0.10.21, which wants numpy < 2: it is made in WORK. Every step is
-# skipped if its result is there, and every training goes on where it stopped. On two cores it takes about four hours.
+# labels, shards and runs (about 4 GB). BACKGROUNDS are pictures without hands, made by tools/make_backgrounds.py; without them scenes have walls and
+# pieces of PHOTOS behind. The labels need an environment with mediapipe 0.10.21, which wants numpy < 2: it is made in WORK. Every step is
+# skipped if its result is there, and every training goes on where it stopped. On two idle cores it takes some hours.
 set -euo pipefail
 photos=$(realpath "$1")
 mkdir -p "$2"
 work=$(realpath "$2")
+backgrounds=${3:+$(realpath "$3")}
 cd "$(dirname "$0")/.."
 bin=.venv/bin
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
@@ -21,12 +23,16 @@ if [ ! -f "$work/labels.npz" ]; then
 fi
 [ -d "$work/real" ] || $bin/python tools/make_real_shards.py "$photos" "$work/labels.npz" "$work/real"
 [ -d "$work/photos" ] || $bin/python tools/make_detector_shards.py "$photos" "$work/labels.npz" "$work/photos"
-$bin/twohands synth --out "$work/close" --seed 11 --count 16000 --framing close --workers 2 --backgrounds "$photos/hands_dataset"
-$bin/twohands synth --out "$work/wide" --seed 21 --count 2000 --framing wide --workers 2 --backgrounds "$photos/hands_dataset"
-$bin/twohands train detector --shards "$work/wide" "$work/photos" "$work/close" --mixture 0.33 0.5 0.17 --out "$work/detector"
-$bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.7 0.3 --out "$work/regressor64"
-$bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.7 0.3 --out "$work/regressor" --experiment small-sharp --steps 1400 \
-    --start-from "$work/regressor64/regressor.safetensors"
-# Stage 2 learns from what an early stage 1 gets wrong: the first of its two trainings.
-$bin/twohands train refiner --out "$work/refiner" --regressor "$work/regressor64/regressor.safetensors" --workers 2
+behind=(--borders "$photos" ${backgrounds:+--backgrounds "$backgrounds"})
+$bin/twohands synth --out "$work/close" --seed 11 --count 20000 --framing close --workers 2 "${behind[@]}"
+$bin/twohands synth --out "$work/wide" --seed 40 --count 8000 --framing wide --workers 2 "${behind[@]}"
+$bin/twohands teachers install --folder "$work/trunks" --trunks
+$bin/twohands train detector --shards "$work/photos" "$work/wide" "$work/close" --mixture 0.35 0.45 0.2 --out "$work/detector" --steps 5000 \
+    --trunk "$work/trunks/palm_detection_full.tflite"
+$bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.65 0.35 --out "$work/regressor" --steps 3000 \
+    --trunk "$work/trunks/hand_landmark_full.tflite"
+# Stage 2 learns from what an early stage 1 gets wrong.
+$bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.65 0.35 --out "$work/early" --steps 600 \
+    --trunk "$work/trunks/hand_landmark_full.tflite"
+$bin/twohands train refiner --out "$work/refiner" --regressor "$work/early/regressor.safetensors" --workers 2
 cp "$work"/detector/detector.safetensors "$work"/regressor/regressor.safetensors "$work"/refiner/refiner.safetensors src/twohands/weights/
