@@ -89,6 +89,12 @@ def test_wrong_side_and_empty_slots_are_marked(shards: ShardSet) -> None:
     assert (shown.sum(1) == 1).all()
     assert (truth.side_correct[single][shown] == 0).all()
     assert not truth.parameters_valid[single].any()
-    empty = batch_of(shards, AugmentConfig(wrong_side=0.0, empty=1.0, mirror=0.0))
+    empty = batch_of(shards, AugmentConfig(wrong_side=0.0, double=0.0, empty=1.0, mirror=0.0))
     assert empty.present[single].all()
     assert (empty.truth.presence[single].sum(1) == 1).all()
+    double = batch_of(shards, AugmentConfig(wrong_side=0.0, double=1.0, mirror=0.0))
+    assert double.present[single].all()
+    assert (double.truth.presence[single] == 1).all(), "there is a hand in both crops"
+    assert (double.truth.side_correct[single].sum(1) == 1).all(), "but one of the sides is wrong"
+    assert (double.truth.parameters_valid[single].sum(1) == 1).all()
+    assert not double.truth.relative_valid[single].any()
