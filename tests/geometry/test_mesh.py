@@ -4,7 +4,7 @@ import torch
 import trimesh
 
 from twohands.geometry import mesh as m
-from twohands.geometry.rotations import random_rotation
+from twohands.geometry.rotations import rotvec_to_matrix
 
 BALL = trimesh.creation.icosphere(subdivisions=2, radius=0.05)
 VERTICES = torch.tensor(BALL.vertices.copy())
@@ -28,7 +28,7 @@ def test_normals_of_a_ball_point_away_from_its_centre():
 
 
 def test_normals_turn_with_the_mesh_in_any_batch():
-    turns = random_rotation((2, 3), torch.Generator().manual_seed(0)).double()
+    turns = rotvec_to_matrix(torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     turned = VERTICES @ turns.mT + 0.7
     for normals in (m.face_normals, m.vertex_normals):
         torch.testing.assert_close(normals(turned, FACES), normals(VERTICES, FACES) @ turns.mT)
