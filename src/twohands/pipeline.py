@@ -163,16 +163,33 @@ class Pipeline:
     @torch.no_grad()
     def candidates(self, image: UInt8[np.ndarray, "height width 3"], camera: Camera, detection: Detection) -> list[Candidate]:
         """What stage 1 makes of the detections, surest person first: hands that it finds too, each once, with their sides settled."""
-        found = self._stage_1(image, camera, detection.to("cpu"))
-        kept = without_duplicates([c for c in found if c.present.any()])
+        detection = detection.to("cpu")
+        pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        found = self._stage_1(pixels, camera, detection)
+        kept = self._joined(pixels, camera, detection, without_duplicates([c for c in found if c.present.any()]))
         return sorted(kept, key=lambda c: -float(c.score.max()))
 
-    def _stage_1(self, image: np.ndarray, camera: Camera, detection: Detection) -> list[Candidate]:
+    def _joined(self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate]) -> list[Candidate]:
+        """Left and right hands that were left alone, made one person's: the detector pairs by sides that it only guesses, and often a hand with
+        its own second box. Stage 1 looks at the two together, and they stay apart if it then finds other hands."""
+        pairs = lone_pairs(candidates)
+        if not pairs:
+            return candidates
+        together = self._infer(pixels, camera, detection, [(candidates[i].sides[0], candidates[j].sides[1]) for i, j in pairs])
+        gone: set[int] = set()
+        joined: list[Candidate] = []
+        for (i, j), pair in zip(pairs, together, strict=True):
+            moved = [_apart(pair.keypoints_xy[hand], candidates[k].keypoints_xy[hand]) for hand, k in enumerate((i, j))]
+            if bool(pair.present.all()) and max(moved) < DUPLICATE_DISTANCE:
+                gone |= {i, j}
+                joined.append(pair)
+        return joined + [c for k, c in enumerate(candidates) if k not in gone]
+
+    def _stage_1(self, pixels: Tensor, camera: Camera, detection: Detection) -> list[Candidate]:
         """Hands of every person, each with the sides that detector and stage 1 together find more likely."""
         people = sides_of_people(detection)
         if not people:
             return []
-        pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
         first = self._infer(pixels, camera, detection, people)
         doubted = [i for i, candidate in enumerate(first) if candidate.side_support < 0]
         if doubted:
@@ -353,6 +370,20 @@ def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
         if present.any():
             kept.append(replace(candidate, present=present, score=torch.where(present, candidate.score, 0.0)))
     return kept
+
+
+def lone_pairs(candidates: list[Candidate]) -> list[tuple[int, int]]:
+    """(candidate with a left hand only, candidate with a right hand only) that are near and large enough to be one person's."""
+    from twohands.detector import pair_people
+
+    lone = [(i, int(c.present[1])) for i, c in enumerate(candidates) if int(c.present.sum()) == 1]
+    if len(lone) < 2:
+        return []
+    boxes = torch.stack([_box(candidates[i].keypoints_xy[hand]) for i, hand in lone])
+    members: dict[int, dict[int, int]] = {}
+    for (i, hand), person in zip(lone, pair_people(boxes, torch.tensor([hand for _, hand in lone])), strict=True):
+        members.setdefault(person, {})[hand] = i
+    return [(hands[0], hands[1]) for hands in members.values() if len(hands) == 2]
 
 
 def _apart(a_xy: Float[Tensor, "21 2"], b_xy: Float[Tensor, "21 2"]) -> float:

@@ -107,7 +107,7 @@ def photo(
 
 @app.command
 def demo(out: Path = Path("out/demo"), device: Literal["cpu", "cuda"] = "cpu", page: bool = False) -> int:
-    """Reconstruct the bundled example photo, which this project rendered itself: two clasped hands.
+    """Reconstruct the bundled example photo, which this project rendered itself: two hands that touch.
 
     Args:
         out: Folder for the results.
