@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,3 +142,19 @@ def test_every_public_name_is_there():
         assert getattr(twohands, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         twohands.nonsense  # noqa: B018 - the access is the test
+
+
+def test_a_left_and_a_right_hand_left_alone_are_one_persons():
+    """The detector takes them for two people's; both near and of one size, they are asked for again together."""
+    truth = Truth([two_hands(0.2)])
+    detection = replace(truth(blank_image()), person=(0, 1))
+    people = truth.pipeline().from_detection(blank_image(), truth.camera, detection).people
+    assert [p.hand_present.tolist() for p in people] == [[True, True]]
+    assert bool(truth.asked[-1].present.all())
+
+
+def test_hands_of_two_people_stay_theirs():
+    """Two left hands are no pair."""
+    truth = Truth([two_hands(0.2), two_hands(0.2, x_m=0.3)], found=[(0, 0), (1, 0)])
+    people = truth.pipeline().reconstruct(blank_image()).people
+    assert sorted(p.hand_present.tolist() for p in people) == [[True, False], [True, False]]
