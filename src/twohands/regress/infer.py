@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
@@ -61,6 +61,10 @@ class PlacementConfig:
     relative_m: float = 0.03
     """Error of the predicted relative translation."""
     same_person_shape: float = 0.3
+    nearest_m: float = 0.08
+    """No hand is nearer to the lens."""
+    out_of_reach_m: float = 0.2
+    """Farther than this from the predicted relative translation, a fitted one is not believed."""
     teacher_xy: float = 0.012
     teacher_depth: float = 0.12
     teacher_apart: float = 4.0
@@ -229,6 +233,9 @@ class Stage1:
         )  # fmt: skip
         keypoints = self.hand.pose_hands(fitted).keypoints()
         confidence = 1 - torch.exp(-0.1 / EXPANSION / laplace)
+        moved_m = _back_in_reach(keypoints[:, :, 0], ray_xy[:, :, 0], relative, confidence.mean(-1), both, c)
+        fitted = HandParameters(fitted.pose, fitted.shape, fitted.translation_m + moved_m)
+        keypoints = keypoints + moved_m[:, :, None]
         presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
         side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
         if reading is not None:
@@ -238,6 +245,31 @@ class Stage1:
             side_logit = side_logit + agreement * torch.logit(reading.side_correct, eps=1e-3)
         present = shown[..., 0]
         return Stage1Hands(fitted, keypoints, confidence * shown, presence_logit.sigmoid() * present, side_logit.sigmoid() * present)
+
+
+def _back_in_reach(
+    wrist_m: Float[Tensor, "pair hand 3"],
+    ray_xy: Float[Tensor, "pair hand 2"],
+    relative_m: Float[Tensor, "pair 3"],
+    sureness: Float[Tensor, "pair hand"],
+    both: Bool[Tensor, "pair"],
+    config: PlacementConfig,
+) -> Float[Tensor, "pair hand 3"]:
+    """How far to move hands whose place cannot be: where a pair's wrists are much farther apart than was predicted, or one is at the lens, the
+    hand that is less sure was fitted to something else. It stays on its line of sight, at the depth that the surer hand and the predicted
+    relative translation give."""
+    depth = wrist_m[..., 2]
+    at_lens = depth < config.nearest_m
+    far_apart = (wrist_m[:, 0] - wrist_m[:, 1] - relative_m).norm(dim=-1) > config.out_of_reach_m
+    wrong = both & (far_apart | at_lens.any(1))
+    weak = torch.where(at_lens, -1.0, sureness).argmin(1)
+    sign = torch.where(weak == 0, 1.0, -1.0)
+    index = torch.arange(len(weak))
+    target = (depth[index, 1 - weak] + sign * relative_m[:, 2]).clamp_min(config.nearest_m)
+    line = torch.cat([ray_xy[index, weak], torch.ones_like(target)[:, None]], -1)
+    moved = torch.zeros_like(wrist_m)
+    moved[index, weak] = torch.where(wrong[:, None], line * target[:, None] - wrist_m[index, weak], 0.0)
+    return moved
 
 
 def _own_reading(view: PairView, reading: KeypointReading) -> PlacedReading:

@@ -1,0 +1,38 @@
+"""Where hands are put: never at the lens, and never out of reach of one another."""
+
+import torch
+
+from twohands.regress.infer import PlacementConfig, _back_in_reach
+
+RELATIVE = torch.tensor([[0.1, 0.0, 0.05]])
+BOTH = torch.tensor([True])
+
+
+def moved(left: list[float], right: list[float], sureness: tuple[float, float] = (0.4, 0.9)) -> tuple[torch.Tensor, torch.Tensor]:
+    wrist = torch.tensor([[left, right]])
+    ray = wrist[..., :2] / wrist[..., 2:].abs()
+    return wrist + _back_in_reach(wrist, ray, RELATIVE, torch.tensor([sureness]), BOTH, PlacementConfig()), ray
+
+
+def test_hands_near_the_prediction_stay():
+    wrist, _ = moved([0.1, 0.0, 0.56], [0.0, 0.0, 0.5])
+    torch.testing.assert_close(wrist, torch.tensor([[[0.1, 0.0, 0.56], [0.0, 0.0, 0.5]]]))
+
+
+def test_the_less_sure_hand_comes_back_along_its_line_of_sight():
+    wrist, ray = moved([0.8, 0.1, 4.0], [0.0, 0.0, 0.5])
+    torch.testing.assert_close(wrist[0, 1], torch.tensor([0.0, 0.0, 0.5]))
+    torch.testing.assert_close(wrist[0, 0, 2], torch.tensor(0.55))
+    torch.testing.assert_close(wrist[0, 0, :2] / wrist[0, 0, 2], ray[0, 0])
+
+
+def test_a_hand_at_the_lens_is_the_wrong_one_however_sure():
+    wrist, _ = moved([0.1, 0.0, 0.6], [0.0, 0.0, -0.02], sureness=(0.4, 0.9))
+    torch.testing.assert_close(wrist[0, 0], torch.tensor([0.1, 0.0, 0.6]))
+    torch.testing.assert_close(wrist[0, 1, 2], torch.tensor(0.55))
+
+
+def test_a_single_hand_is_left_alone():
+    wrist = torch.tensor([[[0.1, 0.0, 9.0], [0.0, 0.0, 0.5]]])
+    step = _back_in_reach(wrist, wrist[..., :2], RELATIVE, torch.ones(1, 2), torch.tensor([False]), PlacementConfig())
+    assert (step == 0).all()
