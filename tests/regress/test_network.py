@@ -107,7 +107,7 @@ def test_paper_configuration_builds() -> None:
 
 def test_landmark_encoders_read_keypoints_and_leave_the_frozen_stages_alone() -> None:
     torch.manual_seed(0)
-    network = Regressor(RegressorConfig(crop_px=64, width=24, heads=2, depth=1, pyramid=8, hidden=16)).eval()
+    network = Regressor(RegressorConfig(crop_px=64, width=24, heads=2, depth=1, pyramid=16, hidden=16)).eval()
     crops, geometry, present, _ = inputs(size=64)
     present[0, 1] = False
     prediction, _ = network(crops, geometry, present)
