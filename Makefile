@@ -41,10 +41,10 @@ clean:
 
 .venv/installed-demo: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv; PyTorch alone takes a few minutes."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[teachers]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[teachers]'
 	@touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv; PyTorch alone takes a few minutes."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,teachers,train,video,view,fast,onnx,batch]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev,teachers,train,video,view,fast,onnx,batch]'
 	@touch $@ .venv/installed-demo
