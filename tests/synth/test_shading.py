@@ -10,8 +10,10 @@ from twohands.errors import UserError
 from twohands.synth.backgrounds import Photos, background
 from twohands.synth.glb import write_glb
 from twohands.synth.photo import take_photo
+from twohands.synth.material import LAYERS
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.shading import Light, harmonics, shade, sky_of
+from twohands.synth.skin import Skin
 
 KNOBS = SceneKnobs(framing="close", interacting=0.0, bodies=0.0, held=0.0, occluder=0.0)
 
@@ -95,3 +97,11 @@ def test_the_same_seed_gives_the_same_bytes(framing: str):
         first, second = take_photo(knobs, seed), take_photo(knobs, seed)
         for name, value in first.arrays().items():
             np.testing.assert_array_equal(value, second.arrays()[name], err_msg=name)
+
+
+def test_a_hand_never_wears_more_than_the_shading_has_room_for() -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        layers, materials = Skin.draw(rng, glove_share=1.0).hand_surface(rng, ring=1.0, tattoo=1.0)
+        assert layers is not None
+        assert layers.shape[1] == len(materials) - 1 <= LAYERS

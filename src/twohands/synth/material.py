@@ -8,6 +8,8 @@ from jaxtyping import Float, Float32
 PLAIN, STRIPES, CHECKS, DOTS, BLOTCHES, STRANDS, PRINT = range(7)
 WIDTH = 16
 """Numbers a material is packed into."""
+LAYERS = 4
+"""Most layers that lie on the ground material of a piece."""
 
 
 @dataclass(frozen=True)

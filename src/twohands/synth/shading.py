@@ -7,14 +7,12 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from twohands.render import rasterize, smooth_normals
-from twohands.synth.material import BLOTCHES, CHECKS, DOTS, PRINT, STRANDS, STRIPES, WIDTH
+from twohands.synth.material import BLOTCHES, CHECKS, DOTS, LAYERS, PRINT, STRANDS, STRIPES, WIDTH
 from twohands.synth.scene import Scene
 from twohands.synth.skin import noise_at, noise_volume
 from twohands.synth.things import Piece
 
 SHADOW_PX = 128
-LAYERS = 4
-"""Most layers of a piece."""
 
 
 @dataclass(frozen=True)

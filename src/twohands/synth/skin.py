@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.joints import FINGERS, OPENPOSE21
-from twohands.synth.material import BLOTCHES, PLAIN, STRIPES, Material, cloth_colour
+from twohands.synth.material import BLOTCHES, LAYERS, PLAIN, STRIPES, Material, cloth_colour
 
 TONES = np.array(
     [
@@ -185,7 +185,8 @@ class Skin:
         if self.polish is not None:
             layers.append(m.nail - 0.45)
             materials.append(Material(self.polish, specular=0.35, gloss=50))
-        while rng.random() < ring and len(layers) < 4:
+        room = LAYERS - (self.glove is not None)
+        while rng.random() < ring and len(layers) < room:
             finger = int(rng.choice(5, p=[0.07, 0.2, 0.23, 0.38, 0.12]))
             place, half = rng.uniform(0.008, 0.02), rng.uniform(0.0015, 0.004)
             layers.append(np.where(m.along[finger] > -1, half - np.abs(m.along[finger] - place), -1))
