@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from twohands.backbone import conv_norm
 from twohands.geometry.rotations import six_d_to_matrix
-from twohands.joints import MIDDLE_MCP
+from twohands.hands.model import HandModel
+from twohands.joints import MIDDLE_MCP, OPENPOSE21_PARENTS
 from twohands.layers import Mlp
 from twohands.record import Record
 from twohands.regress.align import KeypointReading, cell_centres
@@ -123,13 +124,82 @@ class ParameterHead(nn.Module):
 
 
 class RelativeHead(nn.Module):
-    """Left wrist minus right wrist, from what both hands' tokens, joints and places in the pair's view say."""
+    """Left wrist minus right wrist: where the 2.5D joints alone put the two hands, how far to believe that, and what is learnt on top
+    of it, from both hands' tokens, joints and places in the pair's view."""
 
-    def __init__(self, width: int, geometry: int) -> None:
+    def __init__(self, width: int, geometry: int, palm: "PalmLengths") -> None:
         super().__init__()
-        self.each = Mlp(width + 63 + 10 + geometry, width, width)
-        self.both = Mlp(2 * width, width, 3)
+        self.register_buffer("length_sq", palm.length_sq, persistent=False)
+        self.register_buffer("palm_m", palm.palm_m, persistent=False)
+        self.register_buffer("palm_shape", palm.palm_shape, persistent=False)
+        self.each = Mlp(width + 63 + 10 + geometry + 4, width, width)
+        self.both = Mlp(2 * width, width, 6)
 
     def forward(self, mean: Tensor, joints: Tensor, shape: Tensor, geometry: Tensor) -> Float[Tensor, "pair 3"]:
-        each = self.each(torch.cat([mean, joints.flatten(2), shape, geometry], -1))
-        return self.both(each.flatten(1)).float() * RELATIVE_UNIT_M
+        wrist_m = self.wrists_m(joints, shape, geometry)
+        start = (wrist_m[:, 0] - wrist_m[:, 1]).clamp(-MOST_APART_M, MOST_APART_M) / RELATIVE_UNIT_M
+        log_depth = wrist_m.norm(dim=-1, keepdim=True).clamp(0.05, 20).log()
+        told = [mean, joints.flatten(2), shape, geometry, start[:, None].expand(-1, 2, -1), log_depth]
+        each = self.each(torch.cat(told, -1))
+        rest, trust = self.both(each.flatten(1)).float().split(3, -1)
+        return (start * trust.sigmoid() + rest) * RELATIVE_UNIT_M
+
+    def wrists_m(
+        self, joints: Float[Tensor, "pair hand 21 3"], shape: Float[Tensor, "pair hand 10"], geometry: Float[Tensor, "pair hand 8"]
+    ) -> Float[Tensor, "pair hand 3"]:
+        """Wrists in the pair's frame by rigid pairs of points: the depth at which they are as far apart as in a hand of this shape (the root of 2.5D joints,
+        Iqbal et al. 2018, with all rigid pairs in place of one bone). Both hands have one person's shape."""
+        f = geometry.float()
+        focal = torch.exp(f[..., 2] - f[..., 7]) / 2  # of the crop, in crop sides
+        a, b = (list(side) for side in zip(*RIGID_PAIRS, strict=True))
+        ray = joints[..., :2].float() / focal[..., None, None]
+        z = joints[..., 2:].float()
+        slope = torch.cat([ray[..., a, :] - ray[..., b, :], torch.zeros_like(z[..., a, :])], -1)
+        point = torch.cat([ray * z, z], -1)
+        offset = point[..., a, :] - point[..., b, :]
+        quadratic = slope.square().sum((-1, -2)).clamp_min(1e-6)
+        linear = (slope * offset).sum((-1, -2))
+        constant = offset.square().sum((-1, -2)) - self.length_sq.sum()
+        depth = (-linear + (linear.square() - quadratic * constant).clamp_min(1e-6).sqrt()) / quadratic
+        palm_m = self.palm_m + (shape.mean(1) * self.palm_shape).sum(-1).clamp(-0.03, 0.03)
+        # The crop's axes in the pair's frame: where it looks, and its right, which is level but for the roll.
+        forward = torch.cat([f[..., :2] * torch.exp(f[..., 7:]), torch.ones_like(f[..., :1])], -1)
+        forward = functional.normalize(forward, dim=-1)
+        level = -(f[..., 3] * forward[..., 0] + f[..., 4] * forward[..., 1]) / forward[..., 2]
+        right = functional.normalize(torch.stack([f[..., 3], f[..., 4], level], -1), dim=-1)
+        down = torch.linalg.cross(forward, right)
+        x = ray[..., 0, 0] * (1 - 2 * f[..., 6])
+        line = x[..., None] * right + ray[..., 0, 1, None] * down + forward
+        return line * (depth * palm_m[:, None])[..., None]
+
+
+_PALM = (0, 5, 9, 13, 17)
+RIGID_PAIRS = (
+    *((a, b) for i, a in enumerate(_PALM) for b in _PALM[:i]),
+    *((child, parent) for child, parent in enumerate(OPENPOSE21_PARENTS) if parent not in (-1, 0)),
+)
+"""Pairs of keypoints whose distance no pose changes: those of wrist and knuckles, and the fingers' bones."""
+MOST_APART_M = 1.5
+
+
+@dataclass(frozen=True)
+class PalmLengths(Record):
+    """What the relative head knows of hands."""
+
+    length_sq: Float[Tensor, "rigidpair"]
+    """Squared distances of RIGID_PAIRS in the mean hand, in wrist - middle knuckle lengths."""
+    palm_m: Float[Tensor, ""]
+    """Wrist - middle knuckle length of the mean hand."""
+    palm_shape: Float[Tensor, "10"]
+    """Its derivative by the shape."""
+
+    @staticmethod
+    def of(model: HandModel) -> "PalmLengths":
+        """Of a hand model (its right hand; the left one is its mirror image)."""
+        shapes = torch.cat([torch.zeros(1, 10), torch.eye(10)])
+        identity = torch.eye(3).expand(11, 2, 16, 3, 3)
+        points = model.with_shape(shapes[:, None].expand(-1, 2, -1)).with_pose(identity).keypoints()[:, 1]
+        palm = (points[:, MIDDLE_MCP] - points[:, 0]).norm(dim=-1)
+        a, b = (list(side) for side in zip(*RIGID_PAIRS, strict=True))
+        length = (points[0, a] - points[0, b]).norm(dim=-1) / palm[0]
+        return PalmLengths(length.square(), palm[0], palm[1:] - palm[0])

@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from twohands.backbone import BackboneConfig, Stages, Stem, stage_widths
+from twohands.hands.bundled import load_bundled_hand
 from twohands.record import Record
 from twohands.regress.align import CropPriors, FusionAlignmentEncoder, KeypointReading, LandmarkAlignmentEncoder, PriorProjection
 from twohands.regress.fusion import PAIR_GEOMETRY, Fusion
-from twohands.regress.head import HandPrediction, JointMaps, ParameterHead, RelativeHead
+from twohands.regress.head import HandPrediction, JointMaps, PalmLengths, ParameterHead, RelativeHead
 from twohands.trunks import LandmarkEarly, LandmarkLate
 
 PRIOR_GRID_FACTOR = 4
@@ -131,7 +132,7 @@ class Regressor(nn.Module):
         self.fusion = Fusion(config.width, config.heads, config.depth)
         self.maps = JointMaps(config.width, [middle, fine], config.pyramid, self.encoders.reads)
         self.parameters_head = ParameterHead(config.width, config.hidden, self.encoders.reads)
-        self.relative = RelativeHead(config.width, PAIR_GEOMETRY)
+        self.relative = RelativeHead(config.width, PAIR_GEOMETRY, PalmLengths.of(load_bundled_hand()))
 
     def token_grid(self, crop_px: int) -> int:
         """Tokens a side for a crop size."""

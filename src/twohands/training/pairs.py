@@ -36,11 +36,15 @@ class AugmentConfig:
     """Standard deviation of the direction's error."""
     wild_turn: float = 0.12
     """Share of crops turned by anything."""
-    union: float = 0.08
-    """Share of two-hand scenes where both crops are the union of the boxes (all that a detector may say of clasped hands)."""
+    union: float = 0.3
+    """Share of two-hand scenes with overlapping boxes where both crops are about their union: all that a detector may say of clasped hands."""
+    same_box: float = 0.12
+    """Share of them where both crops are about the box of one of the two: it may also take the nearer hand for both."""
+    overlap: float = 0.1
+    """Intersection over union from which boxes overlap."""
     wrong_side: float = 0.06
     """Share of one-hand scenes whose hand sits in the other hand's slot."""
-    double: float = 0.2
+    double: float = 0.12
     """Share of one-hand scenes whose hand sits in both slots: a detector often gives one hand a box of either side."""
     empty: float = 0.08
     """Share of one-hand scenes whose other slot shows some other place of the image."""
@@ -145,15 +149,12 @@ def _boxes(scene: dict, rng: np.random.Generator, a: AugmentConfig | None) -> tu
     wrong = torch.zeros(count, 2, dtype=torch.bool)
     presence = present.float()
     if a:
+        centre, side, direction = _clasped_boxes(low, high, direction, present.all(1), rng, a)
         centre = centre + side * torch.from_numpy(rng.normal(0, a.shift, (count, 2, 2))).float()
         wild = (rng.random((count, 2)) < a.wild_turn) * rng.uniform(-np.pi, np.pi, (count, 2))
         angle = torch.from_numpy(rng.normal(0, np.radians(a.turn_deg), (count, 2)) + wild).float()
         cos, sin = angle.cos(), angle.sin()
         direction = torch.stack([cos * direction[..., 0] - sin * direction[..., 1], sin * direction[..., 0] + cos * direction[..., 1]], -1)
-        both = present.all(1) & torch.from_numpy(rng.random(count) < a.union)
-        union_low, union_high = low.amin(1, keepdim=True), high.amax(1, keepdim=True)
-        centre = torch.where(both[:, None, None], (union_low + union_high) / 2, centre)
-        side = torch.where(both[:, None, None], (union_high - union_low).amax(-1, keepdim=True) * 0.85, side)
         single = present.sum(1) == 1
         swap = single & torch.from_numpy(rng.random(count) < a.wrong_side)
         wrong = swap[:, None] & ~present  # the slot that the hand moves into
@@ -182,6 +183,33 @@ def _boxes(scene: dict, rng: np.random.Generator, a: AugmentConfig | None) -> tu
         direction.isfinite().all(-1, keepdim=True) & (direction.norm(dim=-1, keepdim=True) > 0.5), direction, torch.tensor([0.0, -1.0])
     )
     return present, box, direction, wrong, presence
+
+
+def _clasped_boxes(
+    low: Tensor, high: Tensor, direction: Tensor, both: Tensor, rng: np.random.Generator, a: AugmentConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(centre, side, direction) of the hands' boxes, where those that overlap are sometimes no longer told apart."""
+    count = len(low)
+    extent = (torch.minimum(high[:, 0], high[:, 1]) - torch.maximum(low[:, 0], low[:, 1])).clamp_min(0)
+    shared = extent.prod(-1)
+    overlap = shared / ((high - low).prod(-1).sum(-1) - shared).clamp_min(1)
+    draw = torch.from_numpy(rng.random(count))
+    near = both & (overlap > a.overlap)
+    union = (near & (draw < a.union))[:, None, None]
+    low = torch.where(union, low.amin(1, keepdim=True), low)
+    high = torch.where(union, high.amax(1, keepdim=True), high)
+    centre = (low + high) / 2
+    side = (high - low).amax(-1, keepdim=True).clamp_min(2.0)
+    side = torch.where(union, side * torch.from_numpy(rng.uniform(0.7, 1.0, (count, 2, 1))).float(), side)
+    # Which hand's box, or of clasped hands only direction, both get.
+    taken = torch.from_numpy(rng.integers(0, 2, count))
+    rows = torch.arange(count)
+    same = (near & (draw >= a.union) & (draw < a.union + a.same_box))[:, None, None]
+    centre = torch.where(same, centre[rows, taken, None], centre)
+    side = torch.where(same, side[rows, taken, None], side)
+    one_way = same | (union & torch.from_numpy(rng.random((count, 1, 1)) < 0.3))
+    direction = torch.where(one_way, direction[rows, taken, None], direction)
+    return centre, side, direction
 
 
 def _resample(scene: dict, view: PairView, crop_px: int, grid_px: int) -> tuple[Tensor, Tensor, Tensor]:
