@@ -158,3 +158,12 @@ def test_hands_of_two_people_stay_theirs():
     truth = Truth([two_hands(0.2), two_hands(0.2, x_m=0.3)], found=[(0, 0), (1, 0)])
     people = truth.pipeline().reconstruct(blank_image()).people
     assert sorted(p.hand_present.tolist() for p in people) == [[True, False], [True, False]]
+
+
+def test_hands_that_are_certain_are_all_answered_for():
+    """Neither a low presence nor a doubted side takes away a hand that an annotation says is there."""
+    truth = Truth([two_hands(0.02)], presence={(0, 0): 0.1, (0, 1): 0.2})
+    assert truth.pipeline().from_detection(blank_image(), truth.camera, truth(blank_image())).people == ()
+    (person,) = truth.pipeline().from_detection(blank_image(), truth.camera, truth(blank_image()), certain=True).people
+    assert person.hand_present.tolist() == [True, True]
+    assert truth.pipeline().from_detection(blank_image(), truth.camera, truth(blank_image())[[]], certain=True).people == ()

@@ -151,11 +151,13 @@ class Pipeline:
         detection: Detection,
         camera_source: str = "caller",
         refine: bool = True,
+        certain: bool = False,
     ) -> PhotoResult:
-        """The same from hands that were found already, by another detector or in the frame before; `image` is upright RGB."""
+        """The same from hands that were found already, by another detector or in the frame before; `image` is upright RGB. `certain`: somebody
+        knows that these hands are there and which side each has, as in an annotation; all of them are then returned."""
         clock = _Clock()
         with clock.stage("stage 1"):
-            candidates = self.candidates(image, camera, detection)
+            candidates = self.certain_candidates(image, camera, detection) if certain else self.candidates(image, camera, detection)
         people = self._stage_2(candidates, camera, camera_source, clock, refine) if candidates else ()
         seconds = clock.seconds | {"total": sum(clock.seconds.values())}
         return PhotoResult(people, image.shape[1], image.shape[0], seconds, self.prior_source, image)
@@ -168,6 +170,18 @@ class Pipeline:
         found = self._stage_1(pixels, camera, detection)
         kept = self._joined(pixels, camera, detection, without_duplicates([c for c in found if c.present.any()]))
         return sorted(kept, key=lambda c: -float(c.score.max()))
+
+    @torch.no_grad()
+    def certain_candidates(self, image: UInt8[np.ndarray, "height width 3"], camera: Camera, detection: Detection) -> list[Candidate]:
+        """What stage 1 makes of hands whose presence and sides are known."""
+        detection = detection.to("cpu")
+        people = sides_of_people(detection)
+        if not people:
+            return []
+        found = self._infer(torch.from_numpy(image).permute(2, 0, 1).float() / 255, camera, detection, people)
+        there = [torch.tensor([i is not None for i in c.sides]) for c in found]
+        sure = [replace(c, present=on, score=torch.where(on, c.hands.presence, 0.0)) for c, on in zip(found, there, strict=True)]
+        return sorted(sure, key=lambda c: -float(c.score.max()))
 
     def _joined(self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate]) -> list[Candidate]:
         """Left and right hands that were left alone, made one person's: the detector pairs by sides that it only guesses, and often a hand with

@@ -9,7 +9,7 @@ from twohands.data.shards import ShardSet
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.mirror import mirror_points
 from twohands.regress.losses import predicted_joints_m
-from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, make_batch
+from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, _clasped_boxes, make_batch
 
 
 def batch_of(shards: ShardSet, augment: AugmentConfig | None, seed: int = 0) -> PairBatch:
@@ -98,3 +98,24 @@ def test_wrong_side_and_empty_slots_are_marked(shards: ShardSet) -> None:
     assert (double.truth.side_correct[single].sum(1) == 1).all(), "but one of the sides is wrong"
     assert (double.truth.parameters_valid[single].sum(1) == 1).all()
     assert not double.truth.relative_valid[single].any()
+
+
+def test_boxes_of_clasped_hands_are_no_longer_told_apart() -> None:
+    low = torch.tensor([[[10.0, 10.0], [30.0, 20.0]], [[10.0, 10.0], [90.0, 90.0]]])
+    high = low + torch.tensor([50.0, 40.0])
+    direction = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]]).expand(2, 2, 2)
+    both = torch.tensor([True, True])
+    rng = np.random.default_rng(0)
+    plain = _clasped_boxes(low, high, direction, both, rng, AugmentConfig(union=0.0, same_box=0.0))
+    torch.testing.assert_close(plain[0], (low + high) / 2)
+    torch.testing.assert_close(plain[2], direction)
+    centre, side, _ = _clasped_boxes(low, high, direction, both, rng, AugmentConfig(union=1.0, same_box=0.0))
+    torch.testing.assert_close(centre[0], torch.tensor([[45.0, 35.0], [45.0, 35.0]]))
+    assert ((side[0] >= 0.7 * 70) & (side[0] <= 70)).all()
+    torch.testing.assert_close(centre[1], plain[0][1], msg="hands apart keep their boxes")
+    centre, side, along = _clasped_boxes(low, high, direction, both, rng, AugmentConfig(union=0.0, same_box=1.0))
+    assert torch.equal(centre[0, 0], centre[0, 1])
+    assert torch.equal(along[0, 0], along[0, 1])
+    assert any(torch.equal(centre[0, 0], plain[0][0, hand]) for hand in (0, 1))
+    single = _clasped_boxes(low, high, direction, ~both, rng, AugmentConfig(union=1.0))
+    torch.testing.assert_close(single[0], plain[0])

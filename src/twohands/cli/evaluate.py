@@ -122,7 +122,8 @@ def _judged(
         with _bar(len(source), "predict") as bar:
             predict_all(source, predict, name, out / "predictions", bar.update)
         parts = open_predictions(out / "predictions")
-        remarks += (f"this model's boxes: {boxes}; hands that it did not find are in no mean",)
+        given = "true, with the hands' sides: every hand is answered for"
+        remarks += (f"this model's boxes: {given if boxes == 'truth' else boxes + '; hands that it did not find are in no mean'}",)
     tally = Tally(protocol)
     judges_hand = JudgesHand(load_bundled_hand()) if synthetic else hand
     with _bar(len(source), "judge") as bar:
@@ -187,7 +188,7 @@ def _this_model(
     def predict(sample_id: str, sample: "Sample") -> "Prediction":
         image = sample.image.permute(1, 2, 0).numpy()
         if boxes == "truth":
-            result = model.from_detection(image, sample.camera, true_detection(sample), refine=refine)
+            result = model.from_detection(image, sample.camera, true_detection(sample), refine=refine, certain=True)
         else:
             result = model.reconstruct(image, intrinsics=sample.camera.matrix().numpy(), refine=refine)
         shape = model.hand_model.data.v_template.shape[1]

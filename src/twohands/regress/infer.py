@@ -69,6 +69,8 @@ class PlacementConfig:
     teacher_depth: float = 0.12
     teacher_apart: float = 4.0
     """Where network and teacher are farther apart than so many of the network's own errors, they speak of two hands: the teacher is not believed."""
+    teacher_share: float = 1.0
+    depth_share: float = 3.0
     teacher_presence: float = 0.5
     """Below this presence score the teacher's reading is left out."""
     passes: int = 2
@@ -209,14 +211,16 @@ class Stage1:
         to_ray = (size / crop.focal_px)[..., None]
         shown = pair.present.float()[..., None]
         weight = shown / ((laplace + c.floor_xy) * to_ray)
-        depth_weight = shown.expand_as(depth) / c.depth
+        depth_weight = shown / (c.depth + c.depth_share * laplace)
         agreement = torch.ones_like(shown[..., 0])
         if reading is not None:
             apart = (reading.ray_xy - ray_xy).norm(dim=-1) / ((laplace + c.floor_xy) * to_ray)
             agreement = 1 / (1 + (apart.median(-1).values / c.teacher_apart).pow(4))
             trust = ((reading.presence > c.teacher_presence) & pair.present).float() * agreement.sqrt()
-            ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, (trust[..., None] / (c.teacher_xy * to_ray))[..., None])
-            depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / c.teacher_depth)
+            # What the network cannot see the reading has not seen either.
+            its_weight = trust[..., None] / ((c.teacher_xy + c.teacher_share * laplace) * to_ray)
+            ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, its_weight[..., None])
+            depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / (c.teacher_depth + c.depth_share * laplace))
             weight = weight[..., 0]
         both = pair.present.all(1)
         shape = torch.where(both[:, None, None], prediction.shape.mean(1, keepdim=True), prediction.shape)

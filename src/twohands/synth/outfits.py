@@ -89,7 +89,7 @@ def _noise(body: BodyAsset, per_m: float, rng: np.random.Generator) -> np.ndarra
 
 
 def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float) -> Outfit:
-    """Draws an outfit. `bare` is the share of people with bare arms and trunks."""
+    """Draws an outfit. `bare` is the share of people in strapless tops and shorts."""
     place = _places(body)
     v = body.vertices_m
     colour = _skin_colour(rng, body, skin)
@@ -118,7 +118,10 @@ def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float) ->
     shirt = np.where(trunk, np.minimum(collar, v[:, 1] - hem), np.minimum((sleeve - arms) * 0.27, collar + 0.02))
     layers[:, 1] = np.where(place.head, np.minimum(shirt, collar), shirt)
     if rng.random() < bare:
-        layers[:, 1] = OUTSIDE
+        top = NECK_Y - rng.uniform(0.06, 0.17) - v[:, 1] - tilt * (v[:, 2] - 0.02)
+        layers[:, 1] = np.where(trunk & ~place.head, np.minimum(top, v[:, 1] - hem), OUTSIDE)
+        shorts = rng.uniform(0.2, 0.9)
+        layers[:, 0] = np.where(legs >= 0, np.minimum((shorts - legs) * 0.4, layers[:, 0]), layers[:, 0])
     # Shoes.
     if rng.random() < 0.7:
         layers[:, 2] = np.where(legs > 1.5, -0.73 - v[:, 1], OUTSIDE)

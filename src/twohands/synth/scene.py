@@ -70,8 +70,8 @@ class SceneKnobs:
     """Hands without a body are seldom seen without one."""
     sleeve: float = 0.45
     """Of those forearms."""
-    bare: float = 0.0
-    """Of the bodies: no shirt. Shirts and trousers in the colours of skin are as hard for a network, and fit for any eyes."""
+    bare: float = 0.2
+    """Of the bodies: strapless tops and shorts. Bare arms, shoulders and legs are what a network takes for hands, until it has seen them."""
     held: float = 0.2
     """A cylinder, box, ball, pen, phone or cup in the hand."""
     occluder: float = 0.15
