@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from twohands.geometry.camera import Camera
-from twohands.geometry.rotations import random_rotation
+from twohands.geometry.rotations import matrix_to_rotvec, random_rotation
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.parameters import HandParameters
-from twohands.geometry.rotations import matrix_to_rotvec
 from twohands.joints import MIDDLE_MCP
 from twohands.regress.crops import view_pairs
 from twohands.regress.head import PalmLengths, RelativeHead
@@ -47,7 +46,7 @@ def test_exact_joints_give_exact_wrists(seed: int, roll: bool) -> None:
 
 def test_a_larger_person_is_farther_away() -> None:
     head = RelativeHead(8, 8, PalmLengths.of(HAND))
-    joints, shape, geometry, _, wrist = seen(0, True)
+    joints, _, geometry, _, wrist = seen(0, True)
     large = torch.nn.functional.one_hot(torch.tensor([[0, 0]]), 10).float() * 2
     ratio = head.wrists_m(joints, large, geometry).norm(dim=-1) / wrist.norm(dim=-1)
     palm = [PalmLengths.of(HAND).palm_m, PalmLengths.of(HAND).palm_shape[0]]

@@ -9,8 +9,8 @@ from PIL import Image
 from twohands.errors import UserError
 from twohands.synth.backgrounds import Photos, background
 from twohands.synth.glb import write_glb
-from twohands.synth.photo import take_photo
 from twohands.synth.material import LAYERS
+from twohands.synth.photo import take_photo
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.shading import Light, harmonics, shade, sky_of
 from twohands.synth.skin import Skin

@@ -127,6 +127,10 @@ class RelativeHead(nn.Module):
     """Left wrist minus right wrist: where the 2.5D joints alone put the two hands, how far to believe that, and what is learnt on top
     of it, from both hands' tokens, joints and places in the pair's view."""
 
+    length_sq: Tensor
+    palm_m: Tensor
+    palm_shape: Tensor
+
     def __init__(self, width: int, geometry: int, palm: "PalmLengths") -> None:
         super().__init__()
         self.register_buffer("length_sq", palm.length_sq, persistent=False)
@@ -147,8 +151,9 @@ class RelativeHead(nn.Module):
     def wrists_m(
         self, joints: Float[Tensor, "pair hand 21 3"], shape: Float[Tensor, "pair hand 10"], geometry: Float[Tensor, "pair hand 8"]
     ) -> Float[Tensor, "pair hand 3"]:
-        """Wrists in the pair's frame by rigid pairs of points: the depth at which they are as far apart as in a hand of this shape (the root of 2.5D joints,
-        Iqbal et al. 2018, with all rigid pairs in place of one bone). Both hands have one person's shape."""
+        """Wrists in the pair's frame: at the depth where pairs of points that no pose moves apart are as far apart as in a hand of this shape.
+
+        The root of 2.5D joints (Iqbal et al. 2018), with all rigid pairs in place of one bone. Both hands have one person's shape."""
         f = geometry.float()
         focal = torch.exp(f[..., 2] - f[..., 7]) / 2  # of the crop, in crop sides
         a, b = (list(side) for side in zip(*RIGID_PAIRS, strict=True))
