@@ -12,18 +12,6 @@ from torch.nn import functional
 _SMALL = 1e-4
 """Squared angle below which series stand in for quotients by the angle; what they leave out is below 1e-13 there."""
 
-# 4 q q^T of a unit quaternion q (x, y, z, w), as sums of three entries each of the matrix that it stands for (row by row, 0 to 8) and, on the
-# diagonal, one. xx yy zz are entries 0 4 8; where two make a sum, the third counts nothing.
-_PRODUCTS = (
-    ((0, 1), (4, -1), (8, -1)), ((1, 1), (3, 1)), ((2, 1), (6, 1)), ((7, 1), (5, -1)),
-    ((1, 1), (3, 1)), ((4, 1), (8, -1), (0, -1)), ((5, 1), (7, 1)), ((2, 1), (6, -1)),
-    ((2, 1), (6, 1)), ((5, 1), (7, 1)), ((8, 1), (0, -1), (4, -1)), ((3, 1), (1, -1)),
-    ((7, 1), (5, -1)), ((2, 1), (6, -1)), ((3, 1), (1, -1)), ((0, 1), (4, 1), (8, 1)),
-)  # fmt: skip
-_PRODUCTS_ENTRY = torch.tensor([[(*row, (0, 0))[k][0] for row in _PRODUCTS] for k in range(3)])
-_PRODUCTS_SIGN = torch.tensor([[float((*row, (0, 0))[k][1]) for row in _PRODUCTS] for k in range(3)])
-_PRODUCTS_ONE = torch.eye(4).flatten()
-
 
 def rotvec_to_matrix(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation vector (radians) to matrix, by Rodrigues' formula: R = I + sin(t) / t K + (1 - cos t) / t^2 K^2. Smooth at zero."""
@@ -45,10 +33,14 @@ def rotvec_to_matrix(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch
 def matrix_to_rotvec(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Matrix to the rotation vector of length <= pi, through the unit quaternion whose largest entry is found first (Shepperd's method, as
     Markley wrote it in 2008): exact to rounding at every angle."""
-    flat = rotation.flatten(-2)
-    entry, sign, one = _PRODUCTS_ENTRY.to(flat.device), _PRODUCTS_SIGN.to(flat), _PRODUCTS_ONE.to(flat)
-    products = one + flat[..., entry[0]] * sign[0] + flat[..., entry[1]] * sign[1] + flat[..., entry[2]] * sign[2]
-    products = products.unflatten(-1, (4, 4))  # 4 q q^T, entries x, y, z, w
+    xx, xy, xz, yx, yy, yz, zx, zy, zz = rotation.flatten(-2).unbind(-1)
+    rows = [
+        1 + xx - yy - zz, xy + yx, xz + zx, zy - yz,
+        xy + yx, 1 + yy - zz - xx, yz + zy, xz - zx,
+        xz + zx, yz + zy, 1 + zz - xx - yy, yx - xy,
+        zy - yz, xz - zx, yx - xy, 1 + xx + yy + zz,
+    ]  # fmt: skip
+    products = torch.stack(rows, -1).unflatten(-1, (4, 4))  # 4 q q^T, entries x, y, z, w
     largest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
     row = products.gather(-2, largest[..., None, None].expand(*largest.shape, 1, 4))[..., 0, :]
     quaternion = functional.normalize(row, dim=-1)

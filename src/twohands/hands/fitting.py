@@ -2,17 +2,30 @@
 
 Unknowns per hand are a small rotation of each of the 16 joints, the shape and the translation (61 numbers); residuals are viewing rays, depths
 and priors that keep pose and shape near where they started and inside the joint limits. Only keypoints are posed, never the mesh: one iteration for two
-hands costs about half a millisecond on one core.
+hands costs less than half a millisecond on one core.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from twohands.geometry.rotations import matrix_to_rotvec, nearest_rotation, rotvec_to_matrix
-from twohands.hands.chain import CHAIN16, MANO16_FROM_CHAIN, KeypointChain, PosedChain
+from twohands.geometry.rotations import matrix_to_rotvec, nearest_rotation
+from twohands.hands.chain import (
+    CHAIN16,
+    MANO16_FROM_CHAIN,
+    PLACE,
+    SHAPE,
+    Array,
+    KeypointChain,
+    PosedChain,
+    as_double,
+    chain_of,
+    matrices_to_rotvecs,
+    rotvecs_to_matrices,
+)
 from twohands.hands.limits import JointLimits
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.model import HandModel
@@ -56,46 +69,52 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class _Problem:
-    """What one fit minimises. Joints are in the chain's order."""
+    """What one fit minimises. Joints are in the chain's order; `place` is shape and translation."""
 
     chain: KeypointChain
-    seen: KeypointObservation
-    R_start: Float[Tensor, "batch hand 16 3 3"]
-    shape_start: Float[Tensor, "batch hand 10"]
-    translation_start: Float[Tensor, "batch hand 3"]
-    prior: Float[Tensor, "batch hand 61"]
-    """Inverse standard deviations of turns, shape and translation from the start."""
-    axes: Float[Tensor, "hand 16 3 3"] | None
+    ray_xy: Float[Array, "batch hand 21 2"]
+    ray_weight: Float[Array, "batch hand 21 1"]
+    depth: Float[Array, "batch hand 21"]
+    depth_weight: Float[Array, "batch hand 21"]
+    R_start: Float[Array, "batch hand 16 3 3"]
+    turn_weight: Float[Array, "16 1"]
+    """Inverse standard deviation of a joint's turn from the start,"""
+    start: Float[Array, "batch hand 13"]
+    start_weight: Float[Array, "batch hand 13"]
+    """and of shape and translation from theirs."""
+    axes: Float[Array, "hand 16 3 3"] | None
     """Rows are the joints' axes (flexion, spread, twist) on either hand; None without limits."""
-    low: Float[Tensor, "16 3"]
-    high: Float[Tensor, "16 3"]
+    low: Float[Array, "16 3"]
+    high: Float[Array, "16 3"]
     stiffness: float
     """Inverse softness of the limits, 1/rad."""
-    tie: Float[Tensor, "batch tie 122"]
-    """Rows that tie the two hands, as a linear map of shapes and translations (columns of a step)."""
-    tie_target: Float[Tensor, "batch tie"]
+    tie: Float[Array, "batch tie 26"]
+    """Rows that tie the two hands: linear in both places."""
+    tie_target: Float[Array, "batch tie"]
 
-    def at(self, rotation: Tensor, shape: Tensor, translation: Tensor) -> "_State":
-        posed = self.chain.pose(rotation, shape, translation)
+    def at(self, rotation: Float[Array, "batch hand 16 3 3"], place: Float[Array, "batch hand 13"]) -> "_State":
+        """Hands of these rotations and this shape and translation."""
+        posed = self.chain.pose(rotation, place[..., :10], place[..., 10:])
         p = posed.points()
-        z = p[..., 2:].clamp_min(1e-3)
+        z = np.maximum(p[..., 2:], 1e-3)
         xy = p[..., :2] / z
-        palm = (p[:, :, MIDDLE_MCP] - p[:, :, 0]).norm(dim=-1)[..., None]
-        depth = ((p[..., 2] - p[:, :, :1, 2]) / palm - self.seen.depth) * self.seen.depth_weight
-        observed = torch.cat([(xy - self.seen.ray_xy) * self.seen.ray_weight[..., None], depth[..., None]], -1)
-        turned = rotation @ self.R_start.mT
+        palm = np.sqrt(np.square(p[:, :, MIDDLE_MCP] - p[:, :, 0]).sum(-1))[..., None]
+        observed = np.empty_like(p)
+        observed[..., :2] = (xy - self.ray_xy) * self.ray_weight
+        observed[..., 2] = ((p[..., 2] - p[:, :, :1, 2]) / palm - self.depth) * self.depth_weight
+        turned, over = rotation @ self.R_start.swapaxes(-1, -2), np.zeros(1)
         if self.axes is None:
-            from_start, over = matrix_to_rotvec(turned), None
+            from_start = matrices_to_rotvecs(turned)
         else:
-            from_start, from_rest = matrix_to_rotvec(torch.stack([turned, rotation]))
+            from_start, from_rest = matrices_to_rotvecs(np.stack([turned, rotation]))
             angles = (self.axes @ from_rest[..., None])[..., 0]
-            over = (angles - angles.clamp(self.low, self.high)) * self.stiffness
-        prior = torch.cat([from_start.flatten(2), shape - self.shape_start, translation - self.translation_start], -1) * self.prior
-        tie = (self.tie @ _columns(shape, translation)[..., None])[..., 0] - self.tie_target
-        cost = observed.square().sum((1, 2, 3)) + prior.square().sum((1, 2)) + tie.square().sum(-1)
-        if over is not None:
-            cost = cost + over.square().sum((1, 2, 3))
-        return _State(self, rotation, shape, translation, posed, xy, z, palm, observed, prior, over, tie, cost)
+            over = (angles - np.clip(angles, self.low, self.high)) * self.stiffness
+        from_start *= self.turn_weight
+        moved = (place - self.start) * self.start_weight
+        tie = (self.tie @ place.reshape(-1, 26, 1))[..., 0] - self.tie_target
+        parts = (observed, from_start, moved, over.reshape(len(over), -1), tie)
+        cost = sum(np.square(part).reshape(len(part), -1).sum(1) for part in parts)
+        return _State(self, rotation, place, posed, xy, z, palm, observed, from_start, moved, over, tie, np.asarray(cost))
 
 
 @dataclass(frozen=True)
@@ -103,50 +122,96 @@ class _State:
     """Hands on the way, and how far they are from everything that they should be."""
 
     problem: _Problem
-    rotation: Float[Tensor, "batch hand 16 3 3"]
-    shape: Float[Tensor, "batch hand 10"]
-    translation: Float[Tensor, "batch hand 3"]
+    rotation: Float[Array, "batch hand 16 3 3"]
+    place: Float[Array, "batch hand 13"]
     posed: PosedChain
-    xy: Float[Tensor, "batch hand 21 2"]
-    z: Float[Tensor, "batch hand 21 1"]
-    palm: Float[Tensor, "batch hand 1"]
-    observed: Float[Tensor, "batch hand 21 3"]
-    """Residuals of rays and depth."""
-    prior: Float[Tensor, "batch hand 61"]
-    over: Float[Tensor, "batch hand 16 3"] | None
-    """Residuals of the limits."""
-    tie: Float[Tensor, "batch tie"]
-    cost: Float[Tensor, "batch"]
+    xy: Float[Array, "batch hand 21 2"]
+    z: Float[Array, "batch hand 21 1"]
+    palm: Float[Array, "batch hand 1"]
+    observed: Float[Array, "batch hand 21 3"]
+    """Residuals of rays and depth,"""
+    turned: Float[Array, "batch hand 16 3"]
+    """of turns from the start,"""
+    moved: Float[Array, "batch hand 13"]
+    """of shape and translation from theirs,"""
+    over: Float[Array, "batch hand 16 3"]
+    """of the limits,"""
+    tie: Float[Array, "batch tie"]
+    """and of what ties the hands."""
+    cost: Float[Array, "batch"]
 
-    def normal_equations(self) -> tuple[Float[Tensor, "batch 122 122"], Float[Tensor, "batch 122"]]:
-        """Gauss-Newton's matrix and gradient. A palm's length counts as constant."""
-        p = self.problem
-        d = self.posed.derivative()
-        per_ray = (p.seen.ray_weight[..., None] / self.z)[..., None]
-        d_ray = (d[..., :2, :] - d[..., 2:, :] * self.xy[..., None]) * per_ray
-        d_depth = (d[..., 2:, :] - d[:, :, :1, 2:]) * (p.seen.depth_weight / self.palm)[..., None, None]
-        rows = torch.cat([d_ray, d_depth], -2).flatten(2, 3)
-        each = rows.mT @ rows
-        gradient = (rows.mT @ self.observed.flatten(2)[..., None])[..., 0] + self.prior * p.prior
-        each.diagonal(dim1=-2, dim2=-1).add_(p.prior.square())
-        if self.over is not None and p.axes is not None:
+    def stepped(self, damping: Float[Array, "batch"]) -> "_State":
+        """After a step of Levenberg and Marquardt.
+
+        A finger's points move with its own three joints (9 columns) and with what all fingers of a hand share (wrist, shape, translation: 16).
+        So each finger is eliminated by itself, and one system of 32 x 32 remains."""
+        own, border, shared = self._fingers()
+        batch = len(self.cost)
+        blocks = np.zeros((batch, 2, 16, 2, 16))
+        for hand in (0, 1):
+            blocks[:, hand, :, hand] = shared[:, hand, :, :16]
+        tie = self.problem.tie.reshape(batch, -1, 2, 13)
+        blocks[:, :, 3:, :, 3:] += np.einsum("btha,btgc->bhagc", tie, tie)
+        right = shared[..., 16].copy()
+        right[..., 3:] += np.einsum("btha,bt->bha", tie, self.tie)
+        pair = blocks.reshape(batch, 32, 32)
+        for matrix, factor in ((own, damping[:, None, None, None]), (pair, damping[:, None])):
+            diagonal = np.einsum("...ii->...i", matrix)
+            diagonal += factor * diagonal + 1e-9
+        reduced = np.linalg.solve(own, border)
+        less = (border[..., :16].swapaxes(-1, -2) @ reduced).sum(2)
+        for hand in (0, 1):
+            blocks[:, hand, :, hand] -= less[:, hand, :, :16]
+        common = -np.linalg.solve(pair, (right - less[..., 16]).reshape(batch, 32, 1)).reshape(batch, 2, 16)
+        fingers = -reduced[..., 16] - (reduced[..., :16] @ common[:, :, None, :, None])[..., 0]
+        turn = np.concatenate([common[..., None, :3], fingers.reshape(batch, 2, 15, 3)], 2)
+        turn *= 0.5 / np.maximum(np.sqrt(np.square(turn).sum(-1, keepdims=True)), 0.5)
+        # A far start explains bent fingers by giants and dwarfs: keep each step, and the whole, inside what hands look like.
+        place = self.place + common[..., 3:]
+        shape = self.place[..., :10] + common[..., 3:13].clip(-0.5, 0.5)
+        place[..., :10] = shape.clip(-SHAPE_BOUND, SHAPE_BOUND)
+        return self.problem.at(rotvecs_to_matrices(turn) @ self.rotation, place)
+
+    def _fingers(self) -> tuple[Float[Array, "batch hand 5 9 9"], Float[Array, "batch hand 5 9 17"], Float[Array, "batch hand 16 17"]]:
+        """Gauss-Newton's matrix in blocks, the gradient as the last column of the last two: each finger's own joints, these against what is
+        shared, and what is shared. A palm's length counts as constant."""
+        p, root, batch = self.problem, self.problem.chain.root_basis, len(self.cost)
+        per_ray, per_depth = (p.ray_weight / self.z)[..., None], p.depth_weight / self.palm
+        rows = np.empty((batch, 2, 5, 4, 3, 26))
+        rows[..., :25] = self.posed.derivative()
+        rows[..., :2, :25] -= rows[..., 2:, :25] * self.xy[:, :, 1:].reshape(batch, 2, 5, 4, 2, 1)
+        rows[..., :2, :25] *= per_ray[:, :, 1:].reshape(batch, 2, 5, 4, 1, 1)
+        rows[..., 2, SHAPE] -= root[:, None, None, 2]
+        rows[..., 2, PLACE] = 0.0
+        rows[..., 2, :25] *= per_depth[:, :, 1:].reshape(batch, 2, 5, 4, 1)
+        rows[..., 25] = self.observed[:, :, 1:].reshape(batch, 2, 5, 4, 3)
+        finger = rows.reshape(batch, 2, 5, 12, 26)
+        square = finger[..., :25].swapaxes(-1, -2) @ finger
+        own, border, shared = square[..., :9, :9].copy(), square[..., :9, 9:].copy(), square[..., 9:, 9:].sum(2)
+        np.einsum("...ii->...i", own)[...] += np.square(p.turn_weight[1:]).reshape(5, 3).repeat(3, 1)
+        border[..., 16] += (self.turned * p.turn_weight)[:, :, 1:].reshape(batch, 2, 5, 9)
+        if p.axes is not None and self.over[:, :, 1:].any():
             # The angle's change under a left increment is taken as under an increment of the rotation vector: exact at rest, a damped
             # approximation elsewhere, good enough for a soft wall. The wrist has none.
             active = p.axes[:, 1:] * ((self.over[:, :, 1:] != 0) * p.stiffness)[..., None]
-            wall = each[..., 3:48, 3:48].unflatten(-1, (15, 3)).unflatten(-3, (15, 3)).diagonal(dim1=2, dim2=4)
-            wall.add_((active.mT @ active).permute(0, 1, 3, 4, 2))
-            gradient[..., 3:48] += (active.mT @ self.over[:, :, 1:, :, None]).flatten(2)
-        normal = p.tie.mT @ p.tie
-        normal[:, :61, :61] += each[:, 0]
-        normal[:, 61:, 61:] += each[:, 1]
-        return normal, gradient.flatten(1) + (p.tie.mT @ self.tie[..., None])[..., 0]
-
-    def moved(self, step: Float[Tensor, "batch hand 61"]) -> "_State":
-        turn = step[..., :48].unflatten(-1, (16, 3))
-        turn = turn * (0.5 / turn.norm(dim=-1, keepdim=True).clamp_min(0.5))
-        # A far start explains bent fingers by giants and dwarfs: keep each step, and the whole, inside what hands look like.
-        shape = (self.shape + step[..., 48:58].clamp(-0.5, 0.5)).clamp(-SHAPE_BOUND, SHAPE_BOUND)
-        return self.problem.at(rotvec_to_matrix(turn) @ self.rotation, shape, self.translation + step[..., 58:])
+            wall = (active.swapaxes(-1, -2) @ active).reshape(batch, 2, 5, 3, 3, 3)
+            for joint in range(3):
+                own[..., 3 * joint : 3 * joint + 3, 3 * joint : 3 * joint + 3] += wall[..., joint, :, :]
+            border[..., 16] += (active.swapaxes(-1, -2) @ self.over[:, :, 1:, :, None]).reshape(batch, 2, 5, 9)
+        # The wrist's own rays and the priors know only what is shared.
+        wrist = np.empty((batch, 2, 2, 14))
+        wrist[..., :10] = root[:, :2] - root[:, 2:] * self.xy[:, :, 0, :, None]
+        wrist[..., 10:12] = np.eye(2)
+        wrist[..., 12] = -self.xy[:, :, 0]
+        wrist[..., :13] *= per_ray[:, :, 0]
+        wrist[..., 13] = self.observed[:, :, 0, :2]
+        shared[..., 3:, 3:] += wrist[..., :13].swapaxes(-1, -2) @ wrist
+        diagonal = np.einsum("...ii->...i", shared[..., :16])
+        diagonal[..., :3] += p.turn_weight[0] ** 2
+        diagonal[..., 3:] += p.start_weight**2
+        shared[..., :3, 16] += self.turned[:, :, 0] * p.turn_weight[0]
+        shared[..., 3:, 16] += self.moved * p.start_weight
+        return own, border, shared
 
 
 def fit_hands(
@@ -167,28 +232,22 @@ def fit_hands(
     config = config or FitConfig()
     if not model.flat_hand_mean:
         raise ValueError("fit_hands works on poses relative to the flat hand; load the model with flat_hand_mean=True")
-    dtype, wide = start.shape.dtype, torch.float64
-    problem = _problem(model, start.to(wide), seen.to(wide), config, limits, relative_m, relative_weight, shared_shape)
-    now = problem.at(problem.R_start, problem.shape_start, problem.translation_start)
-    damping = torch.full_like(now.cost, config.damping)
-    for _ in range(config.iterations):
-        normal, gradient = now.normal_equations()
-        diagonal = normal.diagonal(dim1=-2, dim2=-1)
-        diagonal.add_(damping[:, None] * diagonal + 1e-9)
-        tried = now.moved(-torch.linalg.solve(normal, gradient).unflatten(1, (2, 61)))
-        better = tried.cost < now.cost
-        damping = torch.where(better, damping * 0.3, damping * 10).clamp(1e-7, 1e6)
-        if bool(better.all()):
-            now = tried
-        elif bool(better.any()):
-            pick = better[:, None, None]
-            now = problem.at(
-                torch.where(pick[..., None, None], tried.rotation, now.rotation),
-                torch.where(pick, tried.shape, now.shape),
-                torch.where(pick, tried.translation, now.translation),
-            )
-    rotation = now.rotation[:, :, torch.tensor(MANO16_FROM_CHAIN, device=now.rotation.device)]
-    return HandParameters(matrix_to_rotvec(rotation).to(dtype), now.shape.to(dtype), now.translation.to(dtype))
+    problem = _problem(model, start, seen, config, limits, relative_m, relative_weight, shared_shape)
+    with np.errstate(all="ignore"):  # a start without meaning lowers no cost, and stays
+        now = problem.at(problem.R_start, problem.start)
+        damping = np.full(len(now.cost), config.damping)
+        for _ in range(config.iterations):
+            tried = now.stepped(damping)
+            better = tried.cost < now.cost
+            damping = np.where(better, damping * 0.3, damping * 10).clip(1e-7, 1e6)
+            if better.all():
+                now = tried
+            elif better.any():
+                pick = better[:, None, None]
+                now = problem.at(np.where(pick[..., None, None], tried.rotation, now.rotation), np.where(pick, tried.place, now.place))
+        pose = matrices_to_rotvecs(now.rotation[:, :, MANO16_FROM_CHAIN])
+    fitted = (pose, now.place[..., :10], now.place[..., 10:])
+    return HandParameters(*(torch.from_numpy(np.ascontiguousarray(part)).to(start.shape) for part in fitted))
 
 
 def _problem(
@@ -202,43 +261,36 @@ def _problem(
     shared_shape: float,
 ) -> _Problem:
     """Everything that stays the same from iteration to iteration."""
-    like, batch = start.shape, start.shape.shape[0]
-    order = torch.tensor(CHAIN16, device=like.device)
-    chain = KeypointChain.of(model, like.dtype)
-    deviation = like.new_tensor([config.orientation_rad] * 3 + [config.pose_rad] * 45 + [config.shape] * 10 + [config.translation_xy_m] * 3)
-    prior = (1 / deviation).expand(batch, 2, 61).clone()
-    prior[..., 60] = 1 / (config.depth_share * start.translation_m[..., 2].abs().clamp_min(0.05))
-    axes, low, high = None, like.new_zeros(16, 3), like.new_zeros(16, 3)
+    chain, batch = chain_of(model), start.shape.shape[0]
+    place = np.concatenate([as_double(start.shape), as_double(start.translation_m)], -1)
+    weight = np.empty((batch, 2, 13))
+    weight[..., :10], weight[..., 10:12] = 1 / config.shape, 1 / config.translation_xy_m
+    weight[..., 12] = 1 / (config.depth_share * np.maximum(np.abs(place[..., 12]), 0.05))
+    turn_weight = np.full((16, 1), 1 / config.pose_rad)
+    turn_weight[0] = 1 / config.orientation_rad
+    axes, low, high = None, np.zeros(()), np.zeros(())
     if limits is not None:
-        right = limits.axes.to(like)[order]
+        right = limits.axes[CHAIN16]
         # A left hand's rotation vector mirrored, along a right hand's axis, is itself along the mirrored axis.
-        axes = torch.stack([mirror_rotvec(right), right])
-        low, high = limits.limits_rad.to(like)[order].unbind(-1)
-    rows, targets = [], []
+        axes = as_double(torch.stack([mirror_rotvec(right), right]))
+        low, high = np.moveaxis(as_double(limits.limits_rad)[CHAIN16], -1, 0)
+    tie, target = [np.zeros((batch, 0, 2, 13))], [np.zeros((batch, 0))]
     if relative_m is not None and relative_weight is not None:
-        row = like.new_zeros(2, 3, 61)
+        row, inverse = np.zeros((3, 2, 13)), as_double(relative_weight)
         for hand, sign in ((0, 1.0), (1, -1.0)):
-            row[hand, :, 48:58] = sign * chain.root_basis[hand]
-            row[hand, :, 58:] = sign * torch.eye(3, dtype=like.dtype, device=like.device)
-        weight = relative_weight.to(like)
-        rows.append(torch.cat(list(row), -1) * weight[..., None])
-        targets.append((relative_m.to(like) - chain.root[0] + chain.root[1]) * weight)
+            row[:, hand, :10], row[:, hand, 10:] = sign * chain.root_basis[hand], sign * np.eye(3)
+        tie.append(row * inverse[:, :, None, None])
+        target.append((as_double(relative_m) - chain.root[0] + chain.root[1]) * inverse)
     if shared_shape > 0:
-        eye = shared_shape * torch.eye(10, dtype=like.dtype, device=like.device)
-        row = like.new_zeros(10, 122)
-        row[:, 48:58], row[:, 109:119] = eye, -eye
-        rows.append(row.expand(batch, -1, -1))
-        targets.append(like.new_zeros(batch, 10))
+        row = np.zeros((10, 2, 13))
+        row[:, 0, :10], row[:, 1, :10] = shared_shape * np.eye(10), -shared_shape * np.eye(10)
+        tie.append(np.broadcast_to(row, (batch, 10, 2, 13)))
+        target.append(np.zeros((batch, 10)))
     return _Problem(
-        chain, seen, rotvec_to_matrix(start.pose[:, :, order]), start.shape, start.translation_m, prior, axes, low, high, 1 / config.limit_rad,
-        torch.cat([like.new_zeros(batch, 0, 122), *rows], 1), torch.cat([like.new_zeros(batch, 0), *targets], 1),
+        chain, as_double(seen.ray_xy), as_double(seen.ray_weight)[..., None], as_double(seen.depth), as_double(seen.depth_weight),
+        rotvecs_to_matrices(as_double(start.pose)[:, :, CHAIN16]), turn_weight, place, weight, axes, low, high, 1 / config.limit_rad,
+        np.concatenate(tie, 1).reshape(batch, -1, 26), np.concatenate(target, 1),
     )  # fmt: skip
-
-
-def _columns(shape: Float[Tensor, "batch hand 10"], translation: Float[Tensor, "batch hand 3"]) -> Float[Tensor, "batch 122"]:
-    """Shapes and translations where a step has theirs, zeros for the turns."""
-    turns = shape.new_zeros(*shape.shape[:2], 48)
-    return torch.cat([turns, shape, translation], -1).flatten(1)
 
 
 def start_from_keypoints(
@@ -294,5 +346,6 @@ def place_hands(
 
 def _rigid_keypoints(model: HandModel, parameters: HandParameters) -> Float[Tensor, "batch hand 21 3"]:
     """OPENPOSE21, tips riding rigidly on the last joints."""
-    rotation = rotvec_to_matrix(parameters.pose[:, :, torch.tensor(CHAIN16, device=parameters.pose.device)])
-    return KeypointChain.of(model, parameters.shape.dtype).pose(rotation, parameters.shape, parameters.translation_m).points()
+    rotation = rotvecs_to_matrices(as_double(parameters.pose)[:, :, CHAIN16])
+    posed = chain_of(model).pose(rotation, as_double(parameters.shape), as_double(parameters.translation_m))
+    return torch.from_numpy(posed.points()).to(parameters.shape)
