@@ -1,9 +1,12 @@
 """Fitting: the way back from keypoints to parameters."""
 
+import numpy as np
 import torch
 
 from twohands.geometry.rotations import rotvec_to_matrix
+from twohands.hands import fitting
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
+from twohands.hands.chain import matrices_to_rotvecs, rotvecs_to_matrices
 from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands, place_hands, start_from_keypoints
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
@@ -84,3 +87,57 @@ def test_relative_translation_is_kept_against_bad_depths() -> None:
     found = fit_hands(hand, start, weak, FitConfig(iterations=10), None, relative, weight)
     wrist = hand.pose_hands(found).joints_m[:, :, 0]
     assert ((wrist[:, 0] - wrist[:, 1]) - relative).norm(dim=-1).max() < 0.003
+
+
+def test_a_step_is_that_of_the_whole_system() -> None:
+    """Eliminating fingers one by one gives what one dense system of a numerical Jacobian gives; pairs of a batch do not see one another."""
+    truth, points, seen = posed(6, batch=2)
+    hand = load_bundled_hand().to(torch.float64)
+    start = HandParameters(truth.pose + 0.1, truth.shape + 0.3, truth.translation_m + 0.01)
+    relative, weight = points[:, 0, 0] - points[:, 1, 0] + 0.01, torch.full((2, 3), 30.0, dtype=torch.float64)
+    soft = KeypointObservation(seen.ray_xy, seen.ray_weight * 0.02, seen.depth, seen.depth_weight * 0.02)
+    problem = fitting._problem(hand, start, soft, FitConfig(), None, relative, weight, 0.5)
+    here = problem.at(problem.R_start, problem.start)
+    damping = np.array([0.01, 0.2])
+    stepped = here.stepped(damping)
+    for k in range(2):
+
+        def moved(increment: np.ndarray, k: int = k) -> np.ndarray:
+            turn, place = increment[:96].reshape(2, 16, 3), increment[96:].reshape(2, 13)
+            # The length of the palm counts as constant: its residual is written with that of the start.
+            state = problem.at(rotvecs_to_matrices(turn)[None] @ problem.R_start, problem.start + place)
+            depth = state.posed.points()[k, ..., 2] - state.posed.points()[k, :, :1, 2]
+            observed = state.observed[k].copy()
+            observed[..., 2] = (depth / here.palm[k] - problem.depth[k]) * problem.depth_weight[k]
+            return np.concatenate([part.ravel() for part in (observed, state.turned[k], state.moved[k], state.tie[k])])
+
+        step = 1e-6 * np.eye(122)
+        jacobian = np.stack([(moved(row) - moved(-row)) / 2e-6 for row in step], 1)
+        normal = jacobian.T @ jacobian
+        answer = -np.linalg.solve(normal + damping[k] * np.diag(np.diag(normal)), jacobian.T @ moved(np.zeros(122)))
+        turn, place = answer[:96].reshape(2, 16, 3), answer[96:].reshape(2, 13)
+        assert np.abs(turn).max() < 0.5 > np.abs(place[:, :10]).max(), "this test compares steps that are not held back"
+        np.testing.assert_allclose(stepped.place[k], problem.start[k] + place, atol=1e-6)
+        np.testing.assert_allclose(stepped.rotation[k], rotvecs_to_matrices(turn) @ problem.R_start[k], atol=1e-6)
+
+
+def test_limits_hold_softly() -> None:
+    truth, _, seen = posed(8, batch=1)
+    hand, limits = load_bundled_hand().to(torch.float64), load_hand_asset().limits.to(torch.float64)
+    bent = truth.pose.clone()
+    bent[:, 1, 1:] = limits.angles_to_rotvec(limits.limits_rad[..., 1] + 0.5)[1:]
+    unseen = KeypointObservation(seen.ray_xy, 0 * seen.ray_weight, seen.depth, 0 * seen.depth_weight)
+    found = fit_hands(hand, HandParameters(bent, truth.shape, truth.translation_m), unseen, FitConfig(iterations=20), limits)
+    before, after = (limits.violation_rad(pose[0, 1])[1:].max() for pose in (bent, found.pose))
+    assert after < 0.3 * before
+
+
+def test_rotations_are_the_same_in_numpy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    small = 10.0 ** torch.arange(-160, 1, 8, dtype=torch.float64)[:, None] * torch.tensor([0.6, -0.8, 0.0], dtype=torch.float64)
+    half = torch.pi * torch.nn.functional.normalize(torch.randn(20, 3, generator=generator, dtype=torch.float64), dim=-1)
+    rotvec = torch.cat([torch.zeros(1, 3, dtype=torch.float64), small, 0.999 * half, half])
+    matrix = rotvecs_to_matrices(rotvec.numpy())
+    np.testing.assert_allclose(matrix, rotvec_to_matrix(rotvec), atol=1e-14)
+    np.testing.assert_allclose(matrices_to_rotvecs(matrix[:-20]), rotvec[:-20], atol=1e-12)
+    np.testing.assert_allclose(rotvecs_to_matrices(matrices_to_rotvecs(matrix)), matrix, atol=1e-12)
