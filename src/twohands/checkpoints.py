@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from twohands.errors import UserError
 
@@ -58,16 +58,22 @@ def read_config(path: Path, config_type: type[Config]) -> Config:
     return config_type(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def load_weights(path: Path, network: nn.Module) -> None:
-    """Strict load: a missing or unexpected tensor is an error. Halves become the network's own dtype."""
+def load_weights(path: Path, network: nn.Module, new: tuple[str, ...] = ()) -> None:
+    """Strict load: a missing or unexpected tensor is an error. Halves become the network's own dtype. `new`: names of parts that the file may lack
+    altogether; they stay as they are."""
     with safe_open(path, framework="pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
     expected = network.state_dict()
-    if missing := sorted(set(expected) - set(stored)):
+    absent = {name for name in expected if any(name.startswith(f"{part}.") and not _has(stored, part) for part in new)}
+    if missing := sorted(set(expected) - set(stored) - absent):
         raise UserError(f"{path} lacks {missing[:3]} (and {len(missing) - 1} more); it belongs to another version of the network")
     if extra := sorted(set(stored) - set(expected)):
         raise UserError(f"{path} holds {extra[:3]}, which this network has no place for; it belongs to another version")
-    network.load_state_dict({name: t.to(expected[name].dtype) for name, t in stored.items()}, strict=True)
+    network.load_state_dict({name: t.to(expected[name].dtype) for name, t in stored.items()}, strict=not absent)
+
+
+def _has(stored: dict[str, Tensor], part: str) -> bool:
+    return any(name.startswith(f"{part}.") for name in stored)
 
 
 def bundled_weights(name: str) -> Path:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn import functional
 
 from twohands.collision.volume import hands_shared_volume_cm3
 from twohands.errors import UserError
@@ -28,6 +29,7 @@ from twohands.hands.mano import load_mano
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.hands.transfer import transfer_hands
+from twohands.joints import MIDDLE_MCP
 from twohands.record import stack
 from twohands.schema import Detection, HandPair, PhotoResult, Stage1Hands, TwoHands
 
@@ -36,6 +38,8 @@ EngineChoice = Literal["auto", "openvino", "torch"]
 Sides = tuple[int | None, int | None]
 """Which detection is the left and which the right hand of one person."""
 
+OTHER_HAND_LIMIT = 0.5
+"""Stage 1, looking at a hand, must find it more likely than not that it sees the other one too, before that one is asked for."""
 PRESENCE_LIMIT = 0.5
 """Stage 1 must find it more likely than not that there is a hand."""
 DUPLICATE_DISTANCE = 0.25
@@ -169,6 +173,7 @@ class Pipeline:
         pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
         found = self._stage_1(pixels, camera, detection)
         kept = self._joined(pixels, camera, detection, without_duplicates([c for c in found if c.present.any()]))
+        kept = self._completed(pixels, camera, kept)
         return sorted(kept, key=lambda c: -float(c.score.max()))
 
     @torch.no_grad()
@@ -198,6 +203,28 @@ class Pipeline:
                 gone |= {i, j}
                 joined.append(pair)
         return joined + [c for k, c in enumerate(candidates) if k not in gone]
+
+    def _completed(self, pixels: Tensor, camera: Camera, candidates: list[Candidate]) -> list[Candidate]:
+        """Hands that are alone but see the person's other hand beside or behind them get it: the detector gives clasped hands one place. Stage 1
+        looks at the two together, and must then find this hand where it was and another one of the other side somewhere else."""
+        asked = [(i, guess) for i, c in enumerate(candidates) if (guess := guessed_pair(c)) is not None]
+        if not asked:
+            return candidates
+        kept = list(candidates)
+        answers = [self._infer(pixels, camera, detection, [(0, 1)])[0] for _, detection in asked]
+        for (i, _), pair in zip(asked, answers, strict=True):
+            hand = int(candidates[i].present[1])
+            others = [c.keypoints_xy[h] for k, c in enumerate(kept) if k != i for h in (0, 1) if c.present[h]]
+            new = pair.keypoints_xy[1 - hand]
+            if (
+                bool(pair.present.all())
+                and float(pair.hands.side_correct.min()) >= 0.5
+                and _apart(pair.keypoints_xy[hand], candidates[i].keypoints_xy[hand]) < DUPLICATE_DISTANCE
+                and _apart(new, pair.keypoints_xy[hand]) > SAME_HAND_DISTANCE
+                and all(_apart(new, other) > DUPLICATE_DISTANCE for other in others)
+            ):
+                kept[i] = pair
+        return kept
 
     def _stage_1(self, pixels: Tensor, camera: Camera, detection: Detection) -> list[Candidate]:
         """Hands of every person, each with the sides that detector and stage 1 together find more likely."""
@@ -384,6 +411,25 @@ def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
         if present.any():
             kept.append(replace(candidate, present=present, score=torch.where(present, candidate.score, 0.0)))
     return kept
+
+
+def guessed_pair(candidate: Candidate) -> Detection | None:
+    """A lone hand and the other one that stage 1 saw beside it, left first, as a detector would give them; None if it saw none."""
+    other = candidate.hands.other
+    if int(candidate.present.sum()) != 1 or other is None:
+        return None
+    hand = int(candidate.present[1])
+    probability = float(other.probability[hand])
+    if probability < OTHER_HAND_LIMIT:
+        return None
+    xy = candidate.keypoints_xy[hand]
+    half = other.side_px[hand].clamp_min(4.0) / 2
+    centre = other.centre_xy_px[hand]
+    box = torch.stack([_box(xy), torch.cat([centre - half, centre + half])])
+    along = torch.stack([functional.normalize(xy[MIDDLE_MCP] - xy[0], dim=0), other.direction[hand]])
+    score = torch.stack([candidate.score[hand], candidate.score[hand] * probability])
+    order = [hand, 1 - hand]  # the row of the left hand, then of the right one
+    return Detection(box[order], score[order], torch.tensor([0.0, 1.0]), along[order], (0, 0))
 
 
 def lone_pairs(candidates: list[Candidate]) -> list[tuple[int, int]]:

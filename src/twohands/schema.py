@@ -81,6 +81,19 @@ class HandPair(Record):
 
 
 @dataclass(frozen=True)
+class OtherHand(Record):
+    """Where stage 1, looking at one hand, sees the same person's other one, in image pixels."""
+
+    probability: Float[Tensor, "*batch hand"]
+    """That the other hand is in the crop of this one."""
+    centre_xy_px: Float[Tensor, "*batch hand 2"]
+    side_px: Float[Tensor, "*batch hand"]
+    """Longer side of its keypoints' box."""
+    direction: Float[Tensor, "*batch hand 2"]
+    """Unit vector, wrist to middle knuckle."""
+
+
+@dataclass(frozen=True)
 class Stage1Hands(Record):
     """What stage 1 answers, in the camera frame."""
 
@@ -92,6 +105,7 @@ class Stage1Hands(Record):
     """Probability that the crop shows a hand."""
     side_correct: Float[Tensor, "*batch hand"]
     """Probability that the hand in the crop has the side that it was asked for."""
+    other: OtherHand | None = None
 
 
 @dataclass(frozen=True)

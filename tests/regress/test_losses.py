@@ -19,12 +19,13 @@ def perfect() -> tuple[HandPrediction, HandTruth]:
     blank = HandPrediction(
         torch.full((2, 2, 21, 64), -4.0), xy, torch.zeros(2, 2, 21), torch.zeros(2, 2, 21), rotation, shape,
         torch.full((2, 2), 20.0), torch.full((2, 2), 20.0), torch.randn(2, 3, generator=generator), torch.zeros(2, 2, 4, 8),
+        torch.tensor([20.0, 0.1, -0.2, -0.5, 0.6, 0.8]).expand(2, 2, 6),
     )  # fmt: skip
     joints = predicted_joints_m(load_bundled_hand(), blank)
     prediction = dataclasses.replace(blank, joints_z=joints[..., 2] / palm_length(joints)[..., None])
     truth = HandTruth(
         xy, yes[..., None].expand(2, 2, 21), joints, yes[..., None].expand(2, 2, 21), rotation, shape, yes, prediction.relative_m,
-        torch.ones(2, dtype=torch.bool), torch.ones(2, 2), torch.ones(2, 2), yes, yes,
+        torch.ones(2, dtype=torch.bool), torch.ones(2, 2), torch.ones(2, 2), yes, prediction.other[..., 1:], torch.ones(2, 2), yes, yes,
     )  # fmt: skip
     return prediction, truth
 
@@ -46,6 +47,7 @@ def test_every_term_sees_its_error() -> None:
         "rotation": dataclasses.replace(prediction, rotation=prediction.rotation.roll(1, 0)),
         "shape": dataclasses.replace(prediction, shape=prediction.shape + 1),
         "relative": dataclasses.replace(prediction, relative_m=prediction.relative_m + 0.1),
+        "other": dataclasses.replace(prediction, other=-prediction.other),
         "prior": dataclasses.replace(prediction, aligned=prediction.aligned + 1),
     }
     for name, bad in worse.items():

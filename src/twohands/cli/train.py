@@ -18,6 +18,7 @@ def regressor(
     steps: int | None = None,
     seed: int = 0,
     devices: int = 1,
+    only: tuple[str, ...] = (),
 ) -> None:
     """Train stage 1 (align). Run the same command again to go on where it stopped.
 
@@ -31,11 +32,13 @@ def regressor(
         steps: Length of the run; the experiment's own by default.
         seed: Fixes data order and initial weights.
         devices: Processes (or GPUs) that train together.
+        only: Parts of the network that learn, such as `other` (where a person's other hand is); the rest stays as it is. All by default.
     """
     from twohands.training.experiments import regressor_experiment
     from twohands.training.regressor import train_regressor
 
-    print(train_regressor(regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk)))
+    training = regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk, only)
+    print(train_regressor(training))
 
 
 @train.command

@@ -40,6 +40,9 @@ class HandPrediction(Record):
     """Left wrist minus right wrist in the pair's frame."""
     aligned: Float[Tensor, "pair hand token width"]
     """F_fa, what the fusion alignment encoder said."""
+    other: Float[Tensor, "pair hand 6"]
+    """The person's other hand as each crop shows it: log odds that it does, centre (x, y) in crop sides from the crop's centre, log of its box's
+    longer side in crop sides, direction (x, y) of its fingers, not normalised."""
     reading: KeypointReading | None = None
     """The keypoints that it read, batch axes (pair, hand); None if it is one that reads none."""
 
@@ -178,6 +181,26 @@ class RelativeHead(nn.Module):
         return line * (depth * palm_m[:, None])[..., None]
 
 
+class OtherHandHead(nn.Module):
+    """From what one crop alone shows: is the person's other hand in it, and where? A detector often gives clasped hands one place; whoever looks
+    closely at one of them sees the other."""
+
+    LOOKS, EACH = 8, 32
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.where = nn.Linear(2 * width, self.LOOKS)
+        self.what = nn.Linear(2 * width, self.EACH)
+        self.read = Mlp(self.LOOKS * (self.EACH + 2), hidden, 6)
+
+    def forward(self, image: Float[Tensor, "crop token width"], aligned: Float[Tensor, "crop token width"]) -> Float[Tensor, "crop 6"]:
+        seen = torch.cat([image, aligned], -1)
+        centres = cell_centres(round(int(seen.shape[1]) ** 0.5), seen.device).reshape(-1, 2).to(seen)
+        told = torch.cat([self.what(seen), centres.expand(seen.shape[0], -1, -1)], -1)
+        looked = self.where(seen).softmax(1).transpose(1, 2) @ told
+        return self.read(looked.flatten(1)).float()
+
+
 _PALM = (0, 5, 9, 13, 17)
 RIGID_PAIRS = (
     *((a, b) for i, a in enumerate(_PALM) for b in _PALM[:i]),
@@ -201,9 +224,10 @@ class PalmLengths(Record):
     @staticmethod
     def of(model: HandModel) -> "PalmLengths":
         """Of a hand model (its right hand; the left one is its mirror image)."""
-        shapes = torch.cat([torch.zeros(1, 10), torch.eye(10)])
-        identity = torch.eye(3).expand(11, 2, 16, 3, 3)
-        points = model.with_shape(shapes[:, None].expand(-1, 2, -1)).with_pose(identity).keypoints()[:, 1]
+        with torch.device(model.data.v_template.device):  # where the hand is, also while a network is only sketched (device "meta")
+            shapes = torch.cat([torch.zeros(1, 10), torch.eye(10)])
+            identity = torch.eye(3).expand(11, 2, 16, 3, 3)
+            points = model.with_shape(shapes[:, None].expand(-1, 2, -1)).with_pose(identity).keypoints()[:, 1]
         palm = (points[:, MIDDLE_MCP] - points[:, 0]).norm(dim=-1)
         a, b = (list(side) for side in zip(*RIGID_PAIRS, strict=True))
         length = (points[0, a] - points[0, b]).norm(dim=-1) / palm[0]

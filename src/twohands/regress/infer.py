@@ -11,6 +11,7 @@ from torch import Tensor
 
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
 from twohands.geometry.camera import Camera
+from twohands.geometry.crop import Crop
 from twohands.geometry.rotations import matrix_to_rotvec
 from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands, place_hands
 from twohands.hands.limits import JointLimits
@@ -24,7 +25,7 @@ from twohands.regress.crops import EXPANSION, PairView, view_pairs
 from twohands.regress.head import HandPrediction
 from twohands.regress.losses import predicted_joints_m
 from twohands.regress.network import PRIOR_GRID_FACTOR, Regressor, RegressorConfig
-from twohands.schema import HandPair, Stage1Hands
+from twohands.schema import HandPair, OtherHand, Stage1Hands
 
 
 class TeacherReading(Protocol):
@@ -248,7 +249,23 @@ class Stage1:
             presence_logit = presence_logit + agreement * torch.logit(reading.presence, eps=1e-3)
             side_logit = side_logit + agreement * torch.logit(reading.side_correct, eps=1e-3)
         present = shown[..., 0]
-        return Stage1Hands(fitted, keypoints, confidence * shown, presence_logit.sigmoid() * present, side_logit.sigmoid() * present)
+        return Stage1Hands(
+            fitted, keypoints, confidence * shown, presence_logit.sigmoid() * present, side_logit.sigmoid() * present,
+            _other_hand(camera, crop, prediction.other, present),
+        )  # fmt: skip
+
+
+def _other_hand(camera: Camera, crop: Crop, said: Float[Tensor, "pair hand 6"], present: Float[Tensor, "pair hand"]) -> OtherHand:
+    """Where each hand's crop shows the other one, from crop into image pixels."""
+    size = crop.size_px
+    centre = said[..., 1:3].clamp(-1, 1)
+    side = said[..., 3].clamp(-3, 1).exp()
+    tip = centre + 0.5 * side[..., None] * torch.nn.functional.normalize(said[..., 4:6], dim=-1)
+    per_hand = camera.map(lambda t: t.expand(1, 1, *t.shape))
+    xy = crop.crop_to_image(per_hand, (torch.stack([centre, tip], 2) + 0.5) * size)
+    reach = xy[:, :, 1] - xy[:, :, 0]
+    length = reach.norm(dim=-1).clamp_min(1e-3)
+    return OtherHand(said[..., 0].sigmoid() * present, xy[:, :, 0], 2 * length, reach / length[..., None])
 
 
 def _back_in_reach(

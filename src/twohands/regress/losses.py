@@ -34,6 +34,11 @@ class HandTruth(Record):
     side_correct: Float[Tensor, "pair hand"]
     state_valid: Bool[Tensor, "pair hand"]
     """There is a crop whose presence and side are known."""
+    other: Float[Tensor, "pair hand 5"]
+    """Of the person's other hand: centre, log side, direction, as in `HandPrediction.other`."""
+    other_seen: Float[Tensor, "pair hand"]
+    other_valid: Bool[Tensor, "pair hand"]
+    """Whether the other hand is in this crop is known."""
     prior_valid: Bool[Tensor, "pair hand"]
     """F_p of this crop is a target for F_fa."""
 
@@ -53,6 +58,7 @@ class LossWeights:
     state: float = 0.2
     scale: float = 0.05
     prior: float = 0.3
+    other: float = 0.3
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -89,6 +95,16 @@ def xy_loss(prediction: HandPrediction, truth: HandTruth) -> tuple[Tensor, Tenso
     return l1, heat, likelihood
 
 
+def other_loss(prediction: HandPrediction, truth: HandTruth) -> Tensor:
+    """Whether the other hand is seen, and where: L1 of its centre and of its log side, cosine of its direction."""
+    said = prediction.other
+    seen = functional.binary_cross_entropy_with_logits(said[..., 0], truth.other_seen, reduction="none")
+    place = (said[..., 1:4] - truth.other[..., :3]).abs() * said.new_tensor([4.0, 4.0, 1.0])
+    direction = 1 - functional.cosine_similarity(said[..., 4:6], truth.other[..., 3:5], dim=-1)
+    there = truth.other_valid & (truth.other_seen > 0.5)
+    return masked_mean(seen, truth.other_valid) + masked_mean(place.sum(-1) + 0.5 * direction, there)
+
+
 def stage1_loss(
     model: HandModel, prediction: HandPrediction, prior: Tensor | None, truth: HandTruth, weights: LossWeights
 ) -> tuple[Tensor, dict[str, float]]:
@@ -111,6 +127,7 @@ def stage1_loss(
     presence = functional.binary_cross_entropy_with_logits(prediction.presence_logit, truth.presence, reduction="none")
     side = functional.binary_cross_entropy_with_logits(prediction.side_logit, truth.side_correct, reduction="none")
     terms["state"] = masked_mean(presence, truth.state_valid) + masked_mean(side, truth.state_valid & (truth.presence > 0.5))
+    terms["other"] = other_loss(prediction, truth)
     if prior is not None:
         terms["prior"] = masked_mean((prediction.aligned.float() - prior.detach().float()).square().mean((-1, -2)), truth.prior_valid)
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()

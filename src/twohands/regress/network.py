@@ -13,7 +13,7 @@ from twohands.hands.bundled import load_bundled_hand
 from twohands.record import Record
 from twohands.regress.align import CropPriors, FusionAlignmentEncoder, KeypointReading, LandmarkAlignmentEncoder, PriorProjection
 from twohands.regress.fusion import PAIR_GEOMETRY, Fusion
-from twohands.regress.head import HandPrediction, JointMaps, PalmLengths, ParameterHead, RelativeHead
+from twohands.regress.head import HandPrediction, JointMaps, OtherHandHead, PalmLengths, ParameterHead, RelativeHead
 from twohands.trunks import LandmarkEarly, LandmarkLate
 
 PRIOR_GRID_FACTOR = 4
@@ -132,6 +132,7 @@ class Regressor(nn.Module):
         self.fusion = Fusion(config.width, config.heads, config.depth)
         self.maps = JointMaps(config.width, [middle, fine], config.pyramid, self.encoders.reads)
         self.parameters_head = ParameterHead(config.width, config.hidden, self.encoders.reads)
+        self.other = OtherHandHead(config.width, config.hidden // 2)
         self.relative = RelativeHead(config.width, PAIR_GEOMETRY, PalmLengths.of(load_bundled_hand()))
 
     def token_grid(self, crop_px: int) -> int:
@@ -184,7 +185,7 @@ class Regressor(nn.Module):
         return (
             HandPrediction(
                 scatter(heatmap_log), scatter(xy), scatter(z), scatter(log_scale), rotation_all, shape_all, scatter(presence), scatter(side),
-                relative, aligned_all, reading_all,
+                relative, aligned_all, scatter(self.other(tokens, encoded.aligned)), reading_all,
             ),
             prior_all,
         )  # fmt: skip

@@ -63,6 +63,7 @@ def regressor_experiment(
     devices: int,
     start_from: Path | None = None,
     trunk: Path | None = None,
+    only: tuple[str, ...] = (),
 ) -> RegressorTraining:
     """What ships is `small`, which begins with the landmark network's numbers (`trunk`) and trains what is behind its frozen first stages. `paper`
     has the paper's two ResNet-50 at 256 px and its optimiser settings on any shards; training/recipe.py puts them to the paper's own data.
@@ -83,7 +84,9 @@ def regressor_experiment(
                 seed=seed,
                 devices=devices,
             )
-            return RegressorTraining(fit, shards, mixture, RegressorConfig(), batch=16, validation=100, start_from=start_from, trunk=trunk)
+            return RegressorTraining(
+                fit, shards, mixture, RegressorConfig(), batch=16, validation=100, start_from=start_from, trunk=trunk, only=only
+            )
         case "paper":
             fit = stage_1_fit(out, steps, seed, Machines(devices))
-            return RegressorTraining(fit, shards, mixture, PAPER, BATCH // PARTS, validation=200, start_from=start_from)
+            return RegressorTraining(fit, shards, mixture, PAPER, BATCH // PARTS, validation=200, start_from=start_from, only=only)

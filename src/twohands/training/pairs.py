@@ -23,6 +23,9 @@ from twohands.regress.crops import EXPANSION, PairView, view_pairs
 from twohands.regress.losses import HandTruth
 from twohands.schema import HandPair
 
+OTHER_INSIDE, OTHER_OUTSIDE = 0.55, 0.8
+"""Crop sides from a crop's centre within which the other hand's centre counts as seen, and beyond which as not seen."""
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -247,6 +250,7 @@ def _truth(scene: dict, view: PairView, present: Tensor, wrong: Tensor, presence
     relative = (view.common.R_crop_camera @ (wrist[:, 0] - wrist[:, 1])[..., None])[..., 0]
     valid_3d = scene["keypoints_3d_valid"].bool() & annotated[..., None]
     both = annotated.all(1) & scene["keypoints_3d_valid"].bool()[:, :, 0].all(1)
+    other, other_seen, other_valid = _other_hand(scene, view, annotated)
     return HandTruth(
         joints_xy=joints_xy,
         xy_valid=annotated[..., None] & (joints_xy.abs().amax(-1) < 0.75) & joints_xy.isfinite().all(-1),
@@ -260,8 +264,25 @@ def _truth(scene: dict, view: PairView, present: Tensor, wrong: Tensor, presence
         presence=torch.where(present, presence, 0.0),
         side_correct=(~wrong).float(),
         state_valid=present,
+        other=other,
+        other_seen=other_seen,
+        other_valid=other_valid,
         prior_valid=annotated,
     )
+
+
+def _other_hand(scene: dict, view: PairView, annotated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(place, seen, valid) of the other hand in each crop; one that is neither well inside nor outside is not asked for."""
+    camera = scene["camera"].map(lambda t: t[:, None])
+    xy = view.crop.image_to_crop(camera, scene["keypoints_xy"].flip(1)) / view.crop.size_px - 0.5
+    low, high = xy.amin(2), xy.amax(2)
+    centre, side = (low + high) / 2, (high - low).amax(-1)
+    finite = xy.isfinite().all(-1).all(-1) & (side > 0.05) & (side < 3)
+    there = scene["hand_valid"].bool().all(1, keepdim=True) & finite
+    away = centre.abs().amax(-1)
+    place = torch.cat([centre, side.clamp(0.05, 3).log()[..., None], functional.normalize(xy[:, :, 9] - xy[:, :, 0], dim=-1)], -1)
+    seen = there & (away < OTHER_INSIDE)
+    return torch.where(there[..., None], place, 0.0), seen.float(), annotated & ~(there & (away >= OTHER_INSIDE) & (away < OTHER_OUTSIDE))
 
 
 def _priors(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from twohands.checkpoints import load_weights, save_weights
+from twohands.errors import UserError
 from twohands.geometry.rotations import nearest_rotation
 from twohands.hands.bundled import load_bundled_hand
 from twohands.priors.cache import taught_shards
@@ -37,6 +38,8 @@ class RegressorTraining:
     """Weights to begin with (fine-tuning); the run's own checkpoint goes first."""
     trunk: Path | None = None
     """Where the landmark network's trained numbers are (`priors.install.LANDMARK`), if it does not begin with a regressor's weights."""
+    only: tuple[str, ...] = ()
+    """Parts of the network that learn (names of `Regressor`'s modules); the rest stays as it is. None named: all."""
     lessons: tuple[Path | None, ...] = ()
     """For each folder of shards a teacher's cache (priors/cache.py) whose maps take the place of the shards' own, or None. None at all: ()."""
 
@@ -47,7 +50,7 @@ class RegressorModule(AveragedModule):
     def __init__(self, training: RegressorTraining) -> None:
         network = Regressor(training.network)
         if training.start_from:
-            load_weights(training.start_from, network)
+            load_weights(training.start_from, network, new=training.only)
         elif training.trunk and isinstance(network.encoders, LandmarkEncoders):
             encoders = network.encoders
             fill_landmark_trunk(encoders.early, encoders.align.late, encoders.align.readout, training.trunk)
@@ -56,9 +59,25 @@ class RegressorModule(AveragedModule):
             # The encoder's own stages stay as its teacher left them; what F_fa learns is where they point.
             for frozen in (network.encoders.early, network.encoders.align.late, network.encoders.align.readout):
                 freeze(frozen)
+        parts = dict(network.named_children())
+        if unknown := set(training.only) - set(parts):
+            raise UserError(f"stage 1 has no part {sorted(unknown)[0]!r}; choose from {', '.join(parts)}")
+        if training.only:
+            for name, part in parts.items():
+                if name not in training.only:
+                    freeze(part)
         super().__init__(network.to(memory_format=torch.channels_last), training.fit)  # type: ignore[call-overload]
         self.training_config = training
         self.hand = load_bundled_hand()
+
+    def train(self, mode: bool = True) -> "RegressorModule":
+        """Parts that do not learn keep their running statistics; the encoders have none."""
+        super().train(mode)
+        if self.training_config.only:
+            for name, part in self.network.named_children():
+                if name not in (*self.training_config.only, "encoders"):
+                    part.eval()
+        return self
 
     def slow_parameters(self) -> list[nn.Parameter]:
         encoders = self.network.encoders
