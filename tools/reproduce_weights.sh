@@ -25,11 +25,12 @@ fi
 [ -d "$work/photos" ] || $bin/python tools/make_detector_shards.py "$photos" "$work/labels.npz" "$work/photos"
 behind=(--borders "$photos" ${backgrounds:+--backgrounds "$backgrounds"})
 $bin/twohands synth --out "$work/close" --seed 11 --count 20000 --framing close --workers 2 "${behind[@]}"
+$bin/twohands synth --out "$work/clasped" --seed 70 --count 10000 --framing clasped --workers 2 "${behind[@]}"
 $bin/twohands synth --out "$work/wide" --seed 40 --count 8000 --framing wide --workers 2 "${behind[@]}"
 $bin/twohands teachers install --folder "$work/trunks" --trunks
-$bin/twohands train detector --shards "$work/photos" "$work/wide" "$work/close" --mixture 0.35 0.45 0.2 --out "$work/detector" --steps 5000 \
+$bin/twohands train detector --shards "$work/photos" "$work/wide" "$work/close" "$work/clasped" --mixture 0.3 0.5 0.1 0.1 --out "$work/detector" --steps 7000 \
     --trunk "$work/trunks/palm_detection_full.tflite"
-$bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.65 0.35 --out "$work/regressor" --steps 3000 \
+$bin/twohands train regressor --shards "$work/close" "$work/clasped" "$work/real" --mixture 0.38 0.27 0.35 --out "$work/regressor" --steps 8000 \
     --trunk "$work/trunks/hand_landmark_full.tflite"
 # Stage 2 learns from what an early stage 1 gets wrong.
 $bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.65 0.35 --out "$work/early" --steps 600 \

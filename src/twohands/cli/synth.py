@@ -1,5 +1,6 @@
 """`twohands synth`: pictures with exact truth."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +16,7 @@ def synth(
     out: Path,
     seed: int = 0,
     count: int = 1000,
-    framing: Literal["close", "wide", "person", "ego"] = "close",
+    framing: Literal["close", "clasped", "wide", "person", "ego"] = "close",
     workers: int = 1,
     backgrounds: Path | None = None,
     borders: Path | None = None,
@@ -28,7 +29,7 @@ def synth(
         out: Folder for the shards; those that are there already are kept.
         seed: The same seed gives the same photos.
         count: How many photos.
-        framing: Hands filling the picture, whole scenes of any kind, people who show or do something, or one's own hands.
+        framing: Hands filling the picture (clasped: two that interact), whole scenes of any kind, people who show or do something, or one's own hands.
         workers: Processes to render with.
         backgrounds: Folder of pictures without hands that serve as backgrounds.
         borders: Folder of photos that may show hands; pieces of their borders serve as backgrounds.
@@ -38,7 +39,7 @@ def synth(
     from twohands.errors import UserError
     from twohands.synth.backgrounds import Photos
     from twohands.synth.generate import write_shards
-    from twohands.synth.scene import SceneKnobs
+    from twohands.synth.scene import CLASPED, SceneKnobs
 
     for folder in (backgrounds, borders):
         if folder is not None and not folder.is_dir():
@@ -46,7 +47,7 @@ def synth(
     if not 32 <= size_px <= 1024:
         raise UserError(f"size-px {size_px} is out of range; give 32 to 1024")
     photos = Photos(backgrounds, borders)
-    knobs = SceneKnobs(framing=framing, size_px=size_px)
+    knobs = replace(CLASPED, size_px=size_px) if framing == "clasped" else SceneKnobs(framing=framing, size_px=size_px)
     if glb:
         _write_scenes(out, seed, count, knobs)
         return

@@ -88,6 +88,10 @@ class SceneKnobs:
     """Limbs, boxes, balls and poles behind the hands of a scene other than close."""
 
 
+CLASPED = SceneKnobs(framing="close", two_hands=0.96, interacting=1.0)
+"""Hands that touch or hold each other: rare by the usual odds, and what a network finds hardest."""
+
+
 @dataclass(frozen=True)
 class Weld:
     """Vertices of two pieces that are one: they share their normals."""
