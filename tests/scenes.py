@@ -16,7 +16,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
 from twohands.pipeline import Pipeline
 from twohands.record import stack
-from twohands.schema import Detection, HandPair, Stage1Hands
+from twohands.schema import Detection, HandPair, OtherHand, Stage1Hands
 
 WIDTH, HEIGHT = 96, 64
 
@@ -46,6 +46,10 @@ class Truth:
     presence: dict[tuple[int, int], float] = field(default_factory=dict)
     found: list[tuple[int, int]] | None = None
     """(person, hand) of each detection; None: each hand once."""
+    sees_other: bool = False
+    """Stage 1 says where the other hand of each is."""
+    other_is_itself: bool = False
+    """It takes the hand itself for the other one."""
     refined_gap_m: float = 0.3
     asked: list[HandPair] = field(default_factory=list)
     refinements: int = 0
@@ -81,6 +85,7 @@ class Truth:
         boxes = torch.cat([xy.min(2).values, xy.max(2).values], -1).flatten(0, 1)
         parameters = HandParameters.zeros()
         side_correct, presence = torch.zeros(2), torch.zeros(2)
+        seen = torch.zeros(2, 4)
         for hand in (0, 1):
             nearest = int((boxes - pair.box_xyxy_px[hand]).abs().sum(-1).argmin())
             person, true_hand = divmod(nearest, 2)
@@ -89,8 +94,11 @@ class Truth:
             parameters.translation_m[hand] = self.people[person].translation_m[true_hand]
             side_correct[hand] = 0.95 if hand == true_hand else 0.05
             presence[hand] = self.presence.get((person, true_hand), 0.99)
+            seen[hand] = boxes[2 * person + (true_hand if self.other_is_itself else 1 - true_hand)]
         keypoints = self.model.pose_hands(parameters).keypoints()
-        return Stage1Hands(parameters, keypoints, torch.full((2, 21), 0.8), presence, side_correct)
+        low, high = seen.split(2, -1)
+        other = OtherHand(presence * self.sees_other, (low + high) / 2, (high - low).amax(-1), torch.tensor([[0.0, -1.0]]).expand(2, 2))
+        return Stage1Hands(parameters, keypoints, torch.full((2, 21), 0.8), presence, side_correct, other)
 
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> "Moved":
         self.refinements += len(keypoint_confidence)

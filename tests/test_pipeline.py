@@ -167,3 +167,20 @@ def test_hands_that_are_certain_are_all_answered_for():
     (person,) = truth.pipeline().from_detection(blank_image(), truth.camera, truth(blank_image()), certain=True).people
     assert person.hand_present.tolist() == [True, True]
     assert truth.pipeline().from_detection(blank_image(), truth.camera, truth(blank_image())[[]], certain=True).people == ()
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_hand_that_sees_the_other_one_is_given_it(seen):
+    """The detector found one of two clasped hands; the other is asked for where stage 1 saw it, and only if it saw it."""
+    truth = Truth([two_hands(0.2)], found=[(0, 1)], sees_other=seen)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [seen, True]
+    if seen:
+        expected = truth.model.pose_hands(truth.people[0]).keypoints()
+        assert torch.allclose(person.keypoints_m, expected, atol=1e-6)
+
+
+def test_a_guess_that_shows_the_same_hand_again_is_not_taken():
+    truth = Truth([two_hands(0.2)], found=[(0, 1)], sees_other=True, other_is_itself=True)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [False, True]
