@@ -16,9 +16,9 @@ from twohands.checkpoints import load_weights
 from twohands.data.shards import ShardSet
 from twohands.errors import UserError
 from twohands.regress.network import PAPER, Regressor
-from twohands.training.fit import AveragedModule, FitConfig, SharedBatches, parts_of
+from twohands.training.fit import AveragedModule, FitConfig, Machines, SharedBatches, parts_of
 from twohands.training.pairs import AugmentConfig, PairBatches
-from twohands.training.recipe import MIXTURE, REHEARSAL, Machines, bank_of_fits, shard_folders, stage_1
+from twohands.training.recipe import MIXTURE, REHEARSAL, bank_of_fits, shard_folders, stage_1
 from twohands.training.regressor import train_regressor
 
 

@@ -118,7 +118,7 @@ def test_batches_hold_both_kinds(bank: Path, photographed: Path) -> None:
     hand = load_bundled_hand()
     outputs = read_pairs(photographed)
     training = dataclasses.replace(RefinerTraining(), photographed_share=0.25, stretched_share=0.0)
-    batch = PairStream(hand, SphereProxies.of(hand.data), read_bank(bank), outputs, 8, 0, PerturbConfig(), training).draw()
+    batch = PairStream(hand, SphereProxies.of(hand.data), read_bank(bank), outputs, 8, 0, PerturbConfig(), training).make(0)
     known = [any(torch.equal(pose, other) for other in outputs.parameters.pose) for pose in batch.parameters.pose]
     assert known == [False] * 6 + [True] * 2
 
