@@ -24,7 +24,15 @@ from safetensors.torch import load_file
 
 from dataset_trees import WRITERS, write_freihand
 from mano_like import write_mano
-from twohands.training.recipe import MIXTURE
+from twohands.checkpoints import load_weights, read_config
+from twohands.collision.proxies import SphereProxies
+from twohands.hands.bundled import load_bundled_hand
+from twohands.refine.denoiser import Denoiser, DenoiserConfig
+from twohands.refine.diffusion import STEPS, diffusion_loss
+from twohands.refine.perturb import PerturbConfig
+from twohands.synth.bank import read_bank
+from twohands.training.recipe import MIXTURE, REFINER
+from twohands.training.refiner import PairStream, conditioned
 
 SHOWN = {
     1: ("xy", "joints", "rotation", "relative", "prior"),
@@ -97,6 +105,32 @@ def table(work: Path, stage: int, steps: int) -> str:
     return "\n".join(lines)
 
 
+def held_out_loss(weights: Path | None, like: Path, bank: Path) -> dict[str, float]:
+    """Stage 2's loss on 2,048 pairs that no step has seen, with noise of every amount: of these weights, or of the network of `like` untrained. What
+    one step sees differs so much from the next that a run's own log does not show in 300 steps what it learns."""
+    config = read_config(like, DenoiserConfig)
+    torch.manual_seed(0)
+    denoiser = Denoiser(config)
+    load_weights(like, denoiser)
+    if weights is None:
+        untrained = Denoiser(config)
+        untrained.scale.load_state_dict(denoiser.scale.state_dict())
+        denoiser = untrained
+    elif weights != like:
+        load_weights(weights, denoiser)
+    model = load_bundled_hand()
+    proxies = SphereProxies.of(model.data)
+    pairs = PairStream(model, proxies, read_bank(bank), None, 2048, 77, PerturbConfig(), REFINER).make(0)
+    with torch.no_grad():
+        clean, condition, frame = conditioned(model, proxies, pairs)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        step = torch.linspace(1, STEPS, len(clean)).round()
+        _, logs = diffusion_loss(
+            lambda noisy, at: denoiser(noisy, at, condition), denoiser.scale, model, clean, condition.state, frame, step, noise
+        )
+    return {name: float(value) for name, value in logs.items()}
+
+
 def same_weights(work: Path, stage: int) -> bool:
     """Whether the run that was killed ended bit for bit where the other did."""
     name = "regressor.safetensors" if stage == 1 else "refiner.safetensors"
@@ -128,6 +162,11 @@ def main() -> None:
         done([*train, "--out", f"{work}/stage{stage}-one"])
         done([*train, "--out", f"{work}/stage{stage}-two", "--devices", "2"])
         print(table(work, stage, args.steps), flush=True)
+    one, two = (work / f"stage2-{run}" / "refiner.safetensors" for run in ("one", "two"))
+    print("stage 2 on pairs that no step has seen:")
+    for words, weights in (("untrained", None), ("one process", one), ("two", two)):
+        losses = held_out_loss(weights, one, work / "stage2-one" / "bank.npz")
+        print(f"  {words}: {', '.join(f'{name} {value:.4f}' for name, value in losses.items())}", flush=True)
     for stage, train in begin.items():
         killed = work / f"stage{stage}-killed"
         if not killed.is_dir():

@@ -42,8 +42,9 @@ REHEARSAL = RegressorConfig(
 """A network that a laptop trains in minutes, at ten times the rate; everything else of the recipe as it is."""
 DENOISER = DenoiserConfig(width=512, depth=5, heads=4, expansion=3)
 """MDM's width and heads; depth and feed-forward are chosen so that the number of parameters, 21.8 M, is the paper's 21.6 M."""
-DENOISER_REHEARSAL = DenoiserConfig(width=32, depth=1, heads=2)
-REFINER = RefinerTraining(rate=1e-4, checkpoint_steps=2000, parts=PARTS)
+DENOISER_REHEARSAL = DenoiserConfig(width=64, depth=2, heads=4)
+REFINER = RefinerTraining(rate=1e-4, first_share=0.0, checkpoint_steps=2000, parts=PARTS)
+"""Every step of noise is trained, since the paper samples through all of them; the denoiser that ships is trained for few steps."""
 REFINER_BATCH, REFINER_STEPS = 64, 200_000
 """MDM's batch; the number of steps is ours."""
 
@@ -101,8 +102,8 @@ def stage_2(steps: int | None = None, rehearsal: bool = False) -> tuple[Denoiser
     """The denoiser of stage 2 and how it is trained."""
     if not rehearsal:
         return DENOISER, REFINER
-    # Ten times the rate, as in stage 1's rehearsal, and checkpoints that come often enough for a short run.
-    return DENOISER_REHEARSAL, replace(REFINER, rate=1e-3, warmup_steps=20, checkpoint_steps=max(1, (steps or REFINER_STEPS) // 20))
+    # A rate that a small network bears, and checkpoints that come often enough for a short run.
+    return DENOISER_REHEARSAL, replace(REFINER, rate=3e-3, warmup_steps=20, checkpoint_steps=max(1, (steps or REFINER_STEPS) // 20))
 
 
 def bank_of_fits(path: Path, data: Path, without: tuple[str, ...] = (), farthest_m: float = 0.3) -> int:
