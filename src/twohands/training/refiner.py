@@ -155,6 +155,8 @@ class RefinerModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.seed = seed
+        self.parts = range(1)
+        """The parts of the batch that this process sees."""
         self.proxies = proxies
         self.model, self.training_config, self.steps, self.minutes = model, training, steps, minutes
         self.denoiser = Denoiser(config)
@@ -175,10 +177,6 @@ class RefinerModule(L.LightningModule):
         self._since = time.process_time()
         if self.model.data.v_template.device != self.device:
             self.model, self.proxies = self.model.to(self.device), self.proxies.to(self.device)
-
-    def on_train_batch_start(self, pairs: Perturbed, index: int) -> None:
-        """What a step draws depends on seed, process and step alone: a run that resumes draws what it would have drawn."""
-        torch.manual_seed(seed_of(self.seed, self.global_rank, self.global_step))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch.to(device)
@@ -201,10 +199,7 @@ class RefinerModule(L.LightningModule):
             pairs = dataclasses.replace(pairs, keypoint_confidence=torch.full_like(pairs.keypoint_confidence, 0.5))
         with torch.no_grad():
             clean, condition, frame = conditioned(self.model, self.proxies, pairs, camera_known=not blind)
-        # Sampling in few steps lives off the noisy end: there it is trained most.
-        step, noise = (STEPS * torch.rand(count, device=clean.device).sqrt()).ceil(), torch.randn_like(clean)
-        first = torch.rand(count, device=clean.device) < config.first_share
-        step, noise = torch.where(first, float(STEPS), step), noise.masked_fill(first[:, None, None, None], 0.0)
+        step, noise = self._noise(clean)
 
         def denoise(noisy: Tensor, at: Tensor) -> Tensor:
             with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.bf16):
@@ -213,6 +208,20 @@ class RefinerModule(L.LightningModule):
         loss, logs = diffusion_loss(denoise, self.denoiser.scale, self.model, clean, condition.state, frame, step, noise, config.loss)
         self.log_dict({f"train/{name}": value for name, value in logs.items()}, batch_size=count, sync_dist=True)
         return loss
+
+    def _noise(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """How much noise each pair gets, and which: functions of (seed, part, step) as the pairs are, however many processes there are and after
+        however many kills."""
+        count, steps, noises = clean.shape[0] // len(self.parts), [], []
+        for part in self.parts:
+            generator = torch.Generator().manual_seed(seed_of(self.seed, part, self.global_step))
+            # Sampling in few steps lives off the noisy end: there it is trained most.
+            step = (STEPS * torch.rand(count, generator=generator).sqrt()).ceil()
+            first = torch.rand(count, generator=generator) < self.training_config.first_share
+            noise = torch.randn(count, *clean.shape[1:], generator=generator)
+            steps.append(torch.where(first, float(STEPS), step))
+            noises.append(noise.masked_fill(first[:, None, None, None], 0.0))
+        return torch.cat(steps).to(clean.device), torch.cat(noises).to(clean.device)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         config = self.training_config
@@ -321,7 +330,7 @@ def train_refiner(
         numbers = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed}
         records: dict[str, Any] = {"network": config, "training": training, "perturb": perturb_config, "machines": machines}
         write_config(out, inputs | numbers | {name: dataclasses.asdict(record) for name, record in records.items()})
-    mine = parts_of(training.parts, trainer.global_rank, trainer.world_size)
+    mine = module.parts = parts_of(training.parts, trainer.global_rank, trainer.world_size)
     each = batch // (training.parts or 1)
     streams = [PairStream(model, proxies, clean, outputs, each, seed + 1, perturb_config, training, part) for part in mine]
     loader = DataLoader(SharedBatches(streams, start), batch_size=None, num_workers=machines.workers)
