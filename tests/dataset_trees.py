@@ -130,6 +130,13 @@ def annotated(truth: Truth) -> Tensor:
     return truth.keypoints_m + torch.tensor([ANNOTATION_OFFSET_M, 0.0, 0.0])
 
 
+def _box(points_m: Tensor) -> list[float]:
+    """Left, top, width and height of what the camera sees of points, in the files' pixels."""
+    xy = points_m[..., :2] / points_m[..., 2:] * torch.tensor(FOCAL_PX) + torch.tensor(PRINCIPAL_PX)
+    low, high = xy.flatten(0, -2).amin(0), xy.flatten(0, -2).amax(0)
+    return [*low.tolist(), *(high - low).tolist()]
+
+
 def write_interhand26m(
     folder: Path, mano: Path, split: str = "train", count: int = 4, pictures: bool = True, empty: bool = False
 ) -> list[Truth]:
@@ -171,7 +178,7 @@ def write_interhand26m(
             "camera": name, "frame_idx": frame,
         })  # fmt: skip
         annotations.append({
-            "id": 9000 + i, "image_id": 500 + i, "bbox": [0, 0, 1, 1], "joint_valid": flat_valid, "hand_type": hand_type,
+            "id": 9000 + i, "image_id": 500 + i, "bbox": _box(annotated(truth)[truth.present]), "joint_valid": flat_valid, "hand_type": hand_type,
             "hand_type_valid": 1 - (i == 1),
         })  # fmt: skip
         if pictures:

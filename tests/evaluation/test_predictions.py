@@ -9,8 +9,7 @@ from made_up import prediction_of, random_prediction, random_truth
 from twohands.errors import UserError
 from twohands.evaluation.judged import Truth
 from twohands.evaluation.match import batches_of_parts, coverage
-from twohands.evaluation.pred_json import read_pred_json
-from twohands.evaluation.predictions import FORMAT, JOINT_ORDERS, open_predictions, write_predictions
+from twohands.evaluation.predictions import FORMAT, JOINT_ORDERS, open_predictions, read_pred_json, write_predictions
 from twohands.evaluation.sources import Source
 from twohands.joints import OPENPOSE21
 

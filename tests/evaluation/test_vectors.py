@@ -1,4 +1,8 @@
-"""The test vectors of the protocols, digit for digit. They need no data set."""
+"""The test vectors of the protocols, digit for digit (docs/EVALUATION.md lists them). They need no data set; the ninth has one if it is there."""
+
+import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +10,9 @@ import torch
 import trimesh
 from made_up import perfect, prediction_of, random_prediction, random_truth, truth_of
 
+import dataset_trees
+from twohands.cli import main
+from twohands.data.loader import open_dataset
 from twohands.evaluation import metrics
 from twohands.evaluation.averaging import Averaging, Totals
 from twohands.evaluation.judge import judge
@@ -160,6 +167,79 @@ def test_7_a_mirrored_world_has_the_same_score(name: str):
         # RRVE puts the right wrist at the origin and all of the relative error on the left hand: it is not symmetric, by definition.
         if not any(word in a.metric for word in ("left", "right", "RRVE")):
             assert a.value == pytest.approx(b.value, abs=1e-9), a.metric
+
+
+def test_8_interhands_joints_lie_in_the_annotations_box(interhand):
+    """x = R (X - c): what is projected so fills the `bbox` of the same annotation, and what R X + c gives is nowhere near."""
+    folder, _ = interhand
+    base = folder / "annotations" / "test" / "InterHand2.6M_test"
+    told = json.loads(base.with_name(f"{base.name}_data.json").read_text())
+    cameras, moments = (json.loads(base.with_name(f"{base.name}_{kind}.json").read_text()) for kind in ("camera", "joint_3d"))
+    pictures = {image["id"]: image for image in told["images"]}
+    dataset = open_dataset("interhand26m", folder, "test")
+    for index, annotation in enumerate(told["annotations"]):
+        read = dataset.annotation(index)
+        picture = pictures[annotation["image_id"]]
+        valid = read.joints_3d_valid.numpy()
+        points = read.joints_m.double().numpy()[valid]
+        focal, principal = read.camera.focal_px.numpy(), read.camera.principal_px.numpy() - 0.5
+        xy = points[:, :2] / points[:, 2:] * focal + principal
+        assert np.concatenate([xy.min(0), np.ptp(xy, axis=0)]) == pytest.approx(annotation["bbox"], abs=2e-3)
+        camera = {key: np.array(cameras[str(picture["capture"])][key][picture["camera"]]) for key in ("campos", "camrot")}
+        world = np.array(moments[str(picture["capture"])][str(picture["frame_idx"])]["world_coord"]).reshape(2, 21, 3)[::-1][valid]
+        assert (world - camera["campos"]) @ camera["camrot"].T / 1000 == pytest.approx(points, abs=2e-6)
+        assert np.abs(world @ camera["camrot"].T + camera["campos"] - 1000 * points).max() > 100
+
+
+def test_8_reinterhands_translation_is_added_after_the_turn(mano, tmp_path):
+    """x = R X + t in millimetres, row by row; R (X - t) is nowhere near."""
+    dataset_trees.write_reinterhand(tmp_path, mano, 2, pictures=False)
+    base = tmp_path / dataset_trees.TRAIN_CAPTURE
+    cameras = json.loads((base / "Mugsy_cameras" / "cam_params.json").read_text())
+    dataset = open_dataset("reinterhand", tmp_path, "train")
+    for index in range(2):
+        read = dataset.annotation(index)
+        R, t = (np.array(cameras[read.camera_id][key]) for key in ("R", "t"))
+        for hand, side in enumerate(("left", "right")):
+            world = np.array(json.loads((base / "orig_fits" / side / "Keypoints" / f"keypoint-{read.frame:06d}.json").read_text()))
+            valid = read.joints_3d_valid[hand].numpy()
+            points = read.joints_m[hand].double().numpy()
+            for joint in np.flatnonzero(valid):
+                assert (R @ world[joint] + t) / 1000 == pytest.approx(points[joint], abs=2e-6)
+            assert np.abs((world - t) @ R.T - 1000 * points)[valid].max() > 100
+
+
+ZERO_CM = {"freihand": (70.79, 4.73, 70.84, 5.07), "ho3d-v2": (56.87, 5.19, 57.12, 5.47)}
+"""What all-zero predictions score by the organisers' scripts: MPJPE, PA-MPJPE, MPVPE, PA-MPVPE."""
+
+
+@pytest.mark.parametrize("name", sorted(ZERO_CM))
+def test_9_zeros(name: str, mano, tmp_path):
+    """With the organisers' truth (its folder named by TWOHANDS_FREIHAND or TWOHANDS_HO3D_V2) the published numbers; without it generated files in
+    the same formats and the two formulas: how far the truth is from the camera, and how far it spreads about its mean."""
+    variable = f"TWOHANDS_{name.replace('-', '_').upper()}"
+    real = os.environ.get(variable)
+    folder = Path(real) if real else tmp_path / "tree"
+    if not real and name == "freihand":
+        truths = dataset_trees.write_freihand(folder, mano, "evaluation", 3, pictures=False)
+    elif not real:
+        truths = dataset_trees.write_ho3d(folder, mano, "evaluation", 3, pictures=False)
+        dataset_trees.write_ho3d_truth(folder, truths)
+    count = len(open_dataset(PROTOCOLS[name].data, folder, "evaluation"))
+    zeros = [[[[0.0] * 3] * points] * count for points in (21, 778)]
+    (tmp_path / "pred.json").write_text(json.dumps(zeros))
+    arguments = ["--data", str(folder), "--predictions", str(tmp_path / "pred.json"), "--json", str(tmp_path / "r.json")]
+    assert main(["evaluate", "--protocol", name, *arguments]) == 0
+    numbers = {n["metric"]: n["value"] for n in json.loads((tmp_path / "r.json").read_text())["numbers"]}
+    found = [numbers[metric] / 10 for metric in ("MPJPE", "PA-MPJPE", "MPVPE", "PA-MPVPE")]
+    if real:
+        assert found == pytest.approx(ZERO_CM[name], abs=0.005)
+        return
+    expected = []
+    for field in ("keypoints_m", "vertices_m"):
+        points = np.stack([getattr(truth, field)[1].double().numpy() for truth in truths])
+        expected += [np.linalg.norm(points, axis=-1).mean(), np.linalg.norm(points - points.mean(1, keepdims=True), axis=-1).mean()]
+    assert found == pytest.approx(100 * np.array(expected), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name, protocol in PROTOCOLS.items() if name != "plausibility"])

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from twohands.checkpoints import save_weights
 from twohands.collision.proxies import SphereProxies
@@ -15,6 +16,7 @@ from twohands.refine.perturb import PerturbConfig, hidden_keypoints, penetrates,
 from twohands.refine.refiner import FREE_CM3, RefineConfig, Refiner, shared_volumes_cm3
 from twohands.regress.network import Regressor, RegressorConfig
 from twohands.synth.bank import build_bank, read_bank
+from twohands.training.fit import WholeCheckpoints
 from twohands.training.photographed import photograph_bank, read_pairs
 from twohands.training.refine_benchmark import benchmark_pairs, held_out_pairs, stage1_pairs
 from twohands.training.refiner import PairStream, RefinerTraining, stretched, train_refiner
@@ -114,11 +116,38 @@ def test_training_goes_on_where_it_stopped_and_writes_weights_that_load(bank: Pa
     assert torch.equal(Refiner.load(onwards).denoiser.scale.deviation, again.denoiser.scale.deviation)
 
 
+class Died(Exception):
+    pass
+
+
+def test_a_run_that_dies_ends_bit_for_bit_where_an_unbroken_one_does(bank: Path, photographed: Path, tmp_path: Path, monkeypatch) -> None:
+    """The batch in two parts, as two processes would share them out; death comes after the second of three checkpoints was written."""
+    small, training = DenoiserConfig(width=16, depth=1, heads=2), RefinerTraining(checkpoint_steps=2, parts=2)
+
+    def train(out: Path, resume: bool = False) -> dict[str, torch.Tensor]:
+        return load_file(train_refiner(out, bank, None, 6, 4, 0, resume, small, training, photographed=photographed))
+
+    def save_and_die(self: WholeCheckpoints, checkpoint: dict, path: Path, storage_options: None = None) -> None:
+        save(self, checkpoint, path, storage_options)
+        if checkpoint["global_step"] == 4:
+            raise Died
+
+    whole, save = train(tmp_path / "whole"), WholeCheckpoints.save_checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(WholeCheckpoints, "save_checkpoint", save_and_die)
+        with pytest.raises(Died):
+            train(tmp_path / "dead")
+    assert not (tmp_path / "dead" / "refiner.safetensors").exists()
+    resumed = train(tmp_path / "dead", resume=True)
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=0, msg=name)
+
+
 def test_batches_hold_both_kinds(bank: Path, photographed: Path) -> None:
     hand = load_bundled_hand()
     outputs = read_pairs(photographed)
     training = dataclasses.replace(RefinerTraining(), photographed_share=0.25, stretched_share=0.0)
-    batch = PairStream(hand, SphereProxies.of(hand.data), read_bank(bank), outputs, 8, 0, PerturbConfig(), training).draw()
+    batch = PairStream(hand, SphereProxies.of(hand.data), read_bank(bank), outputs, 8, 0, PerturbConfig(), training).make(0)
     known = [any(torch.equal(pose, other) for other in outputs.parameters.pose) for pose in batch.parameters.pose]
     assert known == [False] * 6 + [True] * 2
 

@@ -100,9 +100,8 @@ def _judged(
     from twohands.evaluation.judge import Tally
     from twohands.evaluation.judged import JudgesHand
     from twohands.evaluation.match import Coverage, batches, batches_of_fits, batches_of_parts, coverage
-    from twohands.evaluation.pred_json import read_pred_json
     from twohands.evaluation.predict import predict_all
-    from twohands.evaluation.predictions import open_predictions
+    from twohands.evaluation.predictions import open_predictions, read_pred_json
     from twohands.evaluation.sources import limited
     from twohands.hands.bundled import load_bundled_hand
     from twohands.hands.mano import load_mano
@@ -152,7 +151,7 @@ def _opened(protocol: "Protocol", data: Path | None, mano: Path | None, limit: i
     if protocol.data != "synthetic":
         if data is None:
             raise UserError(f"{protocol.name} needs its data set; give --data DIR (docs/DATASETS.md says what goes there)")
-        from twohands.evaluation.dataset_source import open_dataset_source
+        from twohands.evaluation.sources import open_dataset_source
 
         return open_dataset_source(protocol, data, mano), ()
     from twohands.evaluation.synthetic import BENCHMARKS, known_seal, open_benchmark

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from twohands.cli.app import train
-from twohands.errors import UserError
 
 
 @train.command
@@ -35,28 +34,27 @@ def paper(
         without: Data sets of the five to leave out.
         steps: Length of the run; seven epochs by default.
         seed: Fixes data order and initial weights.
-        devices: Processes (GPUs) on each machine. Stage 1 makes each batch of 48 in four parts, so 1, 2 or 4 processes see the same batches.
+        devices: Processes (GPUs) on each machine. Batches are made in four parts, so that 1, 2 or 4 processes see the same ones.
         nodes: Machines.
         workers: Processes a device that make batches ahead.
         accelerator: Where to train.
-        rehearsal: A tiny network on 32 px crops and otherwise the same, to see in minutes that everything is in place.
+        rehearsal: A tiny network on 64 px crops and otherwise the same, to see in minutes that everything is in place.
         validation: Samples kept from the end of each data set's shards, never trained on.
     """
     from twohands.training import recipe
+    from twohands.training.fit import Machines
 
+    machines = Machines(devices, nodes, workers, accelerator)
     if stage == 1:
         from twohands.training.regressor import train_regressor
 
-        machines = recipe.Machines(devices, nodes, workers, accelerator)
         print(train_regressor(recipe.stage_1(out, data, lessons, without, steps, seed, machines, rehearsal, validation)))
         return
-    if devices * nodes > 1:
-        raise UserError("stage 2 trains in one process; leave out --devices and --nodes")
     from twohands.training.refiner import train_refiner
 
     bank = out / "bank.npz"
     print(f"{recipe.bank_of_fits(bank, data, without)} pairs of hands in {bank}", file=sys.stderr)
-    config = recipe.DENOISER_REHEARSAL if rehearsal else recipe.DENOISER
+    config, training = recipe.stage_2(steps, rehearsal)
     resume = (out / "last.ckpt").is_file()
-    batch = recipe.REFINER_BATCH
-    print(train_refiner(out, bank, None, steps or recipe.REFINER_STEPS, batch, seed, resume, config, recipe.REFINER))
+    steps = steps or recipe.REFINER_STEPS
+    print(train_refiner(out, bank, None, steps, recipe.REFINER_BATCH, seed, resume, config, training, machines=machines))

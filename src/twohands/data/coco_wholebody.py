@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from twohands.data.dataset import Annotation, Dataset, DatasetInfo, HandType, ManoConvention
-from twohands.data.index import Columns, Rows, open_index, read_json_items, read_json_pairs, text, wrong_content
+from twohands.data.dataset import Annotation, Dataset, DatasetInfo, HandType, ManoConvention, file_camera
+from twohands.data.index import Columns, Rows, expected_content, open_index, read_json_items, read_json_pairs, rows_of_ids, text
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
 from twohands.geometry.photo import DEFAULT_FOV_DEG
@@ -104,10 +104,7 @@ class CocoWholeBody(Dataset):
             return parameters, valid
         c = self._columns
         for hand in np.flatnonzero(there):
-            own = Camera(
-                torch.from_numpy(np.array(c["fit_focal_px"][index, hand])),
-                torch.from_numpy(c["fit_principal_px"][index, hand] + np.float32(0.5)),
-            )
+            own = file_camera(c["fit_focal_px"][index, hand], c["fit_principal_px"][index, hand])
             stored = HandParameters.zeros()
             for name, values in (("pose", stored.pose), ("shape", stored.shape), ("translation_m", stored.translation_m)):
                 values[hand] = torch.from_numpy(np.array(c[f"fit_{name}"][index, hand])).view_as(values[hand])
@@ -135,30 +132,22 @@ def _between_cameras(own: Camera, camera: Camera, wrist_m: Float[Tensor, "3"]) -
 
 def _build(annotations: Path, fits: Path | None = None) -> Columns:
     pictures = Rows({"image_id": ("i8", ()), "file": ("S32", ()), "width_px": ("i2", ()), "height_px": ("i2", ())})
-    for image in read_json_items(annotations, "images.item"):
-        try:
+    with expected_content(annotations):
+        for image in read_json_items(annotations, "images.item"):
             pictures.add({"image_id": image["id"], "file": image["file_name"], "width_px": image["width"], "height_px": image["height"]})
-        except (KeyError, TypeError, ValueError) as error:
-            raise wrong_content(annotations, error) from error
     people = Rows({"id": ("i8", ()), "image_id": ("i8", ()), "keypoints": ("f4", (2, 21, 3)), "hand_valid": ("?", (2,))})
-    for person in read_json_items(annotations, "annotations.item"):
-        try:
+    with expected_content(annotations):
+        for person in read_json_items(annotations, "annotations.item"):
             valid = [bool(person[f"{side}hand_valid"]) for side in _SIDES]
             if person["iscrowd"] or person["num_keypoints"] == 0 or not any(valid):
                 continue
             keypoints = [np.array(person[f"{side}hand_kpts"], np.float32).reshape(21, 3) for side in _SIDES]
             people.add({"id": person["id"], "image_id": person["image_id"], "keypoints": keypoints, "hand_valid": valid})
-        except (KeyError, TypeError, ValueError) as error:
-            raise wrong_content(annotations, error) from error
     if len(people) == 0:
         raise UserError(f"{annotations} has nobody with a labelled hand; download it again")
     columns, images = people.columns(), pictures.columns()
-    order = np.argsort(images["image_id"], kind="stable")
-    known = images["image_id"][order]
-    place = np.minimum(np.searchsorted(known, columns["image_id"]), len(known) - 1)
-    if len(known) == 0 or (known[place] != columns["image_id"]).any():
-        raise UserError(f"{annotations} has annotations of pictures that it does not list; download it again")
-    columns |= {name: images[name][order[place]] for name in ("file", "width_px", "height_px")}
+    picture = rows_of_ids(images["image_id"], columns["image_id"], annotations)
+    columns |= {name: images[name][picture] for name in ("file", "width_px", "height_px")}
     return columns | _read_fits(fits, columns["id"])
 
 
@@ -171,10 +160,10 @@ def _read_fits(path: Path | None, ids: np.ndarray) -> Columns:
         return columns
     row_of = {str(id_): row for row, id_ in enumerate(ids.tolist())}
     hands: dict[str, Any]
-    for name, hands in read_json_pairs(path):
-        if (row := row_of.get(name)) is None:
-            continue
-        try:
+    with expected_content(path):
+        for name, hands in read_json_pairs(path):
+            if (row := row_of.get(name)) is None:
+                continue
             for hand, side in enumerate(_SIDES):
                 if (fit := hands[side]) is None:
                     continue
@@ -185,6 +174,4 @@ def _read_fits(path: Path | None, ids: np.ndarray) -> Columns:
                 for field, numbers in zip(shapes, values, strict=True):
                     columns[f"fit_{field}"][row, hand] = np.asarray(numbers, np.float32).reshape(-1)
                 columns["fit_there"][row, hand] = True
-        except (KeyError, TypeError, ValueError) as error:
-            raise wrong_content(path, error) from error
     return columns

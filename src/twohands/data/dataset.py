@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from twohands.errors import UserError
@@ -228,6 +229,12 @@ class Subset(Dataset):
 def in_picture(xy: Float[Tensor, "*batch 2"], width_px: int, height_px: int) -> Bool[Tensor, "*batch"]:
     """Which positions lie within the picture."""
     return ((xy >= 0) & (xy < torch.tensor([width_px, height_px], dtype=xy.dtype))).all(-1)
+
+
+def file_camera(focal_px: ArrayLike, principal_px: ArrayLike) -> Camera:
+    """The camera of a file that counts pixels from the centre of the first one, as every data set here does; this project counts from its corner."""
+    focal, principal = (torch.from_numpy(np.array(values, np.float32)) for values in (focal_px, principal_px))
+    return Camera(focal, principal + 0.5)
 
 
 def projected(camera: Camera, points_m: Float[Tensor, "*batch point 3"], valid: Bool[Tensor, "*batch point"]) -> tuple[Tensor, Tensor]:

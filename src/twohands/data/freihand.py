@@ -13,12 +13,12 @@ from twohands.data.dataset import (
     Dataset,
     DatasetInfo,
     ManoConvention,
+    file_camera,
     in_picture,
     projected,
 )
-from twohands.data.index import Columns, Rows, open_index, read_json_items, wrong_content
+from twohands.data.index import Columns, open_index, read_json_arrays
 from twohands.errors import UserError
-from twohands.geometry.camera import Camera
 from twohands.hands.parameters import HandParameters
 from twohands.hands.rigid import rigid_between
 from twohands.joints import OPENPOSE21
@@ -78,9 +78,7 @@ class FreiHand(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)
         c, row = self._columns, index % self._count
-        matrix = torch.from_numpy(np.array(c["K"][row]))
-        camera = Camera.from_matrix(matrix)
-        camera = Camera(camera.focal_px, camera.principal_px + 0.5)
+        camera = file_camera(c["K"][row].diagonal()[:2], c["K"][row][:2, 2])
         joints, valid = torch.zeros(2, 21, 3), torch.zeros(2, 21, dtype=torch.bool)
         if "xyz" in c:
             joints[1], valid[1] = torch.from_numpy(np.array(c["xyz"][row])), True
@@ -133,15 +131,7 @@ class FreiHand(Dataset):
 
 
 def _build(files: dict[str, Path]) -> Columns:
-    columns: Columns = {}
-    for field, path in files.items():
-        rows = Rows({field: ("f4", _FIELDS[field])}, block=4096)
-        for value in read_json_items(path, "item"):
-            try:
-                rows.add({field: value})
-            except (TypeError, ValueError) as error:
-                raise wrong_content(path, error) from error
-        columns |= rows.columns()
+    columns = {field: read_json_arrays(path, _FIELDS[field]) for field, path in files.items()}
     counts = {files[field].name: len(values) for field, values in columns.items()}
     if len(set(counts.values())) != 1 or not next(iter(counts.values())):
         raise UserError(f"the files in {files['K'].parent} are of different lengths ({counts}); download those of one release")

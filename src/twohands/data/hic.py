@@ -14,12 +14,12 @@ from twohands.data.dataset import (
     Dataset,
     DatasetInfo,
     ManoConvention,
+    file_camera,
     in_picture,
     projected,
 )
-from twohands.data.index import read_json, wrong_content
+from twohands.data.index import expected_content, read_json
 from twohands.errors import UserError
-from twohands.geometry.camera import Camera
 from twohands.hands.mano import FINGERTIP_TABLES
 from twohands.hands.parameters import HandParameters
 from twohands.joints import FINGERS, OPENPOSE21, OPENPOSE21_FROM_MANO16_AND_TIPS
@@ -52,7 +52,7 @@ class Hic(Dataset):
         super().__init__(folder, split, mano)
         path = folder / "HIC.json"
         content = read_json(path)
-        try:
+        with expected_content(path):
             pictures = {image["id"]: image for image in content["images"]}
             self._rows = [(annotation, pictures[annotation["image_id"]]) for annotation in content["annotations"]]
             for annotation, image in self._rows:
@@ -60,8 +60,6 @@ class Hic(Dataset):
                     raise ValueError(f"hand_type {annotation['hand_type']!r}")
                 if not {"id", "left_mano_path", "right_mano_path"} <= set(annotation) or not {"file_name", "width", "height"} <= set(image):
                     raise ValueError(f"annotation {annotation.get('id')} lacks a field")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise wrong_content(path, error) from error
         if not self._rows:
             raise UserError(f"{path} lists no annotations; download it again")
 
@@ -75,7 +73,7 @@ class Hic(Dataset):
     def annotation(self, index: int) -> Annotation:
         stored, image = self._rows[index]
         vertices, there = self.vertices(index)
-        camera = Camera(torch.tensor(FOCAL_PX), torch.tensor(PRINCIPAL_PX) + 0.5)
+        camera = file_camera(FOCAL_PX, PRINCIPAL_PX)
         joints, valid = self._joints(vertices, there)
         xy, known = projected(camera, joints, valid)
         width, height = int(image["width"]), int(image["height"])

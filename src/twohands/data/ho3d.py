@@ -14,12 +14,12 @@ from twohands.data.dataset import (
     Dataset,
     DatasetInfo,
     ManoConvention,
+    file_camera,
     in_picture,
     projected,
 )
-from twohands.data.index import Columns, Rows, open_index, read_json_items, text, wrong_content
+from twohands.data.index import Columns, Rows, expected_content, open_index, read_json_arrays, text
 from twohands.errors import UserError
-from twohands.geometry.camera import Camera
 from twohands.hands.parameters import HandParameters
 from twohands.joints import HO3D21
 from twohands.passive_pickle import as_array, read_passive_pickle
@@ -80,9 +80,7 @@ class Ho3d(Dataset):
         c = self._columns
         name = text(c["name"][index])
         sequence, _, picture = name.rpartition("/")
-        matrix = np.array(c["camera_matrix"][index])
-        camera = Camera.from_matrix(torch.from_numpy(matrix))
-        camera = Camera(camera.focal_px, camera.principal_px + 0.5)
+        camera = file_camera(c["camera_matrix"][index].diagonal()[:2], c["camera_matrix"][index][:2, 2])
         joints, valid = torch.zeros(2, 21, 3), torch.zeros(2, 21, dtype=torch.bool)
         joints[1] = torch.from_numpy(c["joints_m"][index] * OPENCV_OF_OPENGL)
         valid[1] = torch.from_numpy(np.array(c["joints_valid"][index]))
@@ -148,7 +146,7 @@ def _build(folder: Path, listed: Path, truth: dict[str, Path]) -> Columns:
     columns["suffix"] = np.array([suffix.encode()])
     shapes = {"xyz": (21, 3), "verts": (VERTICES, 3)}
     for field, path in truth.items():
-        values = _listed_truth(path, shapes[field])
+        values = read_json_arrays(path, shapes[field])
         if len(values) != len(names):
             raise UserError(f"{path} has {len(values)} entries for the {len(names)} frames of {listed}; take both from one release")
         if field == "verts":
@@ -163,7 +161,7 @@ def _row(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         raise UserError(f"{path} is missing; {_REMEDY}")
     meta = read_passive_pickle(path, "meta file of HO-3D", _REMEDY)
-    try:
+    with expected_content(path):
         if meta["handJoints3D"] is None or meta["camMat"] is None:
             return None
 
@@ -181,16 +179,4 @@ def _row(path: Path) -> dict[str, Any] | None:
             row |= {"fit_there": True, "pose": numbers("handPose"), "shape": numbers("handBeta"), "translation_m": numbers("handTrans")}
         elif len(joints) > 1:
             return None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise wrong_content(path, error) from error
     return row
-
-
-def _listed_truth(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    rows = Rows({"value": ("f4", shape)}, block=4096)
-    for value in read_json_items(path, "item"):
-        try:
-            rows.add({"value": value})
-        except (TypeError, ValueError) as error:
-            raise wrong_content(path, error) from error
-    return rows.columns()["value"]

@@ -7,6 +7,7 @@ The index lies in `.twohands` within the data set's folder, or, where that is re
 and renamed: a build that was killed leaves nothing that could be taken for an index.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -183,11 +184,34 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is cut short or no JSON ({_first_line(error)}); download it again") from error
 
 
-def wrong_content(path: Path, error: Exception) -> UserError:
-    """What to raise where a file parses but does not hold what its format promises."""
-    return UserError(
-        f"{path} does not hold what this data set's files hold ({type(error).__name__}: {_first_line(error)}); download it again"
-    )
+def read_json_arrays(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A JSON file that holds a list of arrays of one shape, read as a stream. UserError as `read_json_items`, or if an array has another shape."""
+    rows = Rows({"value": ("f4", shape)}, block=4096)
+    with expected_content(path):
+        for value in read_json_items(path, "item"):
+            rows.add({"value": value})
+    return rows.columns()["value"]
+
+
+@contextlib.contextmanager
+def expected_content(path: Path) -> Iterator[None]:
+    """What goes wrong inside, because the file parses but does not hold what its format promises, becomes a UserError that names the file."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} does not hold what this data set's files hold ({type(error).__name__}: {_first_line(error)}); download it again"
+        ) from error
+
+
+def rows_of_ids(listed: np.ndarray, wanted: np.ndarray, path: Path) -> np.ndarray:
+    """The row of each wanted id among those that are listed, in any order. UserError if the file `path` does not list one."""
+    order = np.argsort(listed, kind="stable")
+    known = listed[order]
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    if len(known) == 0 or (known[place] != wanted).any():
+        raise UserError(f"{path} has annotations of pictures that it does not list; download it again")
+    return order[place]
 
 
 def _first_line(error: Exception) -> str:

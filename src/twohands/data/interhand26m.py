@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from twohands.data.dataset import Annotation, Dataset, DatasetInfo, HandType, ManoConvention, projected
-from twohands.data.index import Columns, Rows, open_index, read_json, read_json_items, read_json_pairs, text, wrong_content
+from twohands.data.dataset import Annotation, Dataset, DatasetInfo, HandType, ManoConvention, file_camera, projected
+from twohands.data.index import Columns, Rows, expected_content, open_index, read_json, read_json_items, read_json_pairs, rows_of_ids, text
 from twohands.errors import UserError
-from twohands.geometry.camera import Camera
 from twohands.hands.parameters import HandParameters
 from twohands.joints import INTERHAND21
 
@@ -66,10 +65,7 @@ class InterHand26M(Dataset):
         c = self._columns
         camera_row, moment = int(c["camera"][index]), int(c["moment"][index])
         R, position_mm = c["camera_R"][camera_row], c["camera_position_mm"][camera_row]
-        camera = Camera(
-            torch.from_numpy(np.array(c["camera_focal_px"][camera_row])),
-            torch.from_numpy(c["camera_principal_px"][camera_row] + np.float32(0.5)),
-        )
+        camera = file_camera(c["camera_focal_px"][camera_row], c["camera_principal_px"][camera_row])
         world_mm, valid = np.zeros((42, 3), np.float32), np.zeros(42, bool)
         capture, frame = int(c["capture"][index]), int(c["frame"][index])
         if moment >= 0 and (self.split, capture, frame) not in WRONG_3D:
@@ -157,12 +153,7 @@ def _build(files: dict[str, Path]) -> Columns:
     fits = _fits(files["MANO_NeuralAnnot"], moments, moment_row)
     pictures, names = _pictures(files["data"], camera_row, moment_row)
     annotations = _annotations(files["data"])
-    order = np.argsort(pictures["image_id"], kind="stable")
-    known = pictures["image_id"][order]
-    place = np.searchsorted(known, annotations["image_id"])
-    if len(known) == 0 or (known[np.minimum(place, len(known) - 1)] != annotations["image_id"]).any():
-        raise UserError(f"{files['data']} has annotations of pictures that it does not list; download it again")
-    picture = order[place]
+    picture = rows_of_ids(pictures["image_id"], annotations["image_id"], files["data"])
     del annotations["image_id"], pictures["image_id"]
     joined = {name: values[picture] for name, values in pictures.items()}
     return annotations | joined | names | cameras | moments | fits
@@ -175,7 +166,7 @@ def _cameras(path: Path) -> tuple[Columns, dict[tuple[str, str], int]]:
     }, block=1024)  # fmt: skip
     found: dict[tuple[str, str], int] = {}
     content = read_json(path)
-    try:
+    with expected_content(path):
         for capture, values in content.items():
             for name in values["campos"]:
                 found[capture, name] = len(rows)
@@ -183,8 +174,6 @@ def _cameras(path: Path) -> tuple[Columns, dict[tuple[str, str], int]]:
                     "camera_R": values["camrot"][name], "camera_position_mm": values["campos"][name],
                     "camera_focal_px": values["focal"][name], "camera_principal_px": values["princpt"][name], "camera_name": name,
                 })  # fmt: skip
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise wrong_content(path, error) from error
     return rows.columns(), found
 
 
@@ -192,13 +181,11 @@ def _moments(path: Path) -> tuple[Columns, dict[tuple[str, str], int]]:
     """Joints of each (capture, frame), in the world."""
     rows = Rows({"moment_world_mm": ("f4", (42, 3)), "moment_joint_valid": ("u1", (42,))}, block=4096)
     found: dict[tuple[str, str], int] = {}
-    for capture, frames in read_json_pairs(path):
-        try:
+    with expected_content(path):
+        for capture, frames in read_json_pairs(path):
             for frame, values in frames.items():
                 found[capture, frame] = len(rows)
                 rows.add({"moment_world_mm": values["world_coord"], "moment_joint_valid": values["joint_valid"]})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise wrong_content(path, error) from error
     return rows.columns(), found
 
 
@@ -208,8 +195,8 @@ def _fits(path: Path, moments: Columns, moment_row: dict[tuple[str, str], int]) 
         "fit_pose": ("f4", (2, 48)), "fit_shape": ("f4", (2, 10)), "fit_translation_m": ("f4", (2, 3)), "fit_there": ("?", (2,)),
     }, block=4096)  # fmt: skip
     of_moment = np.full(len(moments["moment_joint_valid"]), -1, np.int32)
-    for capture, frames in read_json_pairs(path):
-        try:
+    with expected_content(path):
+        for capture, frames in read_json_pairs(path):
             for frame, hands in frames.items():
                 both = [hands["left"], hands["right"]]
                 if (moment := moment_row.get((capture, frame))) is None or both == [None, None]:
@@ -219,8 +206,6 @@ def _fits(path: Path, moments: Columns, moment_row: dict[tuple[str, str], int]) 
                     "fit_pose": [h["pose"] if h else [0.0] * 48 for h in both], "fit_shape": [h["shape"] if h else [0.0] * 10 for h in both],
                     "fit_translation_m": [h["trans"] if h else [0.0] * 3 for h in both], "fit_there": [h is not None for h in both],
                 })  # fmt: skip
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise wrong_content(path, error) from error
     return rows.columns() | {"moment_fit": of_moment}
 
 
@@ -232,8 +217,8 @@ def _pictures(path: Path, camera_row: dict[tuple[str, str], int], moment_row: di
     })  # fmt: skip
     folders, sequences = _Names(), _Names()
     image: dict[str, Any]
-    for image in read_json_items(path, "images.item"):
-        try:
+    with expected_content(path):
+        for image in read_json_items(path, "images.item"):
             capture, frame, camera = str(image["capture"]), image["frame_idx"], str(image["camera"])
             if (capture, camera) not in camera_row:
                 raise UserError(f"{path} names camera {camera} of capture {capture}, which the camera file lacks; download both again")
@@ -243,8 +228,6 @@ def _pictures(path: Path, camera_row: dict[tuple[str, str], int], moment_row: di
                 "width_px": image["width"], "height_px": image["height"], "capture": image["capture"], "frame": frame,
                 "camera": camera_row[capture, camera], "moment": moment_row.get((capture, str(frame)), -1),
             })  # fmt: skip
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise wrong_content(path, error) from error
     return rows.columns(), {"folders": folders.column(), "sequences": sequences.column()}
 
 
@@ -252,15 +235,13 @@ def _annotations(path: Path) -> Columns:
     rows = Rows({
         "id": ("i8", ()), "image_id": ("i8", ()), "joint_valid": ("u1", (6,)), "hand_type": ("u1", ()), "hand_type_valid": ("?", ()),
     })  # fmt: skip
-    for annotation in read_json_items(path, "annotations.item"):
-        try:
+    with expected_content(path):
+        for annotation in read_json_items(path, "annotations.item"):
             valid = np.array(annotation["joint_valid"], np.uint8).reshape(42)
             rows.add({
                 "id": annotation["id"], "image_id": annotation["image_id"], "joint_valid": np.packbits(valid),
                 "hand_type": HAND_TYPES.index(annotation["hand_type"]), "hand_type_valid": annotation["hand_type_valid"],
             })  # fmt: skip
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise wrong_content(path, error) from error
     if len(rows) == 0:
         raise UserError(f"{path} lists no annotations; download it again")
     return rows.columns()

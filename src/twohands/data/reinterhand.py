@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from twohands.data.dataset import Annotation, Dataset, DatasetInfo, ManoConvention, in_picture, projected
-from twohands.data.index import Columns, Rows, open_index, read_json, text, wrong_content
+from twohands.data.dataset import Annotation, Dataset, DatasetInfo, ManoConvention, file_camera, in_picture, projected
+from twohands.data.index import Columns, Rows, expected_content, open_index, read_json, text
 from twohands.errors import UserError
-from twohands.geometry.camera import Camera
 from twohands.geometry.fisheye import fisheye_project
 from twohands.hands.parameters import HandParameters
 from twohands.joints import REINTERHAND24
@@ -84,9 +83,7 @@ class ReInterHand(Dataset):
         k, moment, frame = int(c["camera"][index]), int(c["moment"][index]), int(c["frame"][index])
         capture, camera_name = text(c["captures"][c["capture"][index]]), text(c["camera_name"][k])
         R, t_m = np.array(c["camera_R"][k]), c["camera_t_mm"][k] / np.float32(1000)
-        camera = Camera(
-            torch.from_numpy(np.array(c["camera_focal_px"][k])), torch.from_numpy(c["camera_principal_px"][k] + np.float32(0.5))
-        )
+        camera = file_camera(c["camera_focal_px"][k], c["camera_principal_px"][k])
         there = torch.from_numpy(np.array(c["moment_there"][moment]))
         valid = there[:, None].repeat(1, 24)
         valid[:, REINTERHAND24.index("forearm")] = False
@@ -201,14 +198,12 @@ def _picture_size(path: Path) -> tuple[int, int]:
 
 
 def _camera(name: str, values: Any, size_px: tuple[int, int], path: Path) -> dict[str, Any]:
-    try:
+    with expected_content(path):
         return {
             "camera_name": name, "camera_R": np.array(values["R"], np.float32).reshape(3, 3), "camera_t_mm": np.array(values["t"]).reshape(3),
             "camera_focal_px": values["focal"], "camera_principal_px": values["princpt"], "camera_distortion": values.get("D", [0.0] * 4),
             "camera_size_px": size_px,
         }  # fmt: skip
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise wrong_content(path, error) from error
 
 
 def _moment(capture: Path, frame: int) -> dict[str, Any]:
@@ -218,18 +213,16 @@ def _moment(capture: Path, frame: int) -> dict[str, Any]:
     for hand, side in enumerate(_SIDES):
         joints = capture / "orig_fits" / side / "Keypoints" / f"keypoint-{frame:06d}.json"
         fit = capture / "mano_fits" / "params" / f"{frame}_{side}.json"
-        path = joints
-        try:
-            if joints.is_file():
+        if joints.is_file():
+            with expected_content(joints):
                 world[hand] = np.array(read_json(joints), np.float32).reshape(24, 3)
-                there[hand] = True
-            if fit.is_file():
-                path, values = fit, read_json(fit)
+            there[hand] = True
+        if fit.is_file():
+            with expected_content(fit):
+                values = read_json(fit)
                 for name, array in fits.items():
                     array[hand] = np.array(values[name]).reshape(-1)
-                fit_there[hand] = True
-        except (KeyError, TypeError, ValueError) as error:
-            raise wrong_content(path, error) from error
+            fit_there[hand] = True
     return {
         "moment_world_mm": world, "moment_there": there, "fit_pose": fits["pose"], "fit_shape": fits["shape"],
         "fit_translation_m": fits["trans"], "fit_there": fit_there,

@@ -18,8 +18,11 @@ is (left, right); metres and pixels; NaN where nothing is predicted. docs/EVALUA
 | `box_xyxy_px` | n, 2, 4 | optional; the centre of the picture's first pixel is (0, 0) |
 | `joints_uvd` | n, 2, 21, 3 | optional, 2.5D: x and y in pixels, depth behind the wrist in metres |
 | `wrist_depth_m` | n, 2 | optional, with `joints_uvd` |
+
+And FreiHAND's and HO-3D's own format, pred.json: a list of joints and a list of vertices, one entry a sample in the set's order.
 """
 
+import json
 import os
 import zipfile
 from dataclasses import dataclass
@@ -35,6 +38,7 @@ from twohands.joints import FINGERS, MANO16, OPENPOSE21
 
 FORMAT = "twohands-predictions-1"
 M_TO_MM = 1000.0
+OPENGL_TO_OPENCV = np.array([1.0, -1.0, -1.0])
 JOINT_ORDERS: dict[str, tuple[str, ...]] = {
     "OPENPOSE21": OPENPOSE21,
     "INTERHAND21": (*(f"{finger}{k}" for finger in FINGERS for k in (4, 3, 2, 1)), "wrist"),
@@ -136,6 +140,45 @@ def write_predictions(path: Path, prediction: Prediction, predictor: str) -> Non
     os.replace(beside, path)
 
 
+def read_pred_json(path: Path, ids: np.ndarray, opengl: bool) -> Prediction:
+    """Right hands in metres in the camera frame. `opengl`: HO-3D's axes and joint order. UserError unless it fits the samples one to one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is no readable JSON file ({error}); write [joints, vertices] as the challenge asks") from error
+    if not isinstance(content, list) or len(content) != 2:
+        raise UserError(f"{path} must hold a list of two, [joints, vertices], as FreiHAND's and HO-3D's challenges ask")
+    parts = []
+    for name, value, points in (("joints", content[0], 21), ("vertices", content[1], 778)):
+        try:
+            array = np.array(value, np.float64)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"the {name} of {path} are no array of numbers ({error}); each entry must be a list of {points} points"
+            ) from error
+        if array.shape != (len(ids), points, 3):
+            raise UserError(
+                f"the {name} of {path} have shape {array.shape} and must have ({len(ids)}, {points}, 3): every sample, in the set's order"
+            )
+        parts.append(array)
+    joints, vertices = parts
+    if opengl:
+        order = JOINT_ORDERS["HO3D21"]
+        joints = joints[:, [order.index(name) for name in OPENPOSE21]] * OPENGL_TO_OPENCV
+        vertices = vertices * OPENGL_TO_OPENCV
+    return Prediction(
+        sample_id=ids.astype(str),
+        joints_mm=_right_hands(joints) * M_TO_MM,
+        in_camera=np.ones(len(ids), bool),
+        vertices_mm=_right_hands(vertices) * M_TO_MM,
+        relative_mm=np.full((len(ids), 3), np.nan),
+        presence=None,
+        box_xyxy_px=None,
+        uvd=None,
+        wrist_depth_mm=None,
+    )
+
+
 def _open_part(path: Path) -> Part:
     with _opened(path) as file:
         if "format" not in file.files or str(file["format"]) != FORMAT:
@@ -201,3 +244,8 @@ def _mano_vertices_m(hand: JudgesHand, pose: np.ndarray, shape: np.ndarray, tran
     tensors = [torch.from_numpy(np.nan_to_num(array)).float() for array in (pose, shape, translation_m)]
     vertices = hand.model.pose_hands(HandParameters(*tensors)).mesh().vertices_m.double().numpy()
     return np.where(known[..., None, None], vertices, np.nan)
+
+
+def _right_hands(points: np.ndarray) -> np.ndarray:
+    """With an empty left hand beside."""
+    return np.stack([np.full_like(points, np.nan), points], 1)

@@ -9,8 +9,8 @@ from twohands.errors import UserError
 from twohands.refine.denoiser import DenoiserConfig
 from twohands.regress.network import PAPER, RegressorConfig
 from twohands.training.detector import DetectorTraining
-from twohands.training.fit import FitConfig
-from twohands.training.recipe import BATCH, PARTS, Machines, stage_1_fit
+from twohands.training.fit import FitConfig, Machines
+from twohands.training.recipe import BATCH, PARTS, stage_1_fit
 from twohands.training.regressor import RegressorTraining
 
 REFINER, REFINER_BATCH = DenoiserConfig(depth=3, expansion=2), 32

@@ -31,6 +31,21 @@ class Batches(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Machines:
+    """What a run has. With torchrun or Slurm each process is told the same numbers."""
+
+    devices: int = 1
+    """Processes (GPUs) a node."""
+    nodes: int = 1
+    workers: int = 0
+    """Processes a device that make batches ahead."""
+    accelerator: str = "auto"
+
+
+ONE_PROCESS = Machines()
+
+
+@dataclasses.dataclass(frozen=True)
 class FitConfig:
     """How long, how fast, where to."""
 
@@ -85,8 +100,7 @@ class AveragedModule(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """What a step draws depends on seed, process and step alone: a run that resumes draws what it would have drawn."""
-        drawn = np.random.SeedSequence([self.fit_config.seed, self.global_rank, self.global_step]).generate_state(1, np.uint64)
-        torch.manual_seed(int(drawn[0] >> np.uint64(1)))
+        torch.manual_seed(seed_of(self.fit_config.seed, self.global_rank, self.global_step))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["running"] = self.running
@@ -208,6 +222,17 @@ class Report(lightning.Callback):
             file.write(json.dumps(row) + "\n")
 
 
+def seed_of(*numbers: int) -> int:
+    """One seed for a generator from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def write_config(out: Path, experiment: dict[str, Any]) -> None:
+    """Keeps beside the weights what they came from: the commit and the whole configuration."""
+    with beside(out / "config.json") as part:
+        part.write_text(json.dumps({"commit": _commit(), "experiment": experiment}, indent=1, default=str))
+
+
 def _commit() -> str:
     """The source's commit and whether it was changed, "unknown" outside a checkout."""
     folder = Path(__file__).parent
@@ -256,9 +281,7 @@ def fit(
         ],
     )
     if trainer.is_global_zero:
-        record = {"commit": _commit(), "experiment": dataclasses.asdict(experiment)}
-        with beside(config.out / "config.json") as part:
-            part.write_text(json.dumps(record, indent=1, default=str))
+        write_config(config.out, dataclasses.asdict(experiment))
     mine = parts_of(config.parts, trainer.global_rank, trainer.world_size)
     loader = DataLoader(SharedBatches([batches(part, start) for part in mine], start), batch_size=None, num_workers=config.workers)
     if start < config.steps:

@@ -9,7 +9,7 @@ Data come as shards: `twohands data shards NAME DIR --out DATA/NAME` for each da
 `twohands teach DATA/NAME --teacher sapiens ... --out LESSONS/NAME`.
 """
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from twohands.errors import UserError
 from twohands.manifest import beside
 from twohands.refine.denoiser import DenoiserConfig
 from twohands.regress.network import PAPER, RegressorConfig
-from twohands.training.fit import FitConfig
+from twohands.training.fit import ONE_PROCESS, FitConfig, Machines
 from twohands.training.refiner import RefinerTraining
 from twohands.training.regressor import RegressorTraining
 
@@ -36,28 +36,17 @@ EPOCHS, DROP_AFTER_EPOCH = 7, 4
 """InterWild's length; its rate falls after epoch 4, counted from 0 to 6."""
 
 REHEARSAL = RegressorConfig(
-    trunk="residual", crop_px=32, stem=16, widths=(16, 16, 32, 32), depths=(1, 1, 1, 1), align_widths=(16, 16, 32, 32), align_depths=(1, 1, 1, 1),
+    trunk="residual", crop_px=64, stem=16, widths=(16, 16, 32, 32), depths=(1, 1, 1, 1), align_widths=(16, 16, 32, 32), align_depths=(1, 1, 1, 1),
     prior_width=32, width=32, heads=2, depth=1, pyramid=16, hidden=64,
 )  # fmt: skip
 """A network that a laptop trains in minutes, at ten times the rate; everything else of the recipe as it is."""
 DENOISER = DenoiserConfig(width=512, depth=5, heads=4, expansion=3)
 """MDM's width and heads; depth and feed-forward are chosen so that the number of parameters, 21.8 M, is the paper's 21.6 M."""
-DENOISER_REHEARSAL = DenoiserConfig(width=32, depth=1, heads=2)
-REFINER = RefinerTraining(rate=1e-4)
+DENOISER_REHEARSAL = DenoiserConfig(width=64, depth=2, heads=4)
+REFINER = RefinerTraining(rate=1e-4, first_share=0.0, checkpoint_steps=2000, parts=PARTS)
+"""Every step of noise is trained, since the paper samples through all of them; the denoiser that ships is trained for few steps."""
 REFINER_BATCH, REFINER_STEPS = 64, 200_000
 """MDM's batch; the number of steps is ours."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Machines:
-    """What a run has. With torchrun or Slurm each process is told the same numbers."""
-
-    devices: int = 1
-    """Processes (GPUs) a node."""
-    nodes: int = 1
-    workers: int = 0
-    """Processes a device that make batches ahead."""
-    accelerator: str = "auto"
 
 
 def shard_folders(data: Path, without: tuple[str, ...] = ()) -> dict[str, Path]:
@@ -80,7 +69,7 @@ def stage_1(
     without: tuple[str, ...] = (),
     steps: int | None = None,
     seed: int = 0,
-    machines: Machines = Machines(),
+    machines: Machines = ONE_PROCESS,
     rehearsal: bool = False,
     validation: int = 200,
 ) -> RegressorTraining:
@@ -98,7 +87,7 @@ def stage_1(
     )  # fmt: skip
 
 
-def stage_1_fit(out: Path, steps: int | None = None, seed: int = 0, machines: Machines = Machines(), rehearsal: bool = False) -> FitConfig:
+def stage_1_fit(out: Path, steps: int | None = None, seed: int = 0, machines: Machines = ONE_PROCESS, rehearsal: bool = False) -> FitConfig:
     """How stage 1 of the paper is optimised, on whatever data."""
     steps = steps or EPOCHS * STEPS_AN_EPOCH
     return FitConfig(
@@ -107,6 +96,14 @@ def stage_1_fit(out: Path, steps: int | None = None, seed: int = 0, machines: Ma
         parts=PARTS, devices=machines.devices, nodes=machines.nodes, workers=machines.workers, accelerator=machines.accelerator,
         precision="32-true" if rehearsal else "bf16-mixed",
     )  # fmt: skip
+
+
+def stage_2(steps: int | None = None, rehearsal: bool = False) -> tuple[DenoiserConfig, RefinerTraining]:
+    """The denoiser of stage 2 and how it is trained."""
+    if not rehearsal:
+        return DENOISER, REFINER
+    # A rate that a small network bears, and checkpoints that come often enough for a short run.
+    return DENOISER_REHEARSAL, replace(REFINER, rate=3e-3, warmup_steps=20, checkpoint_steps=max(1, (steps or REFINER_STEPS) // 20))
 
 
 def bank_of_fits(path: Path, data: Path, without: tuple[str, ...] = (), farthest_m: float = 0.3) -> int:

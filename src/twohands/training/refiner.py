@@ -2,11 +2,10 @@
 
 import copy
 import dataclasses
+import json
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from twohands.checkpoints import load_weights, save_weights
 from twohands.collision.proxies import SphereProxies
@@ -31,7 +30,10 @@ from twohands.refine.perturb import PerturbConfig, Perturbed, penetrates, pertur
 from twohands.refine.refiner import token_confidence
 from twohands.refine.state import PairFrame, pack, rest_wrists_m
 from twohands.synth.bank import read_bank
+from twohands.training.fit import Machines, SharedBatches, WholeCheckpoints, parts_of, seed_of, write_config
 from twohands.training.photographed import read_pairs
+
+ONE_CPU = Machines(accelerator="cpu")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class RefinerTraining:
     """Every so many batches learn to do without a camera and without any idea of what is sure."""
     bf16: bool = True
     """The network's products in bfloat16: half the time on processors that have it in hardware."""
+    checkpoint_steps: int = 500
+    """Steps between checkpoints: what is done anew after a kill."""
+    parts: int | None = None
+    """The batch is made in so many parts, which the processes share out (`FitConfig.parts`). None: each process makes a batch."""
 
 
 def conditioned(
@@ -70,8 +76,8 @@ def conditioned(
     return pack(model, pairs.clean, frame), condition, frame
 
 
-class PairStream(IterableDataset):
-    """Endless batches: clean pairs of a bank with errors, and outputs of stage 1."""
+class PairStream:
+    """Makes the batch of any step, a pure function of (seed, part, step): clean pairs of a bank with errors, and outputs of stage 1."""
 
     def __init__(
         self,
@@ -83,31 +89,28 @@ class PairStream(IterableDataset):
         seed: int,
         config: PerturbConfig,
         training: RefinerTraining,
+        part: int = 0,
     ) -> None:
         self.model, self.proxies, self.bank, self.photographed = model, proxies, bank, photographed
-        self.batch, self.config, self.training = batch, config, training
-        self.generator = torch.Generator().manual_seed(seed)
+        self.batch, self.seed, self.config, self.training, self.part = batch, seed, config, training, part
         if photographed is not None:
             deep = torch.cat([penetrates(model, proxies, photographed.parameters[i : i + 256], config) for i in _starts(photographed)])
             self.draw_weight = 1 + (training.deep_weight - 1) * deep.float()
 
-    def __iter__(self) -> Iterator[Perturbed]:
-        while True:
-            with torch.no_grad():
-                yield self.draw()
-
-    def draw(self) -> Perturbed:
-        """One batch."""
+    @torch.no_grad()
+    def make(self, step: int) -> Perturbed:
+        """The batch of a step."""
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.part, step))
         outputs = 0 if self.photographed is None else round(self.batch * self.training.photographed_share)
         parts = []
         if outputs < self.batch:
-            rows = torch.randint(self.bank.shape.shape[0], (self.batch - outputs,), generator=self.generator)
-            parts.append(perturb(self.model, self.proxies, self.bank[rows], self.generator, self.config))
+            rows = torch.randint(self.bank.shape.shape[0], (self.batch - outputs,), generator=generator)
+            parts.append(perturb(self.model, self.proxies, self.bank[rows], generator, self.config))
         if self.photographed is not None and outputs:
-            rows = torch.multinomial(self.draw_weight, outputs, replacement=True, generator=self.generator)
+            rows = torch.multinomial(self.draw_weight, outputs, replacement=True, generator=generator)
             low, high = self.training.stretch
-            stretch = low + (high - low) * torch.rand(outputs, generator=self.generator)
-            whole = torch.rand(outputs, generator=self.generator) >= self.training.stretched_share
+            stretch = low + (high - low) * torch.rand(outputs, generator=generator)
+            whole = torch.rand(outputs, generator=generator) >= self.training.stretched_share
             parts.append(stretched(self.model, self.photographed[rows], torch.where(whole, 1.0, stretch)))
         return concatenate(parts)
 
@@ -141,9 +144,19 @@ class RefinerModule(L.LightningModule):
     """The denoiser, its moving average, and the loss."""
 
     def __init__(
-        self, model: HandModel, proxies: SphereProxies, config: DenoiserConfig, training: RefinerTraining, steps: int, minutes: float | None
+        self,
+        model: HandModel,
+        proxies: SphereProxies,
+        config: DenoiserConfig,
+        training: RefinerTraining,
+        steps: int,
+        minutes: float | None,
+        seed: int,
     ) -> None:
         super().__init__()
+        self.seed = seed
+        self.parts = range(1)
+        """The parts of the batch that this process sees."""
         self.proxies = proxies
         self.model, self.training_config, self.steps, self.minutes = model, training, steps, minutes
         self.denoiser = Denoiser(config)
@@ -162,6 +175,11 @@ class RefinerModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         self._since = time.process_time()
+        if self.model.data.v_template.device != self.device:
+            self.model, self.proxies = self.model.to(self.device), self.proxies.to(self.device)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch.to(device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["spent_s"] = self.elapsed_s()
@@ -176,23 +194,34 @@ class RefinerModule(L.LightningModule):
     def training_step(self, pairs: Perturbed, index: int) -> Tensor:
         count = pairs.keypoint_confidence.shape[0]
         config = self.training_config
-        blind = index % config.blind_every == config.blind_every - 1
+        blind = self.global_step % config.blind_every == config.blind_every - 1
         if blind:
             pairs = dataclasses.replace(pairs, keypoint_confidence=torch.full_like(pairs.keypoint_confidence, 0.5))
         with torch.no_grad():
             clean, condition, frame = conditioned(self.model, self.proxies, pairs, camera_known=not blind)
-        # Sampling in few steps lives off the noisy end: there it is trained most.
-        step, noise = (STEPS * torch.rand(count).sqrt()).ceil(), torch.randn_like(clean)
-        first = torch.rand(count) < config.first_share
-        step, noise = torch.where(first, float(STEPS), step), noise.masked_fill(first[:, None, None, None], 0.0)
+        step, noise = self._noise(clean)
 
         def denoise(noisy: Tensor, at: Tensor) -> Tensor:
             with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.bf16):
                 return self.denoiser(noisy, at, condition).float()
 
         loss, logs = diffusion_loss(denoise, self.denoiser.scale, self.model, clean, condition.state, frame, step, noise, config.loss)
-        self.log_dict({f"train/{name}": value for name, value in logs.items()}, batch_size=count)
+        self.log_dict({f"train/{name}": value for name, value in logs.items()}, batch_size=count, sync_dist=True)
         return loss
+
+    def _noise(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """How much noise each pair gets, and which: functions of (seed, part, step) as the pairs are, however many processes there are and after
+        however many kills."""
+        count, steps, noises = clean.shape[0] // len(self.parts), [], []
+        for part in self.parts:
+            generator = torch.Generator().manual_seed(seed_of(self.seed, part, self.global_step))
+            # Sampling in few steps lives off the noisy end: there it is trained most.
+            step = (STEPS * torch.rand(count, generator=generator).sqrt()).ceil()
+            first = torch.rand(count, generator=generator) < self.training_config.first_share
+            noise = torch.randn(count, *clean.shape[1:], generator=generator)
+            steps.append(torch.where(first, float(STEPS), step))
+            noises.append(noise.masked_fill(first[:, None, None, None], 0.0))
+        return torch.cat(steps).to(clean.device), torch.cat(noises).to(clean.device)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         config = self.training_config
@@ -200,31 +229,41 @@ class RefinerModule(L.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = config.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress())))
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Steps, then moves the average: here and not at the batch's end, where a checkpoint may already have been written without it."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         # Early averages forget fast, so that they do not remember the beginning.
         decay = min(self.training_config.average_decay, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.denoiser.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.progress() >= 1:
             self.trainer.should_stop = True
 
 
 class _Report(Callback):
-    """A line every `every` steps, through Lightning's own logger."""
+    """A line of means every `every` steps, to the run's log and through Lightning's own logger."""
 
-    def __init__(self, every: int) -> None:
-        self.every = every
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
         self.sums: dict[str, float] = {}
+        self.count = 0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.count += 1
         for name, value in trainer.callback_metrics.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         if trainer.global_step % self.every == 0:
             assert isinstance(module, RefinerModule)
-            means = ", ".join(f"{name.removeprefix('train/')} {total / self.every:.4f}" for name, total in self.sums.items())
-            L.pytorch.utilities.rank_zero.rank_zero_info(f"step {trainer.global_step} {module.elapsed_s():.0f} s: {means}")
-            self.sums = {}
+            means = {name.removeprefix("train/"): round(total / self.count, 4) for name, total in self.sums.items()}
+            if trainer.is_global_zero:
+                with self.path.open("a") as file:
+                    file.write(json.dumps({"step": trainer.global_step, "seconds": round(module.elapsed_s()), **means}) + "\n")
+            said = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+            L.pytorch.utilities.rank_zero.rank_zero_info(f"step {trainer.global_step} {module.elapsed_s():.0f} s: {said}")
+            self.sums, self.count = {}, 0
 
 
 def train_refiner(
@@ -240,12 +279,13 @@ def train_refiner(
     perturb_config: PerturbConfig | None = None,
     photographed: Path | None = None,
     start_from: Path | None = None,
+    machines: Machines = ONE_CPU,
 ) -> Path:
     """Trains the denoiser on a bank of clean pairs and on stage 1's outputs (an NPZ of `photograph_bank`); writes `out/refiner.safetensors` and
     returns its path. `start_from` are weights of the same configuration to begin with; their scale of the state stays.
 
-    Ends after `steps` or `minutes` of processor time, whichever comes first; the learning rate falls accordingly. `out/last.ckpt` is
-    written every three minutes and at the end, and `resume` goes on from it. One thread."""
+    Ends after `steps` or `minutes` of processor time, whichever comes first; the learning rate falls accordingly. `resume` goes on from
+    `out/last.ckpt`: without `minutes` to the weights, bit for bit, of a run that was not stopped. One thread a process."""
     config, perturb_config = config or DenoiserConfig(), perturb_config or PerturbConfig()
     torch.set_num_threads(1)
     L.seed_everything(seed, verbose=False)
@@ -253,39 +293,52 @@ def train_refiner(
     model = load_bundled_hand()
     proxies = SphereProxies.of(model.data)
     clean = read_bank(bank)
-    module = RefinerModule(model, proxies, config, training, steps, minutes)
+    module = RefinerModule(model, proxies, config, training, steps, minutes, seed)
     last = out / "last.ckpt"
     if resume and not last.is_file():
         raise UserError(f"nothing to resume at {last}; start without resuming")
     with torch.no_grad():
         outputs = None if photographed is None else read_pairs(photographed)
-        some = PairStream(model, proxies, clean, outputs, 2048, seed, perturb_config, training).draw()
+        some = PairStream(model, proxies, clean, outputs, 2048, seed, perturb_config, training).make(0)
         state, condition, _ = conditioned(model, proxies, some)
         for denoiser in (module.denoiser, module.average):
             if start_from is None:
                 denoiser.scale.fit(state - condition.state)
             else:
                 load_weights(start_from, denoiser)
-    # A resumed run draws other pairs than the first did, not the same again.
-    stream_seed = seed + 1 + (int(last.stat().st_mtime) if resume else 0)
-    stream = PairStream(model, proxies, clean, outputs, batch, stream_seed, perturb_config, training)
+    start = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if resume else 0
     saver = ModelCheckpoint(
-        out, filename="last", save_top_k=1, save_last=False, train_time_interval=timedelta(minutes=3), enable_version_counter=False
+        out, filename="last", every_n_train_steps=training.checkpoint_steps, save_top_k=1, save_last=False, enable_version_counter=False
     )
     trainer = L.Trainer(
         max_steps=steps,
-        accelerator="cpu",
-        devices=1,
+        accelerator=machines.accelerator,
+        devices=machines.devices,
+        num_nodes=machines.nodes,
+        strategy="ddp" if machines.devices * machines.nodes > 1 else "auto",
+        use_distributed_sampler=False,
         logger=False,
-        callbacks=[saver, _Report(200)],
+        plugins=[WholeCheckpoints()],
+        callbacks=[saver, _Report(out / "log.jsonl", 50)],
         gradient_clip_val=training.clip,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,
     )
-    loader = DataLoader(stream, batch_size=None)
-    trainer.fit(module, loader, ckpt_path=last if resume else None, weights_only=True)
-    trainer.save_checkpoint(last)
+    if trainer.is_global_zero:
+        inputs = {"bank": bank, "photographed": photographed, "start_from": start_from}
+        numbers = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed}
+        records: dict[str, Any] = {"network": config, "training": training, "perturb": perturb_config, "machines": machines}
+        write_config(out, inputs | numbers | {name: dataclasses.asdict(record) for name, record in records.items()})
+    mine = module.parts = parts_of(training.parts, trainer.global_rank, trainer.world_size)
+    each = batch // (training.parts or 1)
+    streams = [PairStream(model, proxies, clean, outputs, each, seed + 1, perturb_config, training, part) for part in mine]
+    loader = DataLoader(SharedBatches(streams, start), batch_size=None, num_workers=machines.workers)
+    if start < steps:
+        trainer.fit(module, loader, ckpt_path=last if resume else None, weights_only=True)
+        trainer.save_checkpoint(last)
+    else:
+        module.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
     facts = {
         "steps": str(module.global_step),
         "batch": str(batch),
