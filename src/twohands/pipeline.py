@@ -38,8 +38,14 @@ EngineChoice = Literal["auto", "openvino", "torch"]
 Sides = tuple[int | None, int | None]
 """Which detection is the left and which the right hand of one person."""
 
-OTHER_HAND_LIMIT = 0.5
-"""Stage 1, looking at a hand, must find it more likely than not that it sees the other one too, before that one is asked for."""
+OTHER_HAND_LIMIT = 0.8
+"""Stage 1, looking at a hand, must be that sure that it sees the other one too, before that one is asked for."""
+OTHER_SIDE_LIMIT = 0.7
+"""And then as sure of the side of each: most hands in photos are alone."""
+SIDE_DENIED = 0.2
+"""Less likely than this, a hand has not the side that was asked for."""
+SAME_PLACE_IOU, SAME_PLACE_DISTANCE = 0.3, 0.4
+"""Boxes of a left and a right hand that overlap more, or whose centres are nearer (larger sides), may be of one hand."""
 PRESENCE_LIMIT = 0.5
 """Stage 1 must find it more likely than not that there is a hand."""
 DUPLICATE_DISTANCE = 0.25
@@ -218,7 +224,7 @@ class Pipeline:
             new = pair.keypoints_xy[1 - hand]
             if (
                 bool(pair.present.all())
-                and float(pair.hands.side_correct.min()) >= 0.5
+                and float(pair.hands.side_correct.min()) >= OTHER_SIDE_LIMIT
                 and _apart(pair.keypoints_xy[hand], candidates[i].keypoints_xy[hand]) < DUPLICATE_DISTANCE
                 and _apart(new, pair.keypoints_xy[hand]) > SAME_HAND_DISTANCE
                 and all(_apart(new, other) > DUPLICATE_DISTANCE for other in others)
@@ -251,7 +257,7 @@ class Pipeline:
             found[pair.present] = detection.score[chosen]
             odds = [_side_log_odds(detection, index, hand) for hand, index in enumerate(sides) if index is not None]
             odds += [_log_odds(float(p)) for p in hands.side_correct[pair.present]]
-            present = pair.present & (hands.presence >= PRESENCE_LIMIT)
+            present = pair.present & (hands.presence >= PRESENCE_LIMIT) & ~_taken_twice(pair, hands)
             score = torch.where(present, found * hands.presence, 0.0)
             candidates.append(Candidate(sides, present, score, sum(odds), hands, camera.project(mesh_keypoints)))
         return candidates
@@ -430,6 +436,17 @@ def guessed_pair(candidate: Candidate) -> Detection | None:
     score = torch.stack([candidate.score[hand], candidate.score[hand] * probability])
     order = [hand, 1 - hand]  # the row of the left hand, then of the right one
     return Detection(box[order], score[order], torch.tensor([0.0, 1.0]), along[order], (0, 0))
+
+
+def _taken_twice(pair: HandPair, hands: Stage1Hands) -> Bool[Tensor, "hand"]:
+    """Of two boxes in one place, the one whose hand has the other's side: a detector often gives one hand a box of either side."""
+    from twohands.detector import overlap
+
+    centre, size = (pair.box_xyxy_px[:, :2] + pair.box_xyxy_px[:, 2:]) / 2, (pair.box_xyxy_px[:, 2:] - pair.box_xyxy_px[:, :2]).amax(-1)
+    near = float((centre[0] - centre[1]).norm() / size.max()) < SAME_PLACE_DISTANCE
+    near |= float(overlap(pair.box_xyxy_px[:1], pair.box_xyxy_px[1:])) > SAME_PLACE_IOU
+    denied = hands.side_correct < SIDE_DENIED
+    return denied & denied.flip(0).logical_not() & (near and bool(pair.present.all()))
 
 
 def lone_pairs(candidates: list[Candidate]) -> list[tuple[int, int]]:
