@@ -188,7 +188,7 @@ def _alone(model: Pipeline, image: np.ndarray, result: PhotoResult, repeats: int
     camera: Camera = person.camera
     detection = model.detector(image)
     pairs = [hand_pair(detection, sides) for sides in sides_of_people(detection)[:1]]
-    pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
     parameters = person.parameters_before or person.parameters
     batched = parameters.map(lambda t: t[None])
     confidence = person.keypoint_confidence[None]

@@ -48,13 +48,17 @@ class TrackConfig:
     look_every_s: float = 0.7
     """The detector looks at least so often,"""
     look_for_missing_s: float = 0.1
-    """and so often while a person shows one hand or none."""
+    """and so often while a person shows one hand or none;"""
+    look_in_vain_s: float = 0.3
+    """but where it found nobody new several times, the pause grows to this."""
+    refused_s: float = 0.35
+    """So long a detection in which stage 1 saw no hand, or none that nobody follows, is not asked about again."""
     unsure_presence: float = 0.6
     unsure_side: float = 0.3
     """Below these the detector looks in the next frame (but not more often than every `look_for_missing_s`)."""
     vet_frames: int = 4
     """So many frames of a person are read twice, as they are and with left and right exchanged: which reading is surer of its sides tells
-    more than how sure one is. Later this is done whenever the detector looks."""
+    more than how sure one is. Later this is done when the detector looks, but not more often than every `look_every_s`."""
     side_step: float = 3.0
     """A hand's log odds for its side that one frame can add,"""
     side_bound: float = 8.0
@@ -107,6 +111,8 @@ class _Person:
     """For the sides as they are."""
     vetted: list[tuple[float, Reading, Reading]] = field(default_factory=list)
     """Time and both readings of the first frames."""
+    both_read_s: float = -math.inf
+    """When the sides were last exchanged to see."""
     hands: list[_Hand | None] = field(default_factory=lambda: [None, None])
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
@@ -139,6 +145,10 @@ class Tracker:
         """What should have been read at an earlier time; whoever keeps the readings takes these and empties the list."""
         self._people: list[_Person] = []
         self._looked_s = -1e9
+        self._in_vain = 0
+        """Looks of the detector in a row that brought nobody."""
+        self._refused: list[tuple[float, Float[Tensor, "4"]]] = []
+        """When which boxes turned out to be no new hand."""
         self._unsure = True
         self._next = 0
 
@@ -151,10 +161,11 @@ class Tracker:
         if look:
             self._looked_s, self.detections = time_s, self.detections + 1
             strangers = self._strangers(self.pipeline.detector(image), time_s)
-        pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
         readings = self._follow(pixels, time_s, [p for p in self._people if any(p.hands)])
-        if strangers is not None and len(strangers.score):
-            joined = self._welcome(image, pixels, strangers, time_s)
+        if strangers is not None:
+            joined = self._welcome(image, pixels, strangers, time_s) if len(strangers.score) else []
+            self._in_vain = 0 if joined else self._in_vain + 1
             readings = [r for r in readings if r.person not in {p.number for p in joined}] + self._follow(pixels, time_s, joined)
         self._unite()
         return readings
@@ -167,14 +178,16 @@ class Tracker:
         since = time_s - self._looked_s
         active = [p for p in self._people if any(p.hands)]
         missing = not active or any(None in p.hands for p in active)
+        c = self.config
+        pause_s = min(c.look_for_missing_s * 2 ** min(self._in_vain, 8), c.look_in_vain_s)
         # Rounding of time stamps must not make it every frame but one.
-        return since >= self.config.look_every_s - 1e-3 or ((missing or self._unsure) and since >= self.config.look_for_missing_s - 1e-3)
+        return since >= c.look_every_s - 1e-3 or ((missing or self._unsure) and since >= pause_s - 1e-3)
 
     def _forget(self, time_s: float) -> None:
         for person in self._people:
             for side, hand in enumerate(person.hands):
                 if hand is not None and hand.doubts and time_s - hand.seen_s > self._patience_s(hand, time_s):
-                    person.hands[side] = None
+                    person.hands[side], self._in_vain = None, 0
         self._people = [p for p in self._people if any(p.hands) or time_s - p.seen_s <= self.config.remember_s]
 
     def _patience_s(self, hand: _Hand, time_s: float) -> float:
@@ -193,8 +206,10 @@ class Tracker:
         if not people:
             return []
         pairs = [self._pair(p, time_s) for p in people]
-        looked = self._looked_s == time_s
-        twice = [p for p in people if looked or len(p.vetted) < self.config.vet_frames]
+        looked, every_s = self._looked_s == time_s, self.config.look_every_s - 1e-3
+        twice = [p for p in people if len(p.vetted) < self.config.vet_frames or (looked and time_s - p.both_read_s >= every_s)]
+        for person in twice:
+            person.both_read_s = time_s
         exchanged = [_exchanged(pair) for p, pair in zip(people, pairs, strict=True) if p in twice]
         answers = [a.to("cpu") for a in self.follower.infer(pixels, self.camera, [*pairs, *exchanged])]
         others = {p.number: a for p, a in zip(twice, answers[len(pairs) :], strict=True)}
@@ -231,7 +246,7 @@ class Tracker:
     def _viewed(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
         """An answer, and which of its hands are where they can be."""
         c = self.config
-        xy = self.camera.project(self.pipeline.network_hand.pose_hands(hands.parameters).keypoints())
+        xy = self.camera.project(hands.keypoints_m)
         believed, misfit = [False, False], [0.0, 0.0]
         for side, hand in enumerate(person.hands):
             if hand is None or not pair.present[side] or not bool(xy[side].isfinite().all()):
@@ -319,8 +334,6 @@ class Tracker:
         detection = detection.to("cpu")
         count = len(detection.score)
         followed = [(p, side) for p in self._people for side in (0, 1) if p.hands[side] is not None]
-        if not count or not followed:
-            return detection
         cost = np.full((count, len(followed)), 1e3)
         centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
         size = (detection.box_xyxy_px[:, 2:] - detection.box_xyxy_px[:, :2]).amax(-1)
@@ -350,7 +363,8 @@ class Tracker:
                 hand.keypoints_xy = (hand.keypoints_xy - middle) * scale + middle + shift
                 hand.velocity_px_s = torch.zeros(2)
                 hand.doubts = max(hand.doubts, 2)
-        rest = [k for k in range(count) if k not in matched]
+        self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
+        rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
         return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
 
     def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[_Person]:
@@ -366,6 +380,11 @@ class Tracker:
                 person.hands[place] = _Hand(xy.clone(), torch.zeros(2), time_s)
                 self._remember(person, time_s)
                 joined[person.number] = person
+        for box in strangers.box_xyxy_px:
+            middle, reach = (box[:2] + box[2:]) / 2, self.config.match_distance * float((box[2:] - box[:2]).max())
+            hands = [hand for person in joined.values() for hand in person.hands if hand is not None]
+            if not any(float((hand.keypoints_xy.mean(0) - middle).norm()) < reach for hand in hands):
+                self._refused.append((time_s, box))
         return list(joined.values())
 
     def _unite(self) -> None:
@@ -444,6 +463,11 @@ def one_look(regressor: Regressor) -> Regressor:
 def _apart(a: Float[Tensor, "21 2"], b: Float[Tensor, "21 2"]) -> float:
     """Mean distance of corresponding keypoints, in sizes of the larger hand."""
     return float((a - b).norm(dim=-1).mean()) / max(_size(a), _size(b), 1.0)
+
+
+def _alike(a_xyxy: Float[Tensor, "4"], b_xyxy: Float[Tensor, "4"]) -> bool:
+    """Two boxes of one thing: their corners are near."""
+    return float((a_xyxy - b_xyxy).abs().max()) < 0.25 * float((a_xyxy[2:] - a_xyxy[:2]).max())
 
 
 def _size(xy: Float[Tensor, "21 2"]) -> float:
