@@ -139,6 +139,8 @@ class Tracker:
     def __init__(self, pipeline: Pipeline, camera: Camera, config: TrackConfig = TrackConfig()) -> None:
         self.pipeline, self.camera, self.config = pipeline, camera, config
         self.follower = one_look(pipeline.regressor)
+        # Whoever comes in is read once more in the same frame, where these hands were found.
+        self.welcomer = replace(pipeline, regressor=self.follower)
         self.detections = 0
         """How often the detector was asked."""
         self.corrections: list[tuple[float, Reading]] = []
@@ -370,7 +372,7 @@ class Tracker:
     def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[_Person]:
         """Gives hands that nobody follows yet to the person whom they belong to; returns those people."""
         joined: dict[int, _Person] = {}
-        for candidate in self.pipeline.candidates(image, self.camera, strangers):
+        for candidate in self.welcomer.candidates(image, self.camera, strangers):
             for side in (0, 1):
                 xy = candidate.keypoints_xy[side]
                 new = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= self.config.presence_new
