@@ -58,7 +58,13 @@ class TrackConfig:
     """Below these the detector looks in the next frame (but not more often than every `look_for_missing_s`)."""
     vet_frames: int = 4
     """So many frames of a person are read twice, as they are and with left and right exchanged: which reading is surer of its sides tells
-    more than how sure one is. Later this is done when the detector looks, but not more often than every `look_every_s`."""
+    more than how sure one is. This is done again after the person's hands have met, later when the detector looks (but not more often than every
+    `look_every_s`), and where stage 1 doubts a side (not more often than every `look_in_vain_s`)."""
+    meet_distance: float = 0.7
+    part_distance: float = 0.9
+    """Hands nearer than the first of these, in sizes, have met, and farther apart than the second they have parted."""
+    met_odds: float = 1.0
+    """Log odds for its sides that a person keeps when its hands part: either hand may have been taken for the other."""
     side_step: float = 3.0
     """A hand's log odds for its side that one frame can add,"""
     side_bound: float = 8.0
@@ -113,6 +119,13 @@ class _Person:
     """Time and both readings of the first frames."""
     both_read_s: float = -math.inf
     """When the sides were last exchanged to see."""
+    side_doubted: bool = False
+    """Stage 1 doubted a side when it last looked."""
+    met: bool = False
+    """The hands came together and have not parted yet."""
+    entangled: list[tuple[float, Reading]] = field(default_factory=list)
+    """Times and readings of the last meeting, from when first a hand was not believed: should the hands turn out to be exchanged when they have
+    parted, nobody knows which was which in these."""
     hands: list[_Hand | None] = field(default_factory=lambda: [None, None])
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
@@ -181,7 +194,8 @@ class Tracker:
         active = [p for p in self._people if any(p.hands)]
         missing = not active or any(None in p.hands for p in active)
         c = self.config
-        pause_s = min(c.look_for_missing_s * 2 ** min(self._in_vain, 8), c.look_in_vain_s)
+        lost = any(hand is not None and hand.doubts for p in active for hand in p.hands)
+        pause_s = c.look_for_missing_s if lost else min(c.look_for_missing_s * 2 ** min(self._in_vain, 8), c.look_in_vain_s)
         # Rounding of time stamps must not make it every frame but one.
         return since >= c.look_every_s - 1e-3 or ((missing or self._unsure) and since >= pause_s - 1e-3)
 
@@ -208,8 +222,7 @@ class Tracker:
         if not people:
             return []
         pairs = [self._pair(p, time_s) for p in people]
-        looked, every_s = self._looked_s == time_s, self.config.look_every_s - 1e-3
-        twice = [p for p in people if len(p.vetted) < self.config.vet_frames or (looked and time_s - p.both_read_s >= every_s)]
+        twice = [p for p in people if self._should_exchange(p, time_s)]
         for person in twice:
             person.both_read_s = time_s
         exchanged = [_exchanged(pair) for p, pair in zip(people, pairs, strict=True) if p in twice]
@@ -222,7 +235,35 @@ class Tracker:
                 pair, hands, other = _exchanged(pair), other, hands
             views.append(self._viewed(person, pair, hands, other, time_s))
         self._drop_doubles(views, time_s)
-        return [reading for view in views if (reading := self._taken(view, time_s)) is not None]
+        readings = []
+        for view in views:
+            reading = self._taken(view, time_s)
+            self._watch(view, reading, time_s)
+            if reading is not None:
+                readings.append(reading)
+        return readings
+
+    def _should_exchange(self, person: _Person, time_s: float) -> bool:
+        """Whether this person is to be read with left and right exchanged, too."""
+        c, since = self.config, time_s - person.both_read_s + 1e-3
+        looked = self._looked_s == time_s and since >= c.look_every_s
+        return len(person.vetted) < c.vet_frames or looked or (person.side_doubted and since >= c.look_in_vain_s)
+
+    def _watch(self, view: _View, reading: Reading | None, time_s: float) -> None:
+        """Notes hands that meet and part."""
+        c, person = self.config, view.person
+        person.side_doubted = any(view.believed[side] and float(view.hands.side_correct[side]) < c.unsure_side for side in (0, 1))
+        left, right = person.hands
+        if left is None or right is None:
+            return
+        distance = float((left.keypoints_xy.mean(0) - right.keypoints_xy.mean(0)).norm()) / max(left.size_px, right.size_px)
+        doubted = bool(left.doubts or right.doubts)
+        if distance < c.meet_distance and not person.met:
+            person.met, person.entangled = True, []
+        if person.met and distance > c.part_distance and not doubted:
+            person.met, person.vetted, person.side_odds = False, [], c.met_odds
+        elif person.met and reading is not None and (doubted or person.entangled):
+            person.entangled.append((time_s, reading))
 
     def _rather(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands) -> bool:
         """Whether the person's hands have the other side each; they change places then, in the first frames that were read too."""
@@ -243,6 +284,9 @@ class Tracker:
         if young:
             person.vetted = [(then, alternative, reading) for then, reading, alternative in person.vetted]
             self.corrections += [(then, reading) for then, reading, _ in person.vetted]
+            nothing = torch.zeros(2)
+            self.corrections += [(then, replace(r, seen=nothing.bool(), score=nothing)) for then, r in person.entangled]
+            person.entangled = []
         return True
 
     def _viewed(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
@@ -415,18 +459,21 @@ class Tracker:
         return False
 
     def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[_Person, int]:
-        """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size; else of the last who was seen
-        without any; else of somebody new."""
+        """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size (a hand that is not where it was
+        expected shows no more than one that is not there); else of the last who was seen without any; else of somebody new."""
         xy = candidate.keypoints_xy[side]
         place, size = xy.mean(0), max(_size(xy), 1.0)
 
         def far(person: _Person) -> float:
             return float((person.place_xy - place).norm()) / max(person.size_px, size)
 
-        one_handed = [p for p in self._people if any(p.hands) and None in p.hands and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
+        def shown(hand: _Hand | None) -> bool:
+            return hand is not None and not hand.doubts
+
+        one_handed = [p for p in self._people if sum(map(shown, p.hands)) == 1 and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
         for person in sorted(one_handed, key=far):
-            if person.hands[side] is None or self._is_other_hand(person, candidate, side, pixels, time_s):
-                return person, side if person.hands[side] is None else 1 - side
+            if not shown(person.hands[side]) or self._is_other_hand(person, candidate, side, pixels, time_s):
+                return person, 1 - side if shown(person.hands[side]) else side
         gone = [p for p in self._people if not any(p.hands)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
@@ -437,9 +484,10 @@ class Tracker:
 
     def _is_other_hand(self, person: _Person, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
         """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
+        lost = person.hands[1 - side]
         person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), torch.zeros(2), time_s)
         (answer,) = self.follower.infer(pixels, self.camera, [self._pair(person, time_s)])
-        person.hands[1 - side] = None
+        person.hands[1 - side] = lost
         sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side].cpu(), eps=1e-3)
         return float(sure) < self.config.same_side or person.side_odds < self.config.same_side
 
