@@ -3,8 +3,6 @@
 import struct
 import threading
 
-
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -162,7 +162,7 @@ class Tracker:
         self._looked_s = -1e9
         self._in_vain = 0
         """Looks of the detector in a row that brought nobody."""
-        self._refused: list[tuple[float, Float[Tensor, "4"]]] = []
+        self._refused: list[tuple[float, Float[Tensor, 4]]] = []
         """When which boxes turned out to be no new hand."""
         self._unsure = True
         self._next = 0
