@@ -123,9 +123,9 @@ class _Person:
     """Stage 1 doubted a side when it last looked."""
     met: bool = False
     """The hands came together and have not parted yet."""
-    entangled: list[tuple[float, Reading]] = field(default_factory=list)
-    """Times and readings of the last meeting, from when first a hand was not believed: should the hands turn out to be exchanged when they have
-    parted, nobody knows which was which in these."""
+    entangled: list[tuple[float, Reading, float]] = field(default_factory=list)
+    """Times and readings of the last meeting, and how far apart the hands were (0 where one was not believed). Should they turn out to be
+    exchanged when they have parted, nobody knows which was which from their nearest on."""
     hands: list[_Hand | None] = field(default_factory=lambda: [None, None])
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
@@ -260,10 +260,10 @@ class Tracker:
         doubted = bool(left.doubts or right.doubts)
         if distance < c.meet_distance and not person.met:
             person.met, person.entangled = True, []
+        if person.met and reading is not None:
+            person.entangled.append((time_s, reading, 0.0 if doubted else distance))
         if person.met and distance > c.part_distance and not doubted:
             person.met, person.vetted, person.side_odds = False, [], c.met_odds
-        elif person.met and reading is not None and (doubted or person.entangled):
-            person.entangled.append((time_s, reading))
 
     def _rather(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands) -> bool:
         """Whether the person's hands have the other side each; they change places then, in the first frames that were read too."""
@@ -284,8 +284,10 @@ class Tracker:
         if young:
             person.vetted = [(then, alternative, reading) for then, reading, alternative in person.vetted]
             self.corrections += [(then, reading) for then, reading, _ in person.vetted]
-            nothing = torch.zeros(2)
-            self.corrections += [(then, replace(r, seen=nothing.bool(), score=nothing)) for then, r in person.entangled]
+            apart, nothing = [distance for _, _, distance in person.entangled], torch.zeros(2)
+            near = [k for k, distance in enumerate(apart) if distance < min(apart) + 0.1]
+            unclear = person.entangled[near[0] :] if near else []
+            self.corrections += [(then, replace(reading, seen=nothing.bool(), score=nothing)) for then, reading, _ in unclear]
             person.entangled = []
         return True
 
