@@ -124,7 +124,8 @@ def film_frames(frames: int = 300) -> list[UInt8[np.ndarray, "720 1280 3"]]:
     for image in clip.images.numpy():
         square = np.asarray(Image.fromarray(image).resize((height, height), Image.Resampling.BILINEAR))
         left = (width - height) // 2
-        pictures.append(np.pad(square, ((0, 0), (left, width - height - left), (0, 0)), mode="reflect"))
+        # Beyond its sides the picture goes on as it ends: mirrored, there would be more than two hands.
+        pictures.append(np.pad(square, ((0, 0), (left, width - height - left), (0, 0)), mode="edge"))
     turn = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
     return [pictures[turn[k % len(turn)]] for k in range(frames)]
 
@@ -188,7 +189,7 @@ def _alone(model: Pipeline, image: np.ndarray, result: PhotoResult, repeats: int
     camera: Camera = person.camera
     detection = model.detector(image)
     pairs = [hand_pair(detection, sides) for sides in sides_of_people(detection)[:1]]
-    pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
     parameters = person.parameters_before or person.parameters
     batched = parameters.map(lambda t: t[None])
     confidence = person.keypoint_confidence[None]

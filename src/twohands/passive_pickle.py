@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from scipy import sparse
 
 from twohands.errors import UserError
 
@@ -117,6 +116,8 @@ def as_array(value: Any, what: str, remedy: str) -> np.ndarray:
             state = value.state
             match value.kind:
                 case "csc_matrix" | "csr_matrix":
+                    from scipy import sparse  # slow to import, and only such files need it
+
                     matrix = sparse.csc_matrix if value.kind == "csc_matrix" else sparse.csr_matrix
                     shape = state["_shape"] if "_shape" in state else state["shape"]
                     return matrix((state["data"], state["indices"], state["indptr"]), shape=shape).toarray()

@@ -63,8 +63,8 @@ class Detector(Protocol):
 class Regressor(Protocol):
     """Stage 1."""
 
-    def infer(self, image: Float[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
-        """The hands of each pair in the camera frame, from an RGB image in 0..1."""
+    def infer(self, image: UInt8[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
+        """The hands of each pair in the camera frame, from an RGB image."""
         ...
 
 
@@ -176,7 +176,7 @@ class Pipeline:
     def candidates(self, image: UInt8[np.ndarray, "height width 3"], camera: Camera, detection: Detection) -> list[Candidate]:
         """What stage 1 makes of the detections, surest person first: hands that it finds too, each once, with their sides settled."""
         detection = detection.to("cpu")
-        pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
         found = self._stage_1(pixels, camera, detection)
         kept = self._joined(pixels, camera, detection, without_duplicates([c for c in found if c.present.any()]))
         kept = self._completed(pixels, camera, kept)
@@ -251,7 +251,6 @@ class Pipeline:
         candidates = []
         for sides, pair, answer in zip(people, pairs, answers, strict=True):
             hands = answer.to("cpu")
-            mesh_keypoints = self.hand_model.pose_hands(hands.parameters).keypoints()
             chosen = [i for i in sides if i is not None]
             found = torch.zeros(2)
             found[pair.present] = detection.score[chosen]
@@ -259,7 +258,7 @@ class Pipeline:
             odds += [_log_odds(float(p)) for p in hands.side_correct[pair.present]]
             present = pair.present & (hands.presence >= PRESENCE_LIMIT) & ~_taken_twice(pair, hands)
             score = torch.where(present, found * hands.presence, 0.0)
-            candidates.append(Candidate(sides, present, score, sum(odds), hands, camera.project(mesh_keypoints)))
+            candidates.append(Candidate(sides, present, score, sum(odds), hands, camera.project(hands.keypoints_m)))
         return candidates
 
     def _stage_2(self, candidates: list[Candidate], camera: Camera, source: str, clock: _Clock, refine: bool) -> tuple[TwoHands, ...]:

@@ -73,7 +73,7 @@ class Film:
         return Detection(box, torch.full((len(at),), 0.9), right, along / along.norm(dim=-1, keepdim=True), (0,) * len(at))
 
     def infer(self, image: Tensor, camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
-        self.now = number_of(image.permute(1, 2, 0).numpy() * 255)
+        self.now = number_of(image.permute(1, 2, 0).numpy())
         return [self._answer(pair) for pair in pairs]
 
     def _answer(self, pair: HandPair) -> Stage1Hands:

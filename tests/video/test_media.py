@@ -1,13 +1,14 @@
 """Films, folders and cameras: times, rotation, uneven rates, damage, and what cannot be opened."""
 
 import struct
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from twohands.errors import UserError
-from twohands.video.media import FilmWriter, open_source
+from twohands.video.media import FilmWriter, Frame, open_source, read_ahead
 
 
 def picture(shade: int, width: int = 96, height: int = 64) -> np.ndarray:
@@ -105,3 +106,23 @@ def test_an_empty_folder_and_a_nonsensical_rate(tmp_path):
         open_source(str(tmp_path))
     with pytest.raises(UserError, match="frames per second"):
         open_source(str(tmp_path), 0.0)
+
+
+def test_reading_ahead_changes_nothing_and_stops_when_it_is_told():
+    def frames(end: Exception | None, taken: list[int]):
+        for k in range(20):
+            taken.append(k)
+            yield Frame(float(k), None)
+        if end is not None:
+            raise end
+
+    assert [f.time_s for f in read_ahead(frames(None, []))] == [float(k) for k in range(20)]
+    read = []
+    with pytest.raises(UserError, match="broke"):
+        read += [frame.time_s for frame in read_ahead(frames(UserError("it broke"), []))]
+    taken: list[int] = []
+    few = read_ahead(frames(None, taken), 2)
+    next(few)
+    few.close()
+    assert len(taken) <= 5, "a reader who leaves leaves the rest unread"
+    assert not any(thread.name == "frames" for thread in threading.enumerate())

@@ -80,6 +80,24 @@ def test_a_hand_hidden_behind_the_other_is_found_again():
     assert bool(motion.hand_present[42:, 0].all())
 
 
+def test_hands_exchanged_while_they_meet_are_told_apart_when_they_part():
+    """They come near one another and change places in one frame: the nearest hand is followed, the wrong one. Afterwards no frame shows the left
+    hand as the right one; those of which nobody knows show none."""
+
+    def changing_places(t):
+        x = (0.13 - 0.1 * np.sin(np.pi * t)) * (1 if t < 0.5 else -1)
+        return [[-x, 0.06, 0.6], [x, 0.06, 0.6]]
+
+    film = Film(moving(changing_places), noise=0.02)
+    motion, swaps, changes = judged(film, read(film))
+    assert (swaps, changes) == (0, 0)
+    assert motion.person == (0,)
+    assert bool(motion.hand_present[:15, 0].all())
+    assert bool(motion.hand_present[40:, 0].all())
+    both = motion.hand_present[:, 0].all(-1)
+    assert (motion.keypoints_m[both, 0] - film.keypoints[both]).norm(dim=-1).mean() < 0.02
+
+
 def test_a_wrong_first_guess_is_corrected_from_the_first_frame_on():
     film = Film(moving(apart), wrong_side={0})
     motion, swaps, _ = judged(film, read(film))

@@ -1,13 +1,12 @@
-"""Fitting sphere proxies to a closed hand: a greedy cover by inscribed spheres, tied to the skin, then tuned over poses by gradient descent."""
+"""Fitting sphere proxies to a closed hand: a greedy cover by inscribed spheres, tied to the skin, then tuned over poses by gradient descent.
+
+What only fitting needs (igl, scipy) is imported by it: using spheres that were fitted needs neither."""
 
 from dataclasses import dataclass
 
-import igl
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import nnls
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from twohands.geometry.mesh import close_mesh, face_normals
@@ -85,6 +84,8 @@ def _combine(vertices: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.
 
 def _depth(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Depth under the skin, negative outside."""
+    import igl
+
     vertices, faces = close_mesh(vertices, faces)
     kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
     return -np.asarray(igl.signed_distance(points.astype(np.float64), vertices.astype(np.float64), faces, sign_type=kind)[0])
@@ -92,6 +93,8 @@ def _depth(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.nd
 
 def _cover(vertices: np.ndarray, faces: np.ndarray, wanted: np.ndarray, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
     """Centres and radii of `count` inscribed spheres that come within the smallest possible tolerance of nearly all the `wanted` faces."""
+    from scipy.spatial import cKDTree
+
     axes = [np.arange(low, high, config.pitch_m) for low, high in zip(vertices.min(0), vertices.max(0), strict=True)]
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     depth = _depth(lattice, vertices, faces)
@@ -129,6 +132,8 @@ def _greedy(covers: np.ndarray, area: np.ndarray, count: int) -> list[int] | Non
 def _attach(centre: np.ndarray, vertices: np.ndarray, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
     """Convex weights over `neighbours` skin vertices whose combination is the centre: non-negative least squares on the nearest 60, where a
     ridge that grows with distance prefers a ring around the centre to a few far vertices, then again on the heaviest."""
+    from scipy.spatial import cKDTree
+
     distance, near = cKDTree(vertices).query(centre, k=60)
     index = np.empty((len(centre), neighbours), np.int64)
     weight = np.empty((len(centre), neighbours))
@@ -141,6 +146,8 @@ def _attach(centre: np.ndarray, vertices: np.ndarray, neighbours: int) -> tuple[
 
 
 def _convex_weights(offset: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    from scipy.optimize import nnls
+
     scale = distance.mean()
     ridge = 0.05 * np.diag(distance / scale)
     system = np.concatenate([offset.T / scale * 10, np.full((1, len(offset)), 100.0), ridge])

@@ -7,7 +7,7 @@ photo the hand was, and a prediction in the crop's frame becomes one in the came
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -107,8 +107,11 @@ class Crop(Record):
         projected = self.homography(camera) @ points
         return (projected[..., :2, :] / projected[..., 2:, :]).unflatten(-1, (samples, samples))
 
-    def resample(self, image: Float[Tensor, "channel height width"], camera: Camera) -> Float[Tensor, "*batch channel size size"]:
-        """What the crop sees of one image, black outside it. Minified crops read from a box-reduced image, so that they do not alias."""
+    def resample(
+        self, image: Float[Tensor, "channel height width"] | UInt8[Tensor, "channel height width"], camera: Camera
+    ) -> Float[Tensor, "*batch channel size size"]:
+        """What the crop sees of one image, black outside it; of bytes, values in 0..1. Minified crops read from a box-reduced image, so that they
+        do not alias."""
         batch = self.focal_px.shape
         grids = self.pixel_grid(camera, self.size_px).movedim(-3, -1).reshape(-1, self.size_px, self.size_px, 2)
         views = []
@@ -120,20 +123,22 @@ class Crop(Record):
 
 def _sample(image: Tensor, xy_image: Tensor, shrink: int) -> Tensor:
     """Bilinear reading of `image` (c, h, w) at pixel positions (s, s, 2), after reducing it by a whole factor. Only the part of the image that is
-    read from is reduced: of a large photo, that is most of the time."""
+    read from is touched: of a large photo, the rest is most of the time."""
+    height, width = image.shape[1:]
+    low, high = xy_image.flatten(0, 1).amin(0), xy_image.flatten(0, 1).amax(0)
+    # Whole cells of the reduced image, so that its grid stays where it would be, and one more on each side for the interpolation.
+    left, top = (max(0, int(v) // shrink - 1) * shrink for v in low.tolist())
+    right, bottom = (max(0, int(v) // shrink + 2) * shrink for v in high.tolist())
+    if left >= width or top >= height or right <= 0 or bottom <= 0:
+        return torch.zeros(image.shape[0], *xy_image.shape[:2], dtype=xy_image.dtype, device=image.device)
+    image = image[:, top:bottom, left:right].contiguous()
+    if not image.is_floating_point():
+        image = image.to(xy_image.dtype) / 255
     if shrink > 1:
-        height, width = image.shape[1:]
-        low, high = xy_image.flatten(0, 1).amin(0), xy_image.flatten(0, 1).amax(0)
-        # Whole cells of the reduced image, so that its grid stays where it would be, and one more on each side for the interpolation.
-        left, top = (max(0, int(v) // shrink - 1) * shrink for v in low.tolist())
-        right, bottom = (max(0, int(v) // shrink + 2) * shrink for v in high.tolist())
-        if left >= width or top >= height or right <= 0 or bottom <= 0:
-            return image.new_zeros(image.shape[0], *xy_image.shape[:2])
-        image = image[:, top:bottom, left:right]
         pad = (-image.shape[2] % shrink, -image.shape[1] % shrink)
         if any(pad):
             image = functional.pad(image, (0, pad[0], 0, pad[1]), mode="replicate")
         image = functional.avg_pool2d(image[None], shrink)[0]
-        xy_image = (xy_image - torch.tensor([left, top], dtype=xy_image.dtype, device=xy_image.device)) / shrink
+    xy_image = (xy_image - torch.tensor([left, top], dtype=xy_image.dtype, device=xy_image.device)) / shrink
     size = torch.tensor([image.shape[2], image.shape[1]], dtype=xy_image.dtype, device=xy_image.device)
     return functional.grid_sample(image[None], (xy_image / size * 2 - 1)[None], padding_mode="zeros", align_corners=False)[0]

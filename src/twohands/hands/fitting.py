@@ -266,6 +266,7 @@ def _problem(
     weight = np.empty((batch, 2, 13))
     weight[..., :10], weight[..., 10:12] = 1 / config.shape, 1 / config.translation_xy_m
     weight[..., 12] = 1 / (config.depth_share * np.maximum(np.abs(place[..., 12]), 0.05))
+    ray_weight, depth_weight = (np.broadcast_to(as_double(w), (batch, 2, 21)) for w in (seen.ray_weight, seen.depth_weight))
     turn_weight = np.full((16, 1), 1 / config.pose_rad)
     turn_weight[0] = 1 / config.orientation_rad
     axes, low, high = None, np.zeros(()), np.zeros(())
@@ -287,7 +288,7 @@ def _problem(
         tie.append(np.broadcast_to(row, (batch, 10, 2, 13)))
         target.append(np.zeros((batch, 10)))
     return _Problem(
-        chain, as_double(seen.ray_xy), as_double(seen.ray_weight)[..., None], as_double(seen.depth), as_double(seen.depth_weight),
+        chain, as_double(seen.ray_xy), ray_weight[..., None], as_double(seen.depth), depth_weight,
         rotvecs_to_matrices(as_double(start.pose)[:, :, CHAIN16]), turn_weight, place, weight, axes, low, high, 1 / config.limit_rad,
         np.concatenate(tie, 1).reshape(batch, -1, 26), np.concatenate(target, 1),
     )  # fmt: skip

@@ -6,6 +6,7 @@ All offsets come from one matrix product and the blended transforms from another
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -191,7 +192,8 @@ class ShapedHands:
         of the shape."""
         if R_parent_joint.ndim < 4 or R_parent_joint.shape[-4:] != (2, 16, 3, 3):
             raise ValueError(f"rotations must be (*batch, 2 hands, 16 joints, 3, 3), got {tuple(R_parent_joint.shape)}")
-        batch = torch.broadcast_shapes(self.joints_rest_m.shape[:-3], R_parent_joint.shape[:-4])
+        # NumPy's: PyTorch's function of that name imports a whole algebra system at its first call.
+        batch = np.broadcast_shapes(self.joints_rest_m.shape[:-3], R_parent_joint.shape[:-4])
         rest = self.joints_rest_m.expand(*batch, 2, 16, 3)
         rotations = R_parent_joint.expand(*batch, 2, 16, 3, 3)
         T_world_joint = _chain(rest, rest.index_select(-2, self.model._parents), rotations, translation_m)

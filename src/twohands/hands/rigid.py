@@ -3,12 +3,11 @@
 MANO turns a hand about its own wrist and adds the translation after that, so neither the rotation vector nor the translation of a moved hand
 is that of the motion: the wrist's rest place, which depends on the shape, enters."""
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
+from twohands.geometry.rotations import matrix_to_rotvec, nearest_rotation, rotvec_to_matrix
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 
@@ -29,7 +28,7 @@ def rigid_between(
 ) -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3"], float]:
     """The motion (R, t) that brings points nearest to others in the least squares, and what remains between them, root mean square (Kabsch 1976)."""
     from_mean, to_mean = source_m.mean(0), target_m.mean(0)
-    R = roma.special_procrustes((target_m - to_mean).T @ (source_m - from_mean))
+    R = nearest_rotation((target_m - to_mean).T @ (source_m - from_mean))
     t = to_mean - R @ from_mean
     residual_m = float((source_m @ R.T + t - target_m).square().sum(-1).mean().sqrt())
     return R, t, residual_m

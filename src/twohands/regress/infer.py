@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
@@ -120,15 +120,27 @@ class Stage1:
         return Stage1(network.to(memory_format=torch.channels_last), hand, limits, teacher, device=device)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def infer(self, image: Float[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
-        """The hands of each pair in the camera frame. An absent hand's entries are finite and mean nothing."""
+    def infer(
+        self, image: UInt8[Tensor, "3 height width"] | Float[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair]
+    ) -> list[Stage1Hands]:
+        """The hands of each pair in the camera frame, from an RGB image (bytes, or floats in 0..1). An absent hand's entries are finite and mean
+        nothing."""
         if not pairs:
             return []
         pair = stack(pairs)
+        looked = self._look(image, camera, pair)
+        hands = [looked[k] for k in range(len(pairs))]
         for _ in range(self.placement.passes - 1):
-            pair = self._follow(camera, pair, self._look(image, camera, pair))
-        hands = self._look(image, camera, pair)
-        return [hands[k] for k in range(len(pairs))]
+            followed = self._follow(camera, pair, stack(hands))
+            # Where nothing was found that could be followed, a second look would show the same.
+            again = [k for k in range(len(pairs)) if not _same(followed[k], pair[k])]
+            if not again:
+                break
+            looked = self._look(image, camera, followed[again])
+            for place, k in enumerate(again):
+                hands[k] = looked[place]
+            pair = followed
+        return hands
 
     def _follow(self, camera: Camera, pair: HandPair, hands: Stage1Hands) -> HandPair:
         """The pair with boxes and directions that the keypoints found suggest; hands that are probably not there stay where they were."""
@@ -152,7 +164,7 @@ class Stage1:
     def _look(self, image: Tensor, camera: Camera, pair: HandPair) -> Stage1Hands:
         """One pass over the pairs."""
         view = view_pairs(camera, pair, self.network.config.crop_px)
-        crops = view.crop.resample(image.float().cpu(), camera)
+        crops = view.crop.resample(image.cpu(), camera)
         priors, reading = self._ask_teacher(image, camera, pair, view)
         use = None if priors is None else torch.ones(pair.present.shape[0], dtype=torch.bool, device=self.device)
         moved = None if priors is None else priors.to(self.device)
@@ -168,7 +180,8 @@ class Stage1:
             return None, None
         count = pair.present.shape[0]
         index = pair.present.flatten().nonzero()[:, 0]
-        pixels = (image.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        whole = image if image.dtype == torch.uint8 else (image * 255).round().clamp(0, 255).to(torch.uint8)
+        pixels = np.ascontiguousarray(whole.permute(1, 2, 0).cpu().numpy())
         box = pair.box_xyxy_px.flatten(0, 1)[index].numpy()
         said = self.teacher(pixels, box, pair.direction.flatten(0, 1)[index].numpy())
 
@@ -266,6 +279,10 @@ def _other_hand(camera: Camera, crop: Crop, said: Float[Tensor, "pair hand 6"], 
     reach = xy[:, :, 1] - xy[:, :, 0]
     length = reach.norm(dim=-1).clamp_min(1e-3)
     return OtherHand(said[..., 0].sigmoid() * present, xy[:, :, 0], 2 * length, reach / length[..., None])
+
+
+def _same(a: HandPair, b: HandPair) -> bool:
+    return torch.equal(a.box_xyxy_px, b.box_xyxy_px) and torch.equal(a.direction, b.direction)
 
 
 def _back_in_reach(

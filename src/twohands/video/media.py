@@ -5,10 +5,12 @@ A picture that cannot be decoded is no end: it comes as a frame without an image
 
 import heapq
 import os
+import queue
 import re
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -161,6 +163,40 @@ class CameraSource:
     def frames(self) -> Iterator[Frame]:
         with _opened(self.device, f"the camera {self.device}", self.format) as container:
             yield from _decoded(container, self.frames_per_second)
+
+
+def read_ahead(frames: Iterator[Frame], count: int = 3) -> Iterator[Frame]:
+    """The same frames, read by a thread of their own while the last ones are worked on; at most `count` wait."""
+    waiting: queue.Queue[Frame | BaseException | None] = queue.Queue(count)
+    unwanted = threading.Event()
+
+    def put(item: Frame | BaseException | None) -> bool:
+        while not unwanted.is_set():
+            with suppress(queue.Full):
+                waiting.put(item, timeout=0.1)
+                return True
+        return False
+
+    def read() -> None:
+        end: BaseException | None = None
+        try:
+            for frame in frames:
+                if not put(frame):
+                    return
+        except BaseException as error:
+            end = error  # it is the reader's who asked
+        put(end)
+
+    thread = threading.Thread(target=read, name="frames", daemon=True)
+    thread.start()
+    try:
+        while isinstance(item := waiting.get(), Frame):
+            yield item
+        if item is not None:
+            raise item
+    finally:
+        unwanted.set()
+        thread.join()
 
 
 @contextmanager

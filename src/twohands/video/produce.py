@@ -20,7 +20,7 @@ from twohands.geometry.photo import choose_camera
 from twohands.hands.model import HandModel
 from twohands.pipeline import Pipeline
 from twohands.schema import HAND_FILLED, HandMotion
-from twohands.video.media import FilmWriter, Frame, Source
+from twohands.video.media import FilmWriter, Frame, Source, read_ahead
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 from twohands.view.overlay import draw_overlay
 
@@ -82,7 +82,7 @@ def _run_offline(
 ) -> Produced:
     produced, saver = Produced(), _Saver(out / f"{source.name}.npz", options.save_every_s)
     try:
-        for frame in frames:
+        for frame in read_ahead(frames):
             reader.read(frame)
             progress("hands")
             saver.maybe(lambda: reader.motion(refine=False))

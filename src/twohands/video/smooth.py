@@ -10,11 +10,10 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Bool, Float
 
-from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
+from twohands.geometry.rotations import matrix_to_rotvec, nearest_rotation, rotvec_to_matrix
 
 Series = Float[np.ndarray, "frame number"]
 
@@ -60,7 +59,7 @@ def smooth_hand(series: HandSeries, config: SmoothConfig) -> HandSeries:
         groups = [flat[:, 0], *(flat[:, 1 + 3 * finger : 4 + 3 * finger].reshape(last - first, 27) for finger in range(5))]
         turned, *fingers = (smooth_numbers(time_s, group, trust, config) for group in groups)
         turns = np.concatenate([turned[:, None], *(f.reshape(-1, 3, 9) for f in fingers)], 1).reshape(-1, 16, 3, 3)
-        rotation[part] = roma.special_procrustes(torch.from_numpy(turns)).numpy()
+        rotation[part] = nearest_rotation(torch.from_numpy(turns)).numpy()
         # Along a ray and across it a picture tells with very different certainty.
         z = filled.wrist_m[part, 2:].clip(1e-3)
         ray = smooth_numbers(time_s, filled.wrist_m[part, :2] / z, trust, config)

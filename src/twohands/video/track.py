@@ -48,13 +48,23 @@ class TrackConfig:
     look_every_s: float = 0.7
     """The detector looks at least so often,"""
     look_for_missing_s: float = 0.1
-    """and so often while a person shows one hand or none."""
+    """and so often while a person shows one hand or none;"""
+    look_in_vain_s: float = 0.3
+    """but where it found nobody new several times, the pause grows to this."""
+    refused_s: float = 0.35
+    """So long a detection in which stage 1 saw no hand, or none that nobody follows, is not asked about again."""
     unsure_presence: float = 0.6
     unsure_side: float = 0.3
     """Below these the detector looks in the next frame (but not more often than every `look_for_missing_s`)."""
     vet_frames: int = 4
     """So many frames of a person are read twice, as they are and with left and right exchanged: which reading is surer of its sides tells
-    more than how sure one is. Later this is done whenever the detector looks."""
+    more than how sure one is. This is done again after the person's hands have met, later when the detector looks (but not more often than every
+    `look_every_s`), and where stage 1 doubts a side (not more often than every `look_in_vain_s`)."""
+    meet_distance: float = 0.7
+    part_distance: float = 0.9
+    """Hands nearer than the first of these, in sizes, have met, and farther apart than the second they have parted."""
+    met_odds: float = 1.0
+    """Log odds for its sides that a person keeps when its hands part: either hand may have been taken for the other."""
     side_step: float = 3.0
     """A hand's log odds for its side that one frame can add,"""
     side_bound: float = 8.0
@@ -107,6 +117,15 @@ class _Person:
     """For the sides as they are."""
     vetted: list[tuple[float, Reading, Reading]] = field(default_factory=list)
     """Time and both readings of the first frames."""
+    both_read_s: float = -math.inf
+    """When the sides were last exchanged to see."""
+    side_doubted: bool = False
+    """Stage 1 doubted a side when it last looked."""
+    met: bool = False
+    """The hands came together and have not parted yet."""
+    entangled: list[tuple[float, Reading, float]] = field(default_factory=list)
+    """Times and readings of the last meeting, and how far apart the hands were (0 where one was not believed). Should they turn out to be
+    exchanged when they have parted, nobody knows which was which from their nearest on."""
     hands: list[_Hand | None] = field(default_factory=lambda: [None, None])
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
@@ -133,12 +152,18 @@ class Tracker:
     def __init__(self, pipeline: Pipeline, camera: Camera, config: TrackConfig = TrackConfig()) -> None:
         self.pipeline, self.camera, self.config = pipeline, camera, config
         self.follower = one_look(pipeline.regressor)
+        # Whoever comes in is read once more in the same frame, where these hands were found.
+        self.welcomer = replace(pipeline, regressor=self.follower)
         self.detections = 0
         """How often the detector was asked."""
         self.corrections: list[tuple[float, Reading]] = []
         """What should have been read at an earlier time; whoever keeps the readings takes these and empties the list."""
         self._people: list[_Person] = []
         self._looked_s = -1e9
+        self._in_vain = 0
+        """Looks of the detector in a row that brought nobody."""
+        self._refused: list[tuple[float, Float[Tensor, 4]]] = []
+        """When which boxes turned out to be no new hand."""
         self._unsure = True
         self._next = 0
 
@@ -151,10 +176,11 @@ class Tracker:
         if look:
             self._looked_s, self.detections = time_s, self.detections + 1
             strangers = self._strangers(self.pipeline.detector(image), time_s)
-        pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
         readings = self._follow(pixels, time_s, [p for p in self._people if any(p.hands)])
-        if strangers is not None and len(strangers.score):
-            joined = self._welcome(image, pixels, strangers, time_s)
+        if strangers is not None:
+            joined = self._welcome(image, pixels, strangers, time_s) if len(strangers.score) else []
+            self._in_vain = 0 if joined else self._in_vain + 1
             readings = [r for r in readings if r.person not in {p.number for p in joined}] + self._follow(pixels, time_s, joined)
         self._unite()
         return readings
@@ -167,14 +193,17 @@ class Tracker:
         since = time_s - self._looked_s
         active = [p for p in self._people if any(p.hands)]
         missing = not active or any(None in p.hands for p in active)
+        c = self.config
+        lost = any(hand is not None and hand.doubts for p in active for hand in p.hands)
+        pause_s = c.look_for_missing_s if lost else min(c.look_for_missing_s * 2 ** min(self._in_vain, 8), c.look_in_vain_s)
         # Rounding of time stamps must not make it every frame but one.
-        return since >= self.config.look_every_s - 1e-3 or ((missing or self._unsure) and since >= self.config.look_for_missing_s - 1e-3)
+        return since >= c.look_every_s - 1e-3 or ((missing or self._unsure) and since >= pause_s - 1e-3)
 
     def _forget(self, time_s: float) -> None:
         for person in self._people:
             for side, hand in enumerate(person.hands):
                 if hand is not None and hand.doubts and time_s - hand.seen_s > self._patience_s(hand, time_s):
-                    person.hands[side] = None
+                    person.hands[side], self._in_vain = None, 0
         self._people = [p for p in self._people if any(p.hands) or time_s - p.seen_s <= self.config.remember_s]
 
     def _patience_s(self, hand: _Hand, time_s: float) -> float:
@@ -193,8 +222,9 @@ class Tracker:
         if not people:
             return []
         pairs = [self._pair(p, time_s) for p in people]
-        looked = self._looked_s == time_s
-        twice = [p for p in people if looked or len(p.vetted) < self.config.vet_frames]
+        twice = [p for p in people if self._should_exchange(p, time_s)]
+        for person in twice:
+            person.both_read_s = time_s
         exchanged = [_exchanged(pair) for p, pair in zip(people, pairs, strict=True) if p in twice]
         answers = [a.to("cpu") for a in self.follower.infer(pixels, self.camera, [*pairs, *exchanged])]
         others = {p.number: a for p, a in zip(twice, answers[len(pairs) :], strict=True)}
@@ -205,7 +235,35 @@ class Tracker:
                 pair, hands, other = _exchanged(pair), other, hands
             views.append(self._viewed(person, pair, hands, other, time_s))
         self._drop_doubles(views, time_s)
-        return [reading for view in views if (reading := self._taken(view, time_s)) is not None]
+        readings = []
+        for view in views:
+            reading = self._taken(view, time_s)
+            self._watch(view, reading, time_s)
+            if reading is not None:
+                readings.append(reading)
+        return readings
+
+    def _should_exchange(self, person: _Person, time_s: float) -> bool:
+        """Whether this person is to be read with left and right exchanged, too."""
+        c, since = self.config, time_s - person.both_read_s + 1e-3
+        looked = self._looked_s == time_s and since >= c.look_every_s
+        return len(person.vetted) < c.vet_frames or looked or (person.side_doubted and since >= c.look_in_vain_s)
+
+    def _watch(self, view: _View, reading: Reading | None, time_s: float) -> None:
+        """Notes hands that meet and part."""
+        c, person = self.config, view.person
+        person.side_doubted = any(view.believed[side] and float(view.hands.side_correct[side]) < c.unsure_side for side in (0, 1))
+        left, right = person.hands
+        if left is None or right is None:
+            return
+        distance = float((left.keypoints_xy.mean(0) - right.keypoints_xy.mean(0)).norm()) / max(left.size_px, right.size_px)
+        doubted = bool(left.doubts or right.doubts)
+        if distance < c.meet_distance and not person.met:
+            person.met, person.entangled = True, []
+        if person.met and reading is not None:
+            person.entangled.append((time_s, reading, 0.0 if doubted else distance))
+        if person.met and distance > c.part_distance and not doubted:
+            person.met, person.vetted, person.side_odds = False, [], c.met_odds
 
     def _rather(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands) -> bool:
         """Whether the person's hands have the other side each; they change places then, in the first frames that were read too."""
@@ -226,12 +284,17 @@ class Tracker:
         if young:
             person.vetted = [(then, alternative, reading) for then, reading, alternative in person.vetted]
             self.corrections += [(then, reading) for then, reading, _ in person.vetted]
+            apart, nothing = [distance for _, _, distance in person.entangled], torch.zeros(2)
+            near = [k for k, distance in enumerate(apart) if distance < min(apart) + 0.1]
+            unclear = person.entangled[near[0] :] if near else []
+            self.corrections += [(then, replace(reading, seen=nothing.bool(), score=nothing)) for then, reading, _ in unclear]
+            person.entangled = []
         return True
 
     def _viewed(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
         """An answer, and which of its hands are where they can be."""
         c = self.config
-        xy = self.camera.project(self.pipeline.network_hand.pose_hands(hands.parameters).keypoints())
+        xy = self.camera.project(hands.keypoints_m)
         believed, misfit = [False, False], [0.0, 0.0]
         for side, hand in enumerate(person.hands):
             if hand is None or not pair.present[side] or not bool(xy[side].isfinite().all()):
@@ -319,8 +382,6 @@ class Tracker:
         detection = detection.to("cpu")
         count = len(detection.score)
         followed = [(p, side) for p in self._people for side in (0, 1) if p.hands[side] is not None]
-        if not count or not followed:
-            return detection
         cost = np.full((count, len(followed)), 1e3)
         centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
         size = (detection.box_xyxy_px[:, 2:] - detection.box_xyxy_px[:, :2]).amax(-1)
@@ -350,13 +411,14 @@ class Tracker:
                 hand.keypoints_xy = (hand.keypoints_xy - middle) * scale + middle + shift
                 hand.velocity_px_s = torch.zeros(2)
                 hand.doubts = max(hand.doubts, 2)
-        rest = [k for k in range(count) if k not in matched]
+        self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
+        rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
         return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
 
     def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[_Person]:
         """Gives hands that nobody follows yet to the person whom they belong to; returns those people."""
         joined: dict[int, _Person] = {}
-        for candidate in self.pipeline.candidates(image, self.camera, strangers):
+        for candidate in self.welcomer.candidates(image, self.camera, strangers):
             for side in (0, 1):
                 xy = candidate.keypoints_xy[side]
                 new = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= self.config.presence_new
@@ -366,6 +428,11 @@ class Tracker:
                 person.hands[place] = _Hand(xy.clone(), torch.zeros(2), time_s)
                 self._remember(person, time_s)
                 joined[person.number] = person
+        for box in strangers.box_xyxy_px:
+            middle, reach = (box[:2] + box[2:]) / 2, self.config.match_distance * float((box[2:] - box[:2]).max())
+            hands = [hand for person in joined.values() for hand in person.hands if hand is not None]
+            if not any(float((hand.keypoints_xy.mean(0) - middle).norm()) < reach for hand in hands):
+                self._refused.append((time_s, box))
         return list(joined.values())
 
     def _unite(self) -> None:
@@ -394,18 +461,21 @@ class Tracker:
         return False
 
     def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[_Person, int]:
-        """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size; else of the last who was seen
-        without any; else of somebody new."""
+        """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size (a hand that is not where it was
+        expected shows no more than one that is not there); else of the last who was seen without any; else of somebody new."""
         xy = candidate.keypoints_xy[side]
         place, size = xy.mean(0), max(_size(xy), 1.0)
 
         def far(person: _Person) -> float:
             return float((person.place_xy - place).norm()) / max(person.size_px, size)
 
-        one_handed = [p for p in self._people if any(p.hands) and None in p.hands and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
+        def shown(hand: _Hand | None) -> bool:
+            return hand is not None and not hand.doubts
+
+        one_handed = [p for p in self._people if sum(map(shown, p.hands)) == 1 and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
         for person in sorted(one_handed, key=far):
-            if person.hands[side] is None or self._is_other_hand(person, candidate, side, pixels, time_s):
-                return person, side if person.hands[side] is None else 1 - side
+            if not shown(person.hands[side]) or self._is_other_hand(person, candidate, side, pixels, time_s):
+                return person, 1 - side if shown(person.hands[side]) else side
         gone = [p for p in self._people if not any(p.hands)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
@@ -416,9 +486,10 @@ class Tracker:
 
     def _is_other_hand(self, person: _Person, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
         """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
+        lost = person.hands[1 - side]
         person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), torch.zeros(2), time_s)
         (answer,) = self.follower.infer(pixels, self.camera, [self._pair(person, time_s)])
-        person.hands[1 - side] = None
+        person.hands[1 - side] = lost
         sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side].cpu(), eps=1e-3)
         return float(sure) < self.config.same_side or person.side_odds < self.config.same_side
 
@@ -444,6 +515,11 @@ def one_look(regressor: Regressor) -> Regressor:
 def _apart(a: Float[Tensor, "21 2"], b: Float[Tensor, "21 2"]) -> float:
     """Mean distance of corresponding keypoints, in sizes of the larger hand."""
     return float((a - b).norm(dim=-1).mean()) / max(_size(a), _size(b), 1.0)
+
+
+def _alike(a_xyxy: Float[Tensor, "4"], b_xyxy: Float[Tensor, "4"]) -> bool:
+    """Two boxes of one thing: their corners are near."""
+    return float((a_xyxy - b_xyxy).abs().max()) < 0.25 * float((a_xyxy[2:] - a_xyxy[:2]).max())
 
 
 def _size(xy: Float[Tensor, "21 2"]) -> float:
