@@ -51,9 +51,9 @@ class KeypointTeacher(Protocol):
 class PlacementConfig:
     """How far the final fit may leave what the parameter head said, and how much each observation counts. Standard deviations."""
 
-    orientation_rad: float = 0.15
-    pose_rad: float = 0.15
-    shape: float = 0.7
+    orientation_rad: float = 0.07
+    pose_rad: float = 0.12
+    shape: float = 0.3
     iterations: int = 5
     floor_xy: float = 0.012
     """Least error of the network's 2D keypoints, crop sides."""
@@ -70,8 +70,12 @@ class PlacementConfig:
     teacher_depth: float = 0.12
     teacher_apart: float = 4.0
     """Where network and teacher are farther apart than so many of the network's own errors, they speak of two hands: the teacher is not believed."""
-    teacher_share: float = 1.0
-    depth_share: float = 3.0
+    teacher_share: float = 2.0
+    """What is added to it, in errors of the network's own keypoint: where the one cannot see, the other could not either."""
+    depth_share: float = 6.0
+    """The same for the depths of both, in wrist - middle knuckle lengths a crop side of 2D error."""
+    side_denied: float = -1.4
+    """Log odds of the right side below which a hand is no partner of the other one."""
     teacher_presence: float = 0.5
     """Below this presence score the teacher's reading is left out."""
     passes: int = 2
@@ -236,7 +240,15 @@ class Stage1:
             ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, its_weight[..., None])
             depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / (c.teacher_depth + c.depth_share * laplace))
             weight = weight[..., 0]
-        both = pair.present.all(1)
+        presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
+        side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
+        if reading is not None:
+            # The teacher has seen millions of hands, and things that are none. Where it reads another hand than the network does, as it will in a
+            # crop of clasped hands, what it says is about that one.
+            presence_logit = presence_logit + agreement * torch.logit(reading.presence, eps=1e-3)
+            side_logit = side_logit + agreement * torch.logit(reading.side_correct, eps=1e-3)
+        # A hand that is there must not be pulled about by one that is not.
+        both = (pair.present & (presence_logit > 0) & (side_logit > c.side_denied)).all(1)
         shape = torch.where(both[:, None, None], prediction.shape.mean(1, keepdim=True), prediction.shape)
         rotation = left_as_right_rotation(prediction.rotation)
         R_camera_crop = crop.R_crop_camera.transpose(-1, -2)
@@ -254,13 +266,6 @@ class Stage1:
         moved_m = _back_in_reach(keypoints[:, :, 0], ray_xy[:, :, 0], relative, confidence.mean(-1), both, c)
         fitted = HandParameters(fitted.pose, fitted.shape, fitted.translation_m + moved_m)
         keypoints = keypoints + moved_m[:, :, None]
-        presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
-        side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
-        if reading is not None:
-            # The teacher has seen millions of hands, and things that are none. Where it reads another hand than the network does, as it will in a
-            # crop of clasped hands, what it says is about that one.
-            presence_logit = presence_logit + agreement * torch.logit(reading.presence, eps=1e-3)
-            side_logit = side_logit + agreement * torch.logit(reading.side_correct, eps=1e-3)
         present = shown[..., 0]
         return Stage1Hands(
             fitted, keypoints, confidence * shown, presence_logit.sigmoid() * present, side_logit.sigmoid() * present,
