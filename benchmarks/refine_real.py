@@ -2,7 +2,8 @@
 
     python benchmarks/refine_real.py FOLDER [--prior auto|encoder|teacher] [--weights FILE] [--out DIR]
 
-FOLDER holds an exam.json (format: twohands.evaluation.real_photos). Every photo is reconstructed once; those with two hands of one person that
+FOLDER holds an exam.json (format: twohands.evaluation.real_photos). Every photo that is not annotated as one of a single hand is reconstructed
+once; those with two hands of one person that
 penetrate are reported, and drawn to DIR/ID.png, before on the left and after on the right. Lengths in the picture are pixels of a picture in
 which the two hands (as they came) span 256 px. Where joints are annotated their mean 2D error before and after is given, and for all pairs how
 far keypoints moved, and how far those that stage 1 is sure of. DIR/report.json has the numbers.
@@ -71,7 +72,8 @@ def main(options: Options) -> None:
         pipeline = dataclasses.replace(pipeline, refiner=Refiner.load(options.weights))
     options.out.mkdir(parents=True, exist_ok=True)
     rows, pairs = [], 0
-    for photo in tqdm(real_photos.read_exam(options.folder), unit="photo"):
+    photos = [p for p in real_photos.read_exam(options.folder) if p.interacting or p.hands is None or len(p.hands) > 1]
+    for photo in tqdm(photos, unit="photo"):
         result = pipeline.reconstruct(photo.path, intrinsics=photo.intrinsics)
         for k, person in enumerate(result.people):
             pairs += bool(person.hand_present.all())

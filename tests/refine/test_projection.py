@@ -41,6 +41,7 @@ def test_touching_again_closes_the_gap_but_not_a_wide_one() -> None:
 def test_drawing_apart_goes_on_until_nothing_crosses_or_says_where_it_ended() -> None:
     way, length = torch.tensor([[1.0, 0.0, 0.0]]).expand(3, 3), torch.tensor([0.01, 0.01, 0.01])
     needs = torch.tensor([0.0, 0.0125, 1.0])
-    shift = drawn_apart(lambda moved, rows: moved[:, 0] < needs[rows], way, length, CONFIG)
-    far = length + CONFIG.tries * CONFIG.widen_m
+    shift, free = drawn_apart(lambda moved, rows: moved[:, 0] < needs[rows], way, length, CONFIG)
+    far = length + (CONFIG.tries - 1) * CONFIG.widen_m
     torch.testing.assert_close(shift[:, 0], torch.tensor([0.01, 0.013, float(far[2])]))
+    assert free.tolist() == [True, True, False]

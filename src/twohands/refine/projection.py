@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,6 +21,8 @@ class ProjectionConfig:
     give_way: GiveWayConfig = field(default_factory=GiveWayConfig)
     margin_m: tuple[float, ...] = (0.0008, 0.0020)
     """Kept between the spheres in each round of giving way, as long as the exact test still finds a crossing."""
+    apart_m: tuple[float, ...] = (0.0008, 0.004, 0.012)
+    """Kept between the spheres of hands that are drawn apart, in each attempt at another way out."""
     directions: int = 64
     """Ways out that are looked at where hands must be drawn apart."""
     across_cost: float = 3.0
@@ -79,16 +81,19 @@ def ways_out(
 
 def drawn_apart(
     crosses: Callable[[Tensor, Tensor], Tensor], way: Float[Tensor, "batch 3"], length_m: Float[Tensor, "batch"], config: ProjectionConfig
-) -> Float[Tensor, "batch 3"]:
-    """The shift along `way` by at least `length_m` after which `crosses(shift, rows)` finds nothing, or the last one tried."""
+) -> tuple[Float[Tensor, "batch 3"], Bool[Tensor, "batch"]]:
+    """The shift along `way` by at least `length_m` after which `crosses(shift, rows)` finds nothing, or the last one tried; and which are free."""
     shift = length_m[:, None] * way
     caught = torch.arange(len(way), device=way.device)
     for attempt in range(config.tries):
         caught = caught[crosses(shift[caught], caught).to(caught.device)]
         if not len(caught):
             break
-        shift[caught] = (length_m[caught] + (attempt + 1) * config.widen_m)[:, None] * way[caught]
-    return shift
+        if attempt < config.tries - 1:
+            shift[caught] = (length_m[caught] + (attempt + 1) * config.widen_m)[:, None] * way[caught]
+    free = torch.ones(len(way), dtype=torch.bool, device=way.device)
+    free[caught] = False
+    return shift, free
 
 
 def _sphere(count: int) -> Float[Tensor, "count 3"]:

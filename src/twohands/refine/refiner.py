@@ -242,18 +242,24 @@ class Refiner:
             sight = None if ray is None else ray[left]
             _assign(found, left, give_way(model, proxies, found[left], confidence[left], sight, margin_m, projection.give_way))
             left = left[crossing(model, found[left]).to(left.device)]
-        if len(left):
+        for margin_m in projection.apart_m:
+            if not len(left):
+                return found
             caught = found[left]
             vertices = model.closed_vertices(model.pose_hands(caught).mesh().vertices_m)
 
-            def crosses(shift: Tensor, rows: Tensor) -> Tensor:
+            def crosses(shift: Tensor, rows: Tensor, vertices: Tensor = vertices) -> Tensor:
                 moved = vertices[rows] + _halves(shift)[:, :, None]
                 return hands_cross(moved, model.closed_faces())
 
             sight = None if ray is None else ray[left]
-            way, length_m = ways_out(*_spheres(proxies, model, caught), sight, projection.margin_m[0], projection)
-            apart = drawn_apart(crosses, way, length_m, projection)
-            _assign(found, left, HandParameters(caught.pose, caught.shape, caught.translation_m + _halves(apart)))
+            way, length_m = ways_out(*_spheres(proxies, model, caught), sight, margin_m, projection)
+            shift, free = drawn_apart(crosses, way, length_m, projection)
+            apart = HandParameters(caught.pose, caught.shape, caught.translation_m + _halves(shift))
+            # Who is not free yet is drawn another, longer way; the last one stays.
+            done = free if margin_m != projection.apart_m[-1] else torch.ones_like(free)
+            _assign(found, left[done], apart[done])
+            left = left[~free]
         return found
 
     def _energy(self, proxies: SphereProxies) -> Energy:
