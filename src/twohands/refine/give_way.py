@@ -66,13 +66,12 @@ def give_way(
     reach = torch.tensor([3 * (config.wrist_rad,)] + 12 * [config.finger_rad] + 3 * [3 * (config.thumb_rad,)])
     rotations, wrists = _array(rotvec_to_matrix(pose)), _array(joints[..., 0, :]).copy()
     sight = np.zeros((len(rotations), 3)) if ray is None else _array(ray)
-    arrays = (_array(bones), _array(proxies.carried(posed)), _array(proxies.radii(hands.shape)), _array(yields), sight)
-    own = _own_pairs(proxies)
-    weight, turn = _array(proxies.joint_weight), _array(reach)
+    bones_m, carried_m, radius_m = _array(bones), _array(proxies.carried(posed)), _array(proxies.radii(hands.shape))
+    ready, weight, turn, own = _array(yields), _array(proxies.joint_weight), _array(reach), _own_pairs(proxies)
     for k in range(len(rotations)):
         _settle(
-            rotations[k], wrists[k], *(a[k] for a in arrays), weight, own, turn, config.place_m, config.farthest, config.depth_ease,
-            config.deep_ease, config.deep_m, config.own, margin_m, config.steps, config.length,
+            rotations[k], wrists[k], bones_m[k], carried_m[k], radius_m[k], ready[k], sight[k], weight, own, turn, config.place_m,
+            config.farthest, config.depth_ease, config.deep_ease, config.deep_m, config.own, margin_m, config.steps, config.length,
         )  # fmt: skip
     turned = matrix_to_rotvec(torch.from_numpy(rotations)).to(hands.pose)
     moved = torch.from_numpy(wrists).to(joints) - joints[..., 0, :]
@@ -92,10 +91,10 @@ def _array(values: Tensor) -> np.ndarray:
 
 
 def _own_pairs(proxies: SphereProxies) -> Int[np.ndarray, "hand pair 2"]:
-    """Two spheres of one hand that may not overlap, each couple once; as many for both hands, the last repeated."""
+    """Two spheres of one hand that may not overlap, each couple once; padded by a sphere with itself, which never counts."""
     found = [allowed.triu(1).nonzero().cpu().numpy() for allowed in proxies.may_collide]
     most = max(len(pairs) for pairs in found)
-    return np.stack([np.concatenate([pairs, np.repeat(pairs[-1:], most - len(pairs), 0)]) for pairs in found])
+    return np.stack([np.pad(pairs, ((0, most - len(pairs)), (0, 0))) for pairs in found])
 
 
 @numba.njit(cache=True, nogil=True)
