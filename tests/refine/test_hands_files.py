@@ -148,7 +148,7 @@ def test_files_of_an_estimator_that_speaks_mano_come_back_free(tmp_path: Path, t
     hands = crossing_hands(2, 1, gap_m=0.03)
     hands = HandParameters(hands.pose, 0.3 * torch.randn(2, 2, 10, generator=torch.Generator().manual_seed(0)), hands.translation_m)
     before = shared_volumes_cm3(model, hands)
-    assert bool((before > 0.5).all())
+    assert bool((before > 0.1).all())
     (tmp_path / "theirs.json").write_text(json.dumps(as_json(hands) | {"hand_model": "mano"}))
     assert main(["refine", str(tmp_path / "theirs.json"), "--mano", str(folder)]) == 0
     found = read_hands(tmp_path / "theirs.refined.json")
