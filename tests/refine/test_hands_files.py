@@ -6,12 +6,14 @@ import pytest
 import torch
 from pairs import crossing_hands
 
+from mano_like import write_mano
 from twohands.cli import main
 from twohands.errors import UserError
+from twohands.hands.mano import load_mano
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.refine.files import read_hands
-from twohands.refine.refiner import shared_volumes_cm3
+from twohands.refine.refiner import RefineConfig, shared_volumes_cm3
 
 
 @pytest.fixture
@@ -137,3 +139,24 @@ def test_mano_parameters_need_mano(hands: HandParameters, tmp_path: Path, capsys
     np.savez(tmp_path / "a.npz", **arrays)
     assert main(["refine", str(tmp_path / "a.npz")]) == 2
     assert "--mano" in capsys.readouterr().err
+
+
+def test_files_of_an_estimator_that_speaks_mano_come_back_free(tmp_path: Path, tmp_path_factory, capsys) -> None:
+    """The whole way with a hand of MANO's form: its own mean pose, open wrists, spheres that are fitted to it."""
+    folder = write_mano(tmp_path_factory.mktemp("mano"))
+    model = load_mano(folder, flat_hand_mean=False)
+    hands = crossing_hands(2, 1, gap_m=0.03)
+    hands = HandParameters(hands.pose, 0.3 * torch.randn(2, 2, 10, generator=torch.Generator().manual_seed(0)), hands.translation_m)
+    before = shared_volumes_cm3(model, hands)
+    assert bool((before > 0.1).all())
+    (tmp_path / "theirs.json").write_text(json.dumps(as_json(hands) | {"hand_model": "mano"}))
+    assert main(["refine", str(tmp_path / "theirs.json"), "--mano", str(folder)]) == 0
+    found = read_hands(tmp_path / "theirs.refined.json")
+    assert found.hand_model == "mano"
+    assert float(shared_volumes_cm3(model, found.parameters).max()) <= 0.001
+    moved_m = (model.pose_hands(found.parameters).keypoints() - model.pose_hands(hands).keypoints()).norm(dim=-1).mean((1, 2))
+    assert bool((moved_m <= RefineConfig().farthest_move_m).all())
+    told = json.loads((tmp_path / "theirs.refined.json").read_text())["pairs"]
+    assert [pair["volume_before_cm3"] for pair in told] == pytest.approx(before.tolist(), rel=1e-2)
+    assert all(pair["resolved"] and pair["refined"] for pair in told)
+    assert "2 of 2 pairs share no volume" in capsys.readouterr().out

@@ -26,6 +26,7 @@ def evaluate_refine(
     methods: tuple[MethodName, ...] = ("input", "optimisation", "diffusion", "paper_guidance", "ours"),
     weights: Path | None = None,
     ablations: bool = False,
+    ablation_pairs: int = 400,
     threads: int | None = None,
     batch: int = 64,
 ) -> int:
@@ -40,12 +41,15 @@ def evaluate_refine(
         pairs: How many pairs; fewer are a quick look, the first of each half.
         methods: Which methods.
         weights: The denoiser; the package's by default.
-        ablations: Also score the variants of `ours` (steps, guidance, spheres, confidence), on a tenth of the pairs.
+        ablations: Also score the variants of `ours` (guidance, steps, spheres, confidence, projection).
+        ablation_pairs: On how many of the pairs, the first of each half.
         threads: Of the processor; all cores by default.
         batch: Pairs at a time where the rate is measured.
     """
     if batch < 1 or (threads is not None and threads < 1):
         raise UserError(f"--batch ({batch}) and --threads ({threads}) must be at least 1")
+    if ablations and not 2 <= ablation_pairs <= pairs:
+        raise UserError(f"--ablation-pairs is {ablation_pairs}; give 2 to --pairs ({pairs})")
     if json is not None and not json.parent.is_dir():
         raise UserError(f"there is no folder {json.parent} for {json.name}; make it, or write elsewhere")
 
@@ -74,7 +78,7 @@ def evaluate_refine(
     )
     print(table(scores))
     if ablations:
-        few = max(2, pairs // 10)
+        few = ablation_pairs
         rows = torch.cat([torch.arange(few // 2), pairs // 2 + torch.arange(few - few // 2)])
         variants = {}
         for name, answer in ablated(refiner):

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from twohands.collision.volume import for_each_pair
+
 
 def surfaces_cross(
     vertices_a_m: Float[np.ndarray, "vert_a 3"],
@@ -30,7 +32,6 @@ def surfaces_cross(
 
 def hands_cross(vertices_m: Float[Tensor, "*batch hand vert 3"], faces: Int[Tensor, "hand face 3"]) -> Bool[Tensor, "*batch"]:
     """Which pairs of hands pass through one another, as a CPU tensor. Meshes must be closed (`HandModel.closed_vertices`)."""
-    pairs = vertices_m.detach().cpu().double().numpy().reshape(-1, *vertices_m.shape[-3:])
     left, right = faces.cpu().numpy()
-    found = [surfaces_cross(pair[0], left, pair[1], right) for pair in pairs]
+    found = for_each_pair(vertices_m, lambda pair: surfaces_cross(pair[0], left, pair[1], right))
     return torch.tensor(found, dtype=torch.bool).reshape(vertices_m.shape[:-3])

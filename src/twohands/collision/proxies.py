@@ -149,13 +149,22 @@ class SphereProxies(Record):
         """The same centres from the skeleton, without the mesh; for the sampling loop. Differentiable in pose, shape and translation."""
         joints = posed.joints_m
         batch, spheres = joints.shape[:-3], self.radius_m.shape[1]
-        features = posed.features.reshape(-1, 2, posed.features.shape[-1]).transpose(0, 1)
-        offset = torch.baddbmm(self.joint_offset_m, features, self.joint_offset_directions).view(-1, 48, spheres)
+        offset = self._offsets(posed)
         # Rows of [R_1 .. R_16] times stacked offsets: the sum over joints of R_j (c - J_j) w_j.
         rotations = posed.R_world_joint.reshape(-1, 2, 16, 3, 3).permute(1, 0, 3, 2, 4).reshape(-1, 3, 48)
         turned = torch.bmm(rotations, offset).view(2, -1, 3, spheres)
         places = joints.reshape(-1, 2, 16, 3).permute(1, 0, 3, 2).reshape(2, -1, 16) @ self.joint_weight
         return (turned + places.view(2, -1, 3, spheres)).permute(1, 0, 3, 2).reshape(*batch, 2, spheres, 3)
+
+    def carried(self, posed: PosedSkeleton) -> Float[Tensor, "*batch hand 16 3 sphere"]:
+        """Weight of each joint in each sphere times the place of the sphere relative to that joint, in the joint's axes: what a joint that turns
+        carries with it."""
+        spheres = self.radius_m.shape[1]
+        return self._offsets(posed).view(2, -1, 16, 3, spheres).transpose(0, 1).reshape(*posed.joints_m.shape[:-3], 2, 16, 3, spheres)
+
+    def _offsets(self, posed: PosedSkeleton) -> Float[Tensor, "hand_batch 48 sphere"]:
+        features = posed.features.reshape(-1, 2, posed.features.shape[-1]).transpose(0, 1)
+        return torch.baddbmm(self.joint_offset_m, features, self.joint_offset_directions).view(-1, 48, self.radius_m.shape[1])
 
     def radii(self, shape: Float[Tensor, "*batch hand shape"]) -> Float[Tensor, "*batch hand sphere"]:
         """Radii of hands of these shapes, metres, at least 1 mm."""

@@ -4,7 +4,9 @@ For meshes that do not pass through themselves both measure the same set. Where 
 region by the product of the two winding numbers, while the voxels count every point of winding number above 0.5 once.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor
 from twohands.collision.inside import manifold_solid, require_closed
 
 CM3_PER_M3 = 1e6
+
+T = TypeVar("T")
 
 
 def shared_volume_cm3(
@@ -39,10 +43,20 @@ def shared_volume_cm3(
 
 def hands_shared_volume_cm3(vertices_m: Float[Tensor, "*batch hand vert 3"], faces: Int[Tensor, "hand face 3"]) -> Float[Tensor, "*batch"]:
     """Exact shared volume of each pair of hands, as a CPU tensor without gradient. Meshes must be closed (`HandModel.closed_vertices`)."""
-    pairs = vertices_m.detach().cpu().double().numpy().reshape(-1, *vertices_m.shape[-3:])
     left, right = faces.cpu().numpy()
-    volumes = [shared_volume_cm3(pair[0], left, pair[1], right) for pair in pairs]
+    volumes = for_each_pair(vertices_m, lambda pair: shared_volume_cm3(pair[0], left, pair[1], right))
     return torch.tensor(volumes, dtype=torch.float64).reshape(vertices_m.shape[:-3])
+
+
+def for_each_pair(vertices_m: Float[Tensor, "*batch hand vert 3"], measure: Callable[[Float[np.ndarray, "hand vert 3"]], T]) -> list[T]:
+    """`measure` of the meshes of each pair of hands, double precision, on as many threads as PyTorch may use: what measures leaves the
+    interpreter for most of its time."""
+    pairs = vertices_m.detach().cpu().double().numpy().reshape(-1, *vertices_m.shape[-3:])
+    threads = min(torch.get_num_threads(), len(pairs))
+    if threads < 2:
+        return [measure(pair) for pair in pairs]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(measure, pairs))
 
 
 def volume_cm3(vertices_m: Float[np.ndarray, "vert 3"], faces: Int[np.ndarray, "face 3"]) -> float:

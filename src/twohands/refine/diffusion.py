@@ -46,9 +46,9 @@ class LossWeights:
     """‖X_0 - D(X_t, t, X_c)‖² in scaled numbers (eq. 4)."""
     joints: float = 1.0
     """Mean distance of each hand's keypoints relative to its wrist."""
-    wrists: float = 0.5
+    wrists: float = 0.6
     """Distance between the vectors from the right wrist to the left one."""
-    seen: float = 0.4
+    seen: float = 0.3
     """Mean distance of the keypoints across the line of sight: what the image shows must stay."""
 
 

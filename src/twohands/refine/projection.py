@@ -1,44 +1,28 @@
-"""The last steps of stage 2, from a plausible pair to one that shares no volume: fingers and wrists give way where spheres overlap, and what
-is still caught is drawn apart along the shortest way out. All of it acts on each pair alone."""
+"""The last steps of stage 2, from a plausible pair to one that shares no volume: hands that were parted touch again, fingers and wrists give
+way where spheres overlap (give_way.py), and what is still caught is drawn apart along the shortest way out. Each pair alone."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from twohands.collision.energy import penetration_energy
-from twohands.collision.proxies import SphereProxies
-from twohands.hands.model import HandModel
-from twohands.refine.state import JOINT_TOKENS, TOKENS, WIDTH, PairFrame, along_view, posed, shape_of
+from twohands.refine.give_way import GiveWayConfig
 
 _GOLDEN = 2.399963229728653
 
 
 @dataclass(frozen=True)
 class ProjectionConfig:
-    """How far what gives way. Chosen on pairs that are not of the benchmark."""
+    """How hands are parted. Chosen on pairs that are not of the benchmark."""
 
-    steps: int = 10
-    """Of each round at most; a round ends when no spheres overlap."""
-    length: float = 1.4
-    """Of a step, relative to Polyak's."""
+    give_way: GiveWayConfig = field(default_factory=GiveWayConfig)
     margin_m: tuple[float, ...] = (0.0008, 0.0020)
-    """Kept between the spheres in each round, as long as the exact test still finds a crossing."""
-    finger: float = 0.12
-    """How far the numbers of a finger joint's rotation give way against the others; then those of the wrist's, and the place (m). Fingers
-    give way first: where a hand is, is known better than how its fingers bend."""
-    wrist: float = 0.03
-    place_m: float = 0.004
-    depth_ease: float = 0.3
-    """How much more readily wrists move along the line of sight."""
-    deep_ease: float = 8.0
-    """The same, beyond that, for hands that lie in each other by more than fingers explain: there the distance of a hand is wrong, which the
-    image does not show."""
-    deep_m: tuple[float, float] = (0.008, 0.020)
-    """Overlap of two spheres from which that begins, and is full."""
+    """Kept between the spheres in each round of giving way, as long as the exact test still finds a crossing."""
+    apart_m: tuple[float, ...] = (0.0008, 0.004, 0.012)
+    """Kept between the spheres of hands that are drawn apart, in each attempt at another way out."""
     directions: int = 64
     """Ways out that are looked at where hands must be drawn apart."""
     across_cost: float = 3.0
@@ -46,61 +30,6 @@ class ProjectionConfig:
     widen_m: float = 0.0015
     """What is added where spheres are free and skins still cross."""
     tries: int = 8
-
-
-def give_way(
-    model: HandModel,
-    proxies: SphereProxies,
-    state: Float[Tensor, "batch hand 17 13"],
-    frame: PairFrame,
-    confidence: Float[Tensor, "batch hand 17"],
-    view: Float[Tensor, "batch hand 3"],
-    margin_m: float,
-    config: ProjectionConfig,
-) -> Float[Tensor, "batch hand 17 13"]:
-    """Steps of Polyak's length down the overlap of the two hands' spheres, whose least value is known to be zero. What is sure moves least;
-    shapes stay."""
-    reach = _reach(config).to(state)
-    weight = reach.square() * (1.05 - confidence)[..., None]
-    ease = (config.place_m**2 * (config.depth_ease + config.deep_ease * _depth(model, proxies, state, frame, config)))[:, None, None, None]
-    for _ in range(config.steps):
-        value, gradient = _overlap(model, proxies, state, frame, margin_m)
-        if not bool((value > 0).any()):
-            break
-        way = weight * gradient + ease * along_view(gradient, view)
-        slope = (gradient * way).sum((1, 2, 3)).clamp_min(1e-20)
-        length = torch.where(value > 0, config.length * value / slope, torch.zeros_like(value))
-        step = length[:, None, None, None] * way
-        # No number may leap by more than three times its reach.
-        share = (step.abs() / reach.clamp_min(1e-9)).where(reach > 0, torch.zeros_like(step))
-        state = state - step / (share.amax((1, 2, 3), keepdim=True) / 3).clamp_min(1.0)
-    return state
-
-
-def _reach(config: ProjectionConfig) -> Float[Tensor, "17 13"]:
-    reach = torch.zeros(TOKENS, WIDTH)
-    reach[0, :6], reach[1:JOINT_TOKENS, :6], reach[JOINT_TOKENS, :3] = config.wrist, config.finger, config.place_m
-    return reach
-
-
-@torch.no_grad()
-def _depth(model: HandModel, proxies: SphereProxies, state: Tensor, frame: PairFrame, config: ProjectionConfig) -> Float[Tensor, "batch"]:
-    """0 for hands that touch, 1 for hands that lie deep in each other, by the two most overlapping spheres."""
-    centres, radius = proxies.centres_posed(posed(model, state, frame)), proxies.radii(shape_of(state))
-    gap = torch.cdist(centres[:, 0], centres[:, 1]) - radius[:, 0, :, None] - radius[:, 1, None, :]
-    shallow, deep = config.deep_m
-    return ((-gap.flatten(1).amin(1) - shallow) / (deep - shallow)).clamp(0, 1)
-
-
-def _overlap(
-    model: HandModel, proxies: SphereProxies, state: Tensor, frame: PairFrame, margin_m: float
-) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch hand 17 13"]]:
-    with torch.enable_grad():
-        variable = state.detach().requires_grad_()
-        hands = posed(model, variable, frame)
-        value = penetration_energy(proxies.centres_posed(hands), proxies.radii(shape_of(state)), margin_m)
-        (gradient,) = torch.autograd.grad(value.sum(), variable)
-    return value.detach(), gradient
 
 
 def brought_together(
@@ -152,16 +81,19 @@ def ways_out(
 
 def drawn_apart(
     crosses: Callable[[Tensor, Tensor], Tensor], way: Float[Tensor, "batch 3"], length_m: Float[Tensor, "batch"], config: ProjectionConfig
-) -> Float[Tensor, "batch 3"]:
-    """The shift along `way` by at least `length_m` after which `crosses(shift, rows)` finds nothing, or the last one tried."""
+) -> tuple[Float[Tensor, "batch 3"], Bool[Tensor, "batch"]]:
+    """The shift along `way` by at least `length_m` after which `crosses(shift, rows)` finds nothing, or the last one tried; and which are free."""
     shift = length_m[:, None] * way
     caught = torch.arange(len(way), device=way.device)
     for attempt in range(config.tries):
         caught = caught[crosses(shift[caught], caught).to(caught.device)]
         if not len(caught):
             break
-        shift[caught] = (length_m[caught] + (attempt + 1) * config.widen_m)[:, None] * way[caught]
-    return shift
+        if attempt < config.tries - 1:
+            shift[caught] = (length_m[caught] + (attempt + 1) * config.widen_m)[:, None] * way[caught]
+    free = torch.ones(len(way), dtype=torch.bool, device=way.device)
+    free[caught] = False
+    return shift, free
 
 
 def _sphere(count: int) -> Float[Tensor, "count 3"]:

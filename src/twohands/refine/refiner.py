@@ -1,5 +1,6 @@
 """Stage 2 for users: hands that pass through one another in, hands that do not out, or the same hands and the honest word that it failed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from twohands.joints import MANO16, OPENPOSE21, OPENPOSE21_PARENTS
 from twohands.record import Record
 from twohands.refine.denoiser import Condition, Denoiser, DenoiserConfig
 from twohands.refine.diffusion import STEPS
+from twohands.refine.give_way import give_way
 from twohands.refine.guidance import Energy, bind, guided, paper_energy, sphere_energy
-from twohands.refine.projection import ProjectionConfig, brought_together, drawn_apart, give_way, ways_out
+from twohands.refine.projection import ProjectionConfig, brought_together, drawn_apart, ways_out
 from twohands.refine.sampler import ddim, seeded_noise, start_noisy, steps_down
-from twohands.refine.state import TOKENS, WIDTH, PairFrame, place_moved, unpack
+from twohands.refine.state import TOKENS, WIDTH, PairFrame, unpack
 
 FREE_CM3 = 0.001
 """Exact shared volume up to which hands count as not penetrating."""
@@ -139,34 +141,45 @@ class Refiner:
         ).map(lambda t: t.to(device, torch.float32, copy=True))
         sure = keypoint_confidence.reshape(-1, 2, 21).clamp(0, 1).to(flat.shape)
         with torch.no_grad():
-            before = shared_volumes_cm3(model, flat)
-            deep = (before > FREE_CM3).nonzero()[:, 0]
-            after, refined = before.clone(), torch.zeros_like(before, dtype=torch.bool)
-            self_before = _deepest_self_overlap_m(proxies, model.pose_hands(flat), flat.shape)
-            self_after = self_before.clone()
+            hands = model.pose_hands(flat)
+            vertices, faces = model.closed_vertices(hands.mesh().vertices_m).cpu(), model.closed_faces()
+            deep = hands_cross(vertices, faces).nonzero()[:, 0]
+            before, refined = torch.zeros(len(vertices)), torch.zeros(len(vertices), dtype=torch.bool)
+            self_before = _deepest_self_overlap_m(proxies, hands, flat.shape)
+            after, self_after = before.clone(), self_before.clone()
             if len(deep):
-                given, known = flat[deep], sure[deep]
-                found, volume, good = self._attempt(model, proxies, given, known, camera_frame, sampled=True)
-                # What sampling would move too far may still be freed from where it is.
-                again = (~good | (volume > FREE_CM3)).nonzero()[:, 0]
-                if len(again) and self.config.steps:
-                    plain, plain_volume, plain_good = self._attempt(model, proxies, given[again], known[again], camera_frame, sampled=False)
-                    take = plain_good & (~good[again] | (plain_volume < volume[again]))
-                    _assign(found, again[take], plain[take])
-                    volume[again[take]], good[again[take]] = plain_volume[take], True
-                better = good & (volume < before[deep])
+                # The volume is only reported, and measured outside the interpreter: that waits for nothing, and nothing waits for it.
+                with ThreadPoolExecutor(1) as aside:
+                    measured = aside.submit(hands_shared_volume_cm3, vertices[deep], faces)
+                    found, volume, good = self._refined(model, proxies, flat[deep], sure[deep], camera_frame)
+                before[deep] = after[deep] = measured.result().float()
+                better = (good & (volume < before[deep])) & (before[deep] > FREE_CM3)
                 _assign(flat, deep[better], found[better])
                 after[deep[better]], refined[deep[better]] = volume[better], True
                 self_after = _deepest_self_overlap_m(proxies, model.pose_hands(flat), flat.shape)
         result = HandParameters(*(found.view_as(given).to(given) for found, given in _fields(flat, parameters)))
         return RefineResult(
             result,
-            before.view(batch).cpu(),
-            after.view(batch).cpu(),
-            refined.view(batch).cpu(),
+            before.view(batch),
+            after.view(batch),
+            refined.view(batch),
             self_before.view(*batch, 2).cpu(),
             self_after.view(*batch, 2).cpu(),
         )
+
+    def _refined(
+        self, model: HandModel, proxies: SphereProxies, given: HandParameters, sure: Tensor, camera_frame: bool
+    ) -> tuple[HandParameters, Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
+        """Hands that crossed, parted; their exact volume now, and whether they may be taken (CPU tensors)."""
+        found, volume, good = self._attempt(model, proxies, given, sure, camera_frame, sampled=True)
+        # What sampling would move too far may still be freed from where it is.
+        again = (~good | (volume > FREE_CM3)).nonzero()[:, 0]
+        if len(again) and self.config.steps:
+            plain, plain_volume, plain_good = self._attempt(model, proxies, given[again], sure[again], camera_frame, sampled=False)
+            take = plain_good & (~good[again] | (plain_volume < volume[again]))
+            _assign(found, again[take], plain[take])
+            volume[again[take]], good[again[take]] = plain_volume[take], True
+        return found, volume, good
 
     def sample(
         self, model: HandModel, parameters: HandParameters, keypoint_confidence: Float[Tensor, "batch hand 21"], camera_frame: bool = True
@@ -200,47 +213,53 @@ class Refiner:
         config = self.config
         frame = PairFrame.of(model, parameters)
         condition = Condition.of(model, proxies, parameters, frame, token_confidence(sure), camera_frame)
-        state = self._sampled(model, proxies, condition, frame) if sampled and config.steps else condition.state
-        found = unpack(model, state, frame)
+        found = parameters
+        if sampled and config.steps:
+            found = unpack(model, self._sampled(model, proxies, condition, frame), frame)
         if config.project:
-            found = self._projected(model, proxies, state, found, condition, frame, camera_frame)
-        return found, _volumes_where_crossing(model, found), self._stays(model, proxies, parameters, found, sure, camera_frame, sampled)
+            ray = torch.nn.functional.normalize(frame.origin_m, dim=-1) if camera_frame else None
+            found = self._projected(model, proxies, found.map(torch.clone), condition.confidence, ray)
+        stays = self._stays(model, proxies, parameters, found, sure, camera_frame, sampled)
+        return found, _volumes_where_crossing(model, found), stays.cpu()
 
     def _projected(
         self,
         model: HandModel,
         proxies: SphereProxies,
-        state: Float[Tensor, "batch hand 17 13"],
         found: HandParameters,
-        condition: Condition,
-        frame: PairFrame,
-        camera_frame: bool,
+        confidence: Float[Tensor, "batch hand 17"],
+        ray: Float[Tensor, "batch 3"] | None,
     ) -> HandParameters:
-        """Hands that touch and do not cross: brought together, then made to give way, then drawn apart, each only where needed."""
+        """Hands that touch and do not cross: brought together, then made to give way, then drawn apart, each only where needed. In place."""
         config = self.config
         projection = config.projection
         closer = brought_together(*_spheres(proxies, model, found), config.touch_gap_m, config.touch_reach_m)
-        state, found = _shifted(state, found, frame, closer)
+        found.translation_m.add_(_halves(closer))
+        left = crossing(model, found).nonzero()[:, 0].to(found.shape.device)
         for margin_m in projection.margin_m:
-            left = crossing(model, found).nonzero()[:, 0].to(state.device)
             if not len(left):
                 return found
-            part, its_frame = condition[left], frame[left]
-            state[left] = give_way(model, proxies, state[left], its_frame, part.confidence, part.view, margin_m, projection)
-            _assign(found, left, unpack(model, state[left], its_frame))
-        left = crossing(model, found).nonzero()[:, 0].to(state.device)
-        if len(left):
+            sight = None if ray is None else ray[left]
+            _assign(found, left, give_way(model, proxies, found[left], confidence[left], sight, margin_m, projection.give_way))
+            left = left[crossing(model, found[left]).to(left.device)]
+        for margin_m in projection.apart_m:
+            if not len(left):
+                return found
             caught = found[left]
             vertices = model.closed_vertices(model.pose_hands(caught).mesh().vertices_m)
 
-            def crosses(shift: Tensor, rows: Tensor) -> Tensor:
+            def crosses(shift: Tensor, rows: Tensor, vertices: Tensor = vertices) -> Tensor:
                 moved = vertices[rows] + _halves(shift)[:, :, None]
                 return hands_cross(moved, model.closed_faces())
 
-            ray = torch.nn.functional.normalize(frame[left].origin_m, dim=-1) if camera_frame else None
-            way, length_m = ways_out(*_spheres(proxies, model, caught), ray, projection.margin_m[0], projection)
-            apart = drawn_apart(crosses, way, length_m, projection)
-            _assign(found, left, HandParameters(caught.pose, caught.shape, caught.translation_m + _halves(apart)))
+            sight = None if ray is None else ray[left]
+            way, length_m = ways_out(*_spheres(proxies, model, caught), sight, margin_m, projection)
+            shift, free = drawn_apart(crosses, way, length_m, projection)
+            apart = HandParameters(caught.pose, caught.shape, caught.translation_m + _halves(shift))
+            # Who is not free yet is drawn another, longer way; the last one stays.
+            done = free if margin_m != projection.apart_m[-1] else torch.ones_like(free)
+            _assign(found, left[done], apart[done])
+            left = left[~free]
         return found
 
     def _energy(self, proxies: SphereProxies) -> Energy:
@@ -302,26 +321,18 @@ def _halves(shift: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch hand 3"]:
     return torch.stack([shift / 2, -shift / 2], 1)
 
 
-def _shifted(state: Tensor, hands: HandParameters, frame: PairFrame, shift: Float[Tensor, "batch 3"]) -> tuple[Tensor, HandParameters]:
-    """State and hands after a shift of the left hand relative to the right one."""
-    moves = _halves(shift)
-    return place_moved(state, frame.directions_to_pair(moves[:, :, None])[:, :, 0]), HandParameters(
-        hands.pose, hands.shape, hands.translation_m + moves
-    )
-
-
 def crossing(model: HandModel, parameters: HandParameters) -> Bool[Tensor, "batch"]:
     """Whether posed hands pass through one another, by the exact test (a CPU tensor)."""
     return hands_cross(model.closed_vertices(model.pose_hands(parameters).mesh().vertices_m), model.closed_faces())
 
 
 def _volumes_where_crossing(model: HandModel, parameters: HandParameters) -> Float[Tensor, "batch"]:
-    """Exact shared volume; computed only where hands cross, zero elsewhere."""
-    vertices = model.closed_vertices(model.pose_hands(parameters).mesh().vertices_m)
-    rows = hands_cross(vertices, model.closed_faces()).nonzero()[:, 0].to(vertices.device)
-    volume = torch.zeros(len(vertices), dtype=vertices.dtype, device=vertices.device)
+    """Exact shared volume (a CPU tensor); computed only where hands cross, zero elsewhere."""
+    vertices = model.closed_vertices(model.pose_hands(parameters).mesh().vertices_m).cpu()
+    rows = hands_cross(vertices, model.closed_faces()).nonzero()[:, 0]
+    volume = torch.zeros(len(vertices))
     if len(rows):
-        volume[rows] = hands_shared_volume_cm3(vertices[rows], model.closed_faces()).to(volume)
+        volume[rows] = hands_shared_volume_cm3(vertices[rows], model.closed_faces()).float()
     return volume
 
 

@@ -151,21 +151,6 @@ def shape_of(state: Float[Tensor, "*batch hand 17 13"]) -> Float[Tensor, "*batch
     return state[..., JOINT_TOKENS, 3:WIDTH]
 
 
-def along_view(change: Float[Tensor, "*batch hand 17 13"], view: Float[Tensor, "*batch hand 3"]) -> Float[Tensor, "*batch hand 17 13"]:
-    """The part of a change that moves the wrists along the viewing direction (zero where there is none)."""
-    place = change[..., JOINT_TOKENS, :3]
-    part = torch.zeros_like(change)
-    part[..., JOINT_TOKENS, :3] = (place * view).sum(-1, keepdim=True) * view
-    return part
-
-
-def place_moved(state: Float[Tensor, "*batch hand 17 13"], moves_m: Float[Tensor, "*batch hand 3"]) -> Float[Tensor, "*batch hand 17 13"]:
-    """The hands moved, each by its own way in the pair's frame (the left one's mirrored, as `PairFrame.directions_to_pair` gives it)."""
-    moved = state.clone()
-    moved[..., JOINT_TOKENS, :3] += moves_m
-    return moved
-
-
 def shape_numbers() -> Tensor:
     """Bool (17, 13): the shape coefficients."""
     shape = torch.zeros(TOKENS, WIDTH, dtype=torch.bool)

@@ -82,13 +82,16 @@ def ablated(refiner: Refiner) -> Iterator[tuple[str, Answer]]:
         return lambda model, pairs: other.refine(model, pairs.parameters, pairs.keypoint_confidence).parameters
 
     yield "as it ships", variant(ours)
-    yield "projection alone", variant(replace(ours, steps=0))
+    for strength in (0.0, 0.02, 0.05, 0.2):
+        yield f"guidance {strength:g}", variant(replace(ours, guidance=strength))
     for steps in (2, 4, 8, 16, 50):
         yield f"{steps} steps", variant(replace(ours, steps=steps))
     for steps in (4, 50):
         yield f"{steps} steps, temperature 1", variant(replace(ours, steps=steps, temperature=1.0))
-    for strength in (0.0, 0.005, 0.05, 0.2):
-        yield f"guidance {strength:g}", variant(replace(ours, guidance=strength))
     for spheres in (48, 192):
         yield f"{spheres} spheres", variant(replace(ours, spheres=spheres))
+    stiff = replace(ours.projection, give_way=replace(ours.projection.give_way, finger_rad=(0.01, 0.01, 0.01), thumb_rad=0.01))
+    yield "projection alone", variant(replace(ours, steps=0))
+    yield "wrists give way before fingers", variant(replace(ours, projection=stiff))
+    yield "guidance, no projection", variant(replace(ours, project=False))
     yield "no confidence", lambda model, pairs: refiner.refine(model, pairs.parameters).parameters

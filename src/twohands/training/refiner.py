@@ -50,12 +50,12 @@ class RefinerTraining:
     clip: float = 1.0
     photographed_share: float = 0.5
     """Share of a batch that are outputs of stage 1; the others are clean pairs with errors. All others if there are no photographed pairs."""
-    deep_weight: float = 2.0
+    deep_weight: float = 4.0
     """How much more often those outputs are drawn that penetrate."""
     stretched_share: float = 0.5
     """Share of the outputs whose errors are scaled, all of a pair alike."""
     stretch: tuple[float, float] = (0.4, 1.2)
-    first_share: float = 0.75
+    first_share: float = 0.85
     """Share of a batch at the noisiest step, without noise: where sampling begins, and with one step ends."""
     blind_every: int = 8
     """Every so many batches learn to do without a camera and without any idea of what is sure."""
