@@ -1,0 +1,230 @@
+"""Whether the probabilities that the product states are true: of keypoints, of there being a hand, of its side, of a hand that is returned.
+
+    python benchmarks/reliability.py OUT --exam FOLDER [--count N] [--backgrounds FOLDER] [--borders FOLDER] [--picture FILE]
+
+Half of the rendered scenes are close (true boxes, and the product's own), half are wide with people and clutter (its own boxes); the seeds are those of
+no training. What was stated and what was true is kept in OUT/*.npz, so that the same command goes on where it was cut off; delete OUT after the
+weights changed. Prints the errors before and after a calibration that was fitted to every second statement about rendered scenes, and draws the curves.
+
+Definitions. A keypoint is right when its projection lies nearer than a tenth of the hand's box to the true one. A crop shows a hand if its box overlaps one
+(IoU .3). Its side is judged where no hand of the other side lies there too. A returned hand is right if it has the right side and lies on the hand
+(mean keypoint error below half the box), each hand once.
+"""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from scipy.optimize import linear_sum_assignment
+from tqdm import tqdm
+
+import twohands
+from twohands.data.shards import ShardSet
+from twohands.errors import UserError
+from twohands.evaluation.reliability import ReliabilityCurve, fit_scaling, reliability_curve
+from twohands.evaluation.true_boxes import AnnotatedPicture, exam_pictures, overlaps
+from twohands.manifest import beside
+from twohands.pipeline import Pipeline, hand_pair, sides_of_people
+from twohands.schema import Detection
+from twohands.synth.backgrounds import Photos
+from twohands.synth.generate import write_shards
+from twohands.synth.scene import SceneKnobs
+
+CLOSE_SEED, WIDE_SEED = 801, 802
+SAME_HAND_IOU = 0.3
+RIGHT_KEYPOINT, ON_THE_HAND = 0.1, 0.5
+KINDS = ("keypoint", "presence", "side", "score")
+TITLES = {
+    "keypoint": "keypoint within a tenth of the hand",
+    "presence": "the crop shows a hand (stage 1)",
+    "side": "the hand has the side asked for (stage 1)",
+    "score": "a returned hand is right (score)",
+}
+SOURCES = {
+    "close, true boxes": (0.15, 0.15, 0.15), "close, own boxes": (0.15, 0.55, 0.35), "wide, own boxes": (0.6, 0.25, 0.55),
+    "photos, true boxes": (0.85, 0.45, 0.1), "photos, own boxes": (0.2, 0.4, 0.8),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """Collects statements and outcomes, prints errors, draws curves."""
+
+    out: tyro.conf.Positional[Path]
+    exam: Path | None = None
+    """Folder of real photos with an exam.json."""
+    count: int = 1000
+    """Rendered scenes."""
+    backgrounds: Path | None = None
+    borders: Path | None = None
+    prior: str = "encoder"
+    picture: Path | None = None
+    """Where the curves are drawn; OUT/reliability.png by default."""
+
+
+class Statements:
+    """Pairs of what was stated and whether it was true, by kind; of keypoints also whether they can be seen."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[tuple[float, bool, bool]]] = {kind: [] for kind in KINDS}
+
+    def add(self, kind: str, stated: float, true: bool, visible: bool = True) -> None:
+        self.rows[kind].append((stated, true, visible))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {kind: np.array(rows, float).reshape(-1, 3) for kind, rows in self.rows.items()}
+
+
+def main(options: Options) -> None:
+    """Collects what is missing, then reports."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    photos = Photos(options.backgrounds, options.borders)
+    pipeline: Pipeline | None = None
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name in SOURCES:
+        if options.exam is None and name.startswith("photos"):
+            continue
+        path = options.out / f"{name.replace(', ', '_').replace(' ', '_')}.npz"
+        if not path.is_file():
+            pipeline = pipeline or twohands.load(prior=options.prior)  # type: ignore[arg-type]
+            pictures = list(exam_pictures(options.exam)) if name.startswith("photos") and options.exam else rendered(options, name, photos)
+            statements = Statements()
+            for picture in tqdm(pictures, desc=name, mininterval=5):
+                collect(pipeline, picture, "true" in name, statements)
+            with beside(path) as part, part.open("wb") as file:
+                np.savez(file, **statements.arrays())  # type: ignore[arg-type]
+        with np.load(path) as stored:
+            found[name] = {kind: stored[kind] for kind in KINDS}
+    print(report(found))
+    print(draw(found, options.picture or options.out / "reliability.png"))
+
+
+def rendered(options: Options, name: str, photos: Photos) -> list[AnnotatedPicture]:
+    """The scenes of a source."""
+    close = name.startswith("close")
+    folder = options.out / "scenes" / ("close" if close else "wide")
+    knobs = SceneKnobs(framing="close" if close else "wide")
+    write_shards(folder, CLOSE_SEED if close else WIDE_SEED, options.count // 2, knobs, 100, photos=photos)
+    shards = ShardSet.read(sorted(folder.glob("*.npz")))
+    return [AnnotatedPicture.of_sample(shards.sample(k)) for k in range(len(shards))]
+
+
+@torch.no_grad()
+def collect(pipeline: Pipeline, picture: AnnotatedPicture, true_boxes: bool, into: Statements) -> None:
+    """What stage 1 states about every crop of a picture, and what was so."""
+    detection = picture.detection() if true_boxes else pipeline.detector(picture.image)
+    people = sides_of_people(detection)
+    if not people:
+        return
+    pixels = torch.from_numpy(picture.image.copy()).permute(2, 0, 1).float() / 255
+    answers = pipeline.regressor.infer(pixels, picture.camera, [hand_pair(detection, sides) for sides in people])
+    crops = [(answer, hand, index) for sides, answer in zip(people, answers, strict=True) for hand, index in enumerate(sides) if index is not None]
+    boxes = np.array([hand.box_xyxy_px for hand in picture.hands]).reshape(-1, 4)
+    sides = np.array([hand.side for hand in picture.hands], int)
+    lies = overlaps(detection.box_xyxy_px.numpy(), boxes)
+    unsure = overlaps(detection.box_xyxy_px.numpy(), picture.doubtful)
+    errors = np.full((len(crops), len(boxes)), np.inf)
+    for row, (answer, hand, index) in enumerate(crops):
+        xy = picture.camera.project(answer.keypoints_m[hand]).numpy()
+        known = lies[index] >= SAME_HAND_IOU
+        if not known.any() and (not picture.complete or (unsure[index] > 0.05).any()):
+            continue
+        if not true_boxes:
+            into.add("presence", float(answer.presence[hand]), bool(known.any()))
+        if known.any() and len(set(sides[known])) == 1:
+            into.add("side", float(answer.side_correct[hand]), bool(sides[known][0] == hand))
+        for column in np.flatnonzero(sides == hand):
+            true = picture.hands[column]
+            away = np.linalg.norm(xy - true.keypoints_xy, axis=1) / true.side_px
+            errors[row, column] = away[true.labelled].mean()
+    add_returned(crops, detection, errors, picture, into)
+
+
+def add_returned(crops: list, detection: Detection, errors: np.ndarray, picture: AnnotatedPicture, into: Statements) -> None:
+    """Scores and keypoints, of crops that are each given the hand that they come nearest to."""
+    near = np.minimum(errors, 10.0)
+    pairs = dict(zip(*linear_sum_assignment(near), strict=True)) if near.size else {}
+    for row, (answer, hand, index) in enumerate(crops):
+        column = pairs.get(row)
+        right = column is not None and near[row, column] < ON_THE_HAND
+        if right or picture.complete:
+            into.add("score", float(detection.score[index] * answer.presence[hand]), right)
+        if column is None or not right:
+            continue
+        true = picture.hands[column]
+        away = np.linalg.norm(picture.camera.project(answer.keypoints_m[hand]).numpy() - true.keypoints_xy, axis=1) / true.side_px
+        for k in np.flatnonzero(true.labelled):
+            into.add("keypoint", float(answer.keypoint_confidence[hand, k]), bool(away[k] < RIGHT_KEYPOINT), bool(true.visible[k]))
+
+
+def curve_of(rows: np.ndarray) -> ReliabilityCurve:
+    return reliability_curve(rows[:, 0], rows[:, 1] > 0.5)
+
+
+def report(found: dict[str, dict[str, np.ndarray]]) -> str:
+    """Markdown: number of statements, mean stated, share true, calibration error as it is and after scaling."""
+    lines = ["| probability | source | n | stated | true | error | after scaling |", "|---|---|---|---|---|---|---|"]
+    for kind in KINDS:
+        fitted = [rows[kind] for name, rows in found.items() if not name.startswith("photos")]
+        rows = np.concatenate([r[::2] for r in fitted])
+        true = rows[:, 1] > 0.5
+        scaling = fit_scaling(rows[:, 0], true) if 0 < true.sum() < len(true) else None
+        if scaling:
+            lines.append(f"| {kind}: log odds x {scaling.slope:.2f} {scaling.shift:+.2f} | | {len(rows)} | | | | |")
+        for name, by_kind in found.items():
+            for part, some in parts(kind, name, by_kind[kind]):
+                judged = some if name.startswith("photos") else some[1::2]
+                if len(judged) < 2:
+                    continue
+                after = "-" if scaling is None else f"{reliability_curve(scaling(judged[:, 0]), judged[:, 1] > 0.5).error:.3f}"
+                lines.append(
+                    f"| {kind} | {name}{part} | {len(judged)} | {judged[:, 0].mean():.3f} | {judged[:, 1].mean():.3f} "
+                    f"| {curve_of(judged).error:.3f} | {after} |"
+                )
+    return "\n".join(lines)
+
+
+def parts(kind: str, name: str, rows: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
+    """All statements and, of rendered keypoints, those that can be seen and those that cannot."""
+    yield "", rows
+    if kind == "keypoint" and not name.startswith("photos"):
+        seen = rows[:, 2] > 0.5
+        yield ", seen", rows[seen]
+        yield ", hidden", rows[~seen]
+
+
+def draw(found: dict[str, dict[str, np.ndarray]], path: Path) -> Path:
+    """Four panels; the size of a dot grows with the number of statements."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 2.9), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 4, sharey=True), KINDS, strict=True):
+        axes.plot([0, 1], [0, 1], color="0.75", linewidth=1, zorder=0)
+        for name, colour in SOURCES.items():
+            if name not in found or len(found[name][kind]) < 20:
+                continue
+            curve = curve_of(found[name][kind])
+            kept = curve.count >= 5
+            axes.plot(curve.stated[kept], curve.observed[kept], color=colour, linewidth=1.2, label=f"{name}: {curve.error:.3f}")
+            area = 6 + 60 * np.sqrt(curve.count[kept] / curve.count.sum())
+            axes.scatter(curve.stated[kept], curve.observed[kept], area, color=colour, linewidths=0)
+        axes.set_title(TITLES[kind], fontsize=7.5, loc="left")
+        axes.set_xlabel("stated", fontsize=7.5)
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=6, loc="best", title="calibration error", title_fontsize=6)
+    figure.axes[0].set_ylabel("true", fontsize=7.5)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except UserError as error:
+        sys.exit(f"error: {error}")
