@@ -4,16 +4,17 @@
 
 Half of the rendered scenes are close (true boxes, and the product's own), half are wide with people and clutter (its own boxes); the seeds are those of
 no training. What was stated and what was true is kept in OUT/*.npz, so that the same command goes on where it was cut off; delete OUT after the
-weights changed. Prints the errors before and after a calibration that was fitted to every second statement about rendered scenes, and draws the curves.
+weights changed. Prints the errors before and after a calibration that was fitted to every second statement about rendered scenes, and draws the
+curves.
 
-Definitions. A keypoint is right when its projection lies nearer than a tenth of the hand's box to the true one. A crop shows a hand if its box overlaps one
-(IoU .3). Its side is judged where no hand of the other side lies there too. A returned hand is right if it has the right side and lies on the hand
-(mean keypoint error below half the box), each hand once.
+Definitions. A keypoint is right when its projection lies nearer than a tenth of the hand's box to the true one. A crop shows a hand if its box
+overlaps one (IoU .3). Its side is judged where no hand of the other side lies there too. A returned hand is right if it has the right side and lies on
+the hand (mean keypoint error below half the box), each hand once.
 """
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +28,17 @@ from twohands.data.shards import ShardSet
 from twohands.errors import UserError
 from twohands.evaluation.reliability import ReliabilityCurve, fit_scaling, reliability_curve
 from twohands.evaluation.true_boxes import AnnotatedPicture, exam_pictures, overlaps
+from twohands.geometry.camera import Camera
 from twohands.manifest import beside
-from twohands.pipeline import Pipeline, hand_pair, sides_of_people
-from twohands.schema import Detection
+from twohands.pipeline import Candidate, Pipeline, Regressor
+from twohands.schema import HandPair, Stage1Hands
 from twohands.synth.backgrounds import Photos
 from twohands.synth.generate import write_shards
 from twohands.synth.scene import SceneKnobs
 
 CLOSE_SEED, WIDE_SEED = 801, 802
 SAME_HAND_IOU = 0.3
-RIGHT_KEYPOINT, ON_THE_HAND = 0.1, 0.5
+RIGHT_KEYPOINT, ON_THE_HAND, FAR = 0.1, 0.5, 10.0
 KINDS = ("keypoint", "presence", "side", "score")
 TITLES = {
     "keypoint": "keypoint within a tenth of the hand",
@@ -113,52 +115,61 @@ def rendered(options: Options, name: str, photos: Photos) -> list[AnnotatedPictu
     return [AnnotatedPicture.of_sample(shards.sample(k)) for k in range(len(shards))]
 
 
-@torch.no_grad()
+class Listener:
+    """Stage 1 that remembers what it was first asked about a picture, and what it answered."""
+
+    def __init__(self, regressor: Regressor) -> None:
+        self.regressor = regressor
+        self.first: list[tuple[HandPair, Stage1Hands]] = []
+
+    def infer(self, image: torch.Tensor, camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
+        answers = self.regressor.infer(image, camera, pairs)
+        self.first = self.first or list(zip(pairs, answers, strict=True))
+        return answers
+
+
 def collect(pipeline: Pipeline, picture: AnnotatedPicture, true_boxes: bool, into: Statements) -> None:
-    """What stage 1 states about every crop of a picture, and what was so."""
+    """What is stated about a picture, and what is so: of every crop that stage 1 was shown first, and of every hand that is returned."""
     detection = picture.detection() if true_boxes else pipeline.detector(picture.image)
-    people = sides_of_people(detection)
-    if not people:
-        return
-    pixels = torch.from_numpy(picture.image.copy()).permute(2, 0, 1).float() / 255
-    answers = pipeline.regressor.infer(pixels, picture.camera, [hand_pair(detection, sides) for sides in people])
-    crops = [(answer, hand, index) for sides, answer in zip(people, answers, strict=True) for hand, index in enumerate(sides) if index is not None]
+    listener = Listener(pipeline.regressor)
+    returned = replace(pipeline, regressor=listener).candidates(picture.image, picture.camera, detection)
     boxes = np.array([hand.box_xyxy_px for hand in picture.hands]).reshape(-1, 4)
     sides = np.array([hand.side for hand in picture.hands], int)
-    lies = overlaps(detection.box_xyxy_px.numpy(), boxes)
-    unsure = overlaps(detection.box_xyxy_px.numpy(), picture.doubtful)
-    errors = np.full((len(crops), len(boxes)), np.inf)
-    for row, (answer, hand, index) in enumerate(crops):
-        xy = picture.camera.project(answer.keypoints_m[hand]).numpy()
-        known = lies[index] >= SAME_HAND_IOU
-        if not known.any() and (not picture.complete or (unsure[index] > 0.05).any()):
-            continue
-        if not true_boxes:
-            into.add("presence", float(answer.presence[hand]), bool(known.any()))
-        if known.any() and len(set(sides[known])) == 1:
-            into.add("side", float(answer.side_correct[hand]), bool(sides[known][0] == hand))
-        for column in np.flatnonzero(sides == hand):
-            true = picture.hands[column]
-            away = np.linalg.norm(xy - true.keypoints_xy, axis=1) / true.side_px
-            errors[row, column] = away[true.labelled].mean()
-    add_returned(crops, detection, errors, picture, into)
+    for pair, answer in listener.first:
+        lies, unsure = (overlaps(pair.box_xyxy_px.numpy(), others) for others in (boxes, picture.doubtful))
+        for hand in (0, 1):
+            known = lies[hand] >= SAME_HAND_IOU
+            if not pair.present[hand] or (not known.any() and (not picture.complete or (unsure[hand] > 0.05).any())):
+                continue
+            if not true_boxes:
+                into.add("presence", float(answer.presence[hand]), bool(known.any()))
+            if known.any() and len(set(sides[known])) == 1:
+                into.add("side", float(answer.side_correct[hand]), bool(sides[known][0] == hand))
+    add_returned(returned, picture, into)
 
 
-def add_returned(crops: list, detection: Detection, errors: np.ndarray, picture: AnnotatedPicture, into: Statements) -> None:
-    """Scores and keypoints, of crops that are each given the hand that they come nearest to."""
-    near = np.minimum(errors, 10.0)
+def add_returned(returned: list[Candidate], picture: AnnotatedPicture, into: Statements) -> None:
+    """Scores and keypoints of the hands that are returned; each annotated hand is found once."""
+    hands = [(candidate, hand) for candidate in returned for hand in (0, 1) if candidate.present[hand]]
+    away = np.full((len(hands), len(picture.hands), 21), np.inf)
+    for row, (candidate, hand) in enumerate(hands):
+        for column, true in enumerate(picture.hands):
+            if true.side == hand:
+                away[row, column] = np.linalg.norm(candidate.keypoints_xy[hand].numpy() - true.keypoints_xy, axis=1) / true.side_px
+    labelled = np.array([true.labelled for true in picture.hands]).reshape(-1, 21)
+    near = np.minimum([[errors[known].mean() for errors, known in zip(row, labelled, strict=True)] for row in away], FAR)
     pairs = dict(zip(*linear_sum_assignment(near), strict=True)) if near.size else {}
-    for row, (answer, hand, index) in enumerate(crops):
+    for row, (candidate, hand) in enumerate(hands):
         column = pairs.get(row)
-        right = column is not None and near[row, column] < ON_THE_HAND
-        if right or picture.complete:
-            into.add("score", float(detection.score[index] * answer.presence[hand]), right)
-        if column is None or not right:
-            continue
-        true = picture.hands[column]
-        away = np.linalg.norm(picture.camera.project(answer.keypoints_m[hand]).numpy() - true.keypoints_xy, axis=1) / true.side_px
-        for k in np.flatnonzero(true.labelled):
-            into.add("keypoint", float(answer.keypoint_confidence[hand, k]), bool(away[k] < RIGHT_KEYPOINT), bool(true.visible[k]))
+        right = column is not None and bool(near[row, column] < ON_THE_HAND)
+        box = np.concatenate([candidate.keypoints_xy[hand].amin(0), candidate.keypoints_xy[hand].amax(0)])[None]
+        if right or (picture.complete and not (overlaps(box, picture.doubtful) > 0.05).any()):
+            into.add("score", float(candidate.score[hand]), right)
+        if column is not None and right:
+            true = picture.hands[column]
+            for k in np.flatnonzero(true.labelled):
+                close = bool(away[row, column, k] < RIGHT_KEYPOINT)
+                into.add("keypoint", float(candidate.hands.keypoint_confidence[hand, k]), close, bool(true.visible[k]))
 
 
 def curve_of(rows: np.ndarray) -> ReliabilityCurve:

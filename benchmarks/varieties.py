@@ -71,20 +71,20 @@ ROWS = {
     row.name: row
     for row in (
         Row("everything"),
+        Row("everything, again", seed=1),
         Row("first engine", first_engine=True),
         Row("- real photos", photos=False),
-        Row("- bodies", {"bodies": 0.0}),
-        Row("- second hand", {"two_hands": 0.0}),
         Row("no priors", priors="none"),
-        Row("+ keypoints", priors="keypoints"),
+        Row("- second hand", {"two_hands": 0.0}),
+        Row("- bodies", {"bodies": 0.0}),
         Row("- trained trunk", trunk=False),
-        Row("- poses", {"poses": "simple", "interacting": 0.0}),
-        Row("- backgrounds", {"background": "plain"}),
-        Row("+ segmentation", priors="parts"),
-        Row("everything, again", seed=1),
         Row("- camera", {"faults": "none", "fov_deg": (40.0, 40.0), "fov_ego_deg": (70.0, 70.0), "fill_close": (0.7, 0.7)}),
+        Row("- poses", {"poses": "simple", "interacting": 0.0}),
+        Row("+ keypoints", priors="keypoints"),
+        Row("- backgrounds", {"background": "plain"}),
         Row("- light", {"light": "plain"}),
         Row("- objects", {"held": 0.0, "occluder": 0.0, "pasted": 0.0, "glove": 0.0, "ring": 0.0, "watch": 0.0}),
+        Row("+ segmentation", priors="parts"),
         Row("everything, twice as long", steps=2.0),
         Row("first engine, 16,000 pictures", first_engine=True, images=None),
     )
@@ -107,8 +107,8 @@ class Options:
     backgrounds: Path | None = None
     borders: Path | None = None
     rows: tuple[str, ...] = tuple(ROWS)
-    steps: int = 350
-    images: int = 800
+    steps: int = 200
+    images: int = 400
 
 
 def main(options: Options) -> None:

@@ -135,8 +135,8 @@ def sample_poses(count: int, seed: int, simple: bool = False) -> Float[Tensor, "
     """Rotation vectors of a right hand's joints; the wrist's is zero. The same (count, seed, simple) gives the same poses.
 
     A quarter is drawn from a mixture fitted to real photos; of the rest six in ten are gestures with variation, the others correlated random
-    flexion, fingers on or off, or uniform over the limits. Hands whose fingers would run through each other are drawn again. `simple` poses are the gestures
-    of SIMPLE with variation and no others."""
+    flexion, fingers on or off, or uniform over the limits. Hands whose fingers would run through each other are drawn again. `simple` poses are the
+    gestures of SIMPLE with variation and no others."""
     rng = np.random.default_rng([seed, 16])
     kept: list[np.ndarray] = []
     limits = load_hand_asset().limits
