@@ -10,7 +10,6 @@ picture, Z along the line of sight. Writes OUT/priors.json and prints the tables
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,11 @@ from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.parameters import HandParameters
 from twohands.manifest import beside
 from twohands.refine.refiner import Refiner
-from twohands.regress.infer import Stage1
+from twohands.regress.infer import Stage1, _own_reading
 from twohands.schema import HandPair, Stage1Hands
 from twohands.synth.photo import take_photo
-from twohands.training.ablation import SMALL, PriorKinds, load_small, token_stride, with_priors
-from twohands.training.pairs import PairBatch, make_batch
+from twohands.training.ablation import PriorKinds, load_small, plain_batches, with_priors
+from twohands.training.pairs import PairBatch
 
 NETWORKS: dict[str, tuple[str, PriorKinds]] = {
     "baseline, no priors": ("no_priors", "none"),
@@ -45,7 +44,6 @@ NETWORKS: dict[str, tuple[str, PriorKinds]] = {
 }
 """Row -> folder of the run, and its teachers."""
 COLUMNS = ("MRRPE", "MPJPE", "MPVPE", "MPJPE-XY", "MPJPE-Z", "MPVPE-XY", "MPVPE-Z", "PA-MPJPE")
-AT_ONCE = 30
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Options:
 
 
 class Placing(Stage1):
-    """Stage 1 on batches of crops that are made already."""
+    """Stage 1 on batches of crops that are made already. The alignment encoder's own keypoints take part in the fit in every row."""
 
     @torch.inference_mode()
     def hands_of(self, batch: PairBatch, teachers: bool) -> Stage1Hands:
@@ -67,7 +65,8 @@ class Placing(Stage1):
         prediction, _ = self.network(batch.crops, batch.view.geometry, batch.present, batch.priors, use)
         pair = HandPair(torch.zeros(*batch.present.shape, 4), torch.zeros(*batch.present.shape, 2), batch.present)
         camera = Camera(torch.ones(len(batch.present), 2), torch.zeros(len(batch.present), 2))  # only views say where hands are
-        return self._place(camera, pair, batch.view, prediction, None)
+        assert prediction.reading is not None
+        return self._place(camera, pair, batch.view, prediction, _own_reading(batch.view, prediction.reading))
 
 
 def main(options: Options) -> None:
@@ -78,14 +77,17 @@ def main(options: Options) -> None:
     hand = load_bundled_hand()
     rows: dict[str, dict[str, Any]] = {}
     last: Stage1Hands | None = None
+    batches: list[PairBatch] = []
     for name, (run, kinds) in NETWORKS.items():
         weights = options.out / "runs" / run / "small.safetensors"
         if not weights.is_file():
             print(f"{name}: no network yet", file=sys.stderr)
             continue
-        stage = Placing(load_small(weights), hand, load_hand_asset().limits)
+        network = load_small(weights)
+        batches = batches or plain_batches(network, shards)  # the frozen part is the same in all
+        stage = Placing(network, hand, load_hand_asset().limits)
         for teachers in (False, True) if kinds != "none" else (False,):
-            parts = [stage.hands_of(with_priors(batch, kinds), teachers) for batch in batches(shards)]
+            parts = [stage.hands_of(with_priors(batch, kinds), teachers) for batch in batches]
             hands = Stage1Hands(*(_joined([getattr(p, f) for p in parts]) for f in Stage1Hands.__dataclass_fields__))
             rows[name + (", teachers at test time" if teachers else "")] = judged(truth, hands.parameters)
             last = hands if kinds == "depth" and not teachers else last
@@ -130,13 +132,6 @@ def truth_of(shards: ShardSet, interacting: np.ndarray) -> Truth:
         principal_px=a["principal_px"].astype(float) - 0.5, image_size_px=np.full((count, 2), 256.0),
         hidden_share=1 - (a["keypoint_visible"] > 0).mean(2), brightness=np.full(count, np.nan),
     )  # fmt: skip
-
-
-def batches(shards: ShardSet) -> Iterator[PairBatch]:
-    """Crops of true boxes, with what the teachers say."""
-    for first in range(0, len(shards), AT_ONCE):
-        chosen = [(shards, k) for k in range(first, min(first + AT_ONCE, len(shards)))]
-        yield make_batch(chosen, SMALL.crop_px, token_stride(SMALL), np.random.default_rng(0), None)
 
 
 @torch.inference_mode()

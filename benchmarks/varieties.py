@@ -1,7 +1,7 @@
 """What each family of variety in the training data is worth: one small network a row, equal budgets, judged on real photos and on rendered ones.
 
     python benchmarks/varieties.py OUT --exam FOLDER --trunk hand_landmark_full.tflite --photos SHARDS --first-engine SHARDS
-        [--backgrounds FOLDER] [--borders FOLDER] [--rows NAME ...] [--steps N] [--images N]
+        [--backgrounds FOLDER] [--borders FOLDER] [--rows NAME ...] [--steps N] [--pictures N]
 
 Every row renders its pictures into OUT/data (rows with the same knobs share them), trains into OUT/runs/NAME and writes OUT/NAME.json; what is there
 already is kept, so that the same command goes on where it was cut off. The rows "no priors", "+ keypoints" and "+ segmentation" are those of the
@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 
@@ -36,16 +36,28 @@ from twohands.regress.network import Regressor
 from twohands.synth.backgrounds import Photos
 from twohands.synth.generate import write_shards
 from twohands.synth.scene import SceneKnobs
-from twohands.training.ablation import SMALL, PriorKinds, SmallRun, errors_on, load_small, token_stride, train_small
+from twohands.training.ablation import (
+    PriorKinds,
+    SmallRegressor,
+    SmallRun,
+    begin,
+    errors_on,
+    plain_batches,
+    train_small,
+    training_batches,
+)  # fmt: skip
 from twohands.training.fit import FitConfig
-from twohands.training.pairs import PairBatch, make_batch
+from twohands.training.pairs import PairBatch
 
-SHARD = 400
+SHARD = 80
+FIRST_ENGINE_SHARD = 500
+BATCH = 16
+CROPS_A_PICTURE = 1.6
+"""Augmented views of each picture, on average."""
 TRAIN_SEED, TEST_SEED = 301, 399
 """Seeds of no other data set."""
-TEST_SCENES = 300
+TEST_SCENES = 200
 REAL_SHARE = 0.35
-WIDER_GROUPS = ("hgc_realworld", "real, varied (no hgc)", "all real", "interacting hands")
 
 
 @dataclass(frozen=True)
@@ -58,13 +70,12 @@ class Row:
     first_engine: bool = False
     photos: bool = True
     """Hands of real photos with their teacher's keypoints are mixed in."""
-    trunk: bool = True
     seed: int = 0
     priors: PriorKinds = "depth"
     steps: float = 1.0
     """Of the budget."""
-    images: float | None = 1.0
-    """Of the number of pictures; None: as many as there are."""
+    pictures: float = 1.0
+    """Of the number of pictures."""
 
 
 ROWS = {
@@ -72,21 +83,21 @@ ROWS = {
     for row in (
         Row("everything"),
         Row("everything, again", seed=1),
-        Row("first engine", first_engine=True),
         Row("- real photos", photos=False),
         Row("no priors", priors="none"),
+        Row("+ keypoints", priors="keypoints"),
+        Row("+ segmentation", priors="parts"),
+        Row("first engine", first_engine=True),
         Row("- second hand", {"two_hands": 0.0}),
         Row("- bodies", {"bodies": 0.0}),
-        Row("- trained trunk", trunk=False),
         Row("- camera", {"faults": "none", "fov_deg": (40.0, 40.0), "fov_ego_deg": (70.0, 70.0), "fill_close": (0.7, 0.7)}),
         Row("- poses", {"poses": "simple", "interacting": 0.0}),
-        Row("+ keypoints", priors="keypoints"),
         Row("- backgrounds", {"background": "plain"}),
         Row("- light", {"light": "plain"}),
         Row("- objects", {"held": 0.0, "occluder": 0.0, "pasted": 0.0, "glove": 0.0, "ring": 0.0, "watch": 0.0}),
-        Row("+ segmentation", priors="parts"),
         Row("everything, twice as long", steps=2.0),
-        Row("first engine, 16,000 pictures", first_engine=True, images=None),
+        Row("everything, half the pictures", pictures=0.5),
+        Row("first engine, four times the pictures", first_engine=True, pictures=4.0),
     )
 }
 
@@ -107,8 +118,12 @@ class Options:
     backgrounds: Path | None = None
     borders: Path | None = None
     rows: tuple[str, ...] = tuple(ROWS)
-    steps: int = 200
-    images: int = 400
+    steps: int = 300
+    """Of 16 pairs."""
+    pictures: int = 320
+    """A row's rendered pictures, each seen in one or two augmented crops several times."""
+    real: int = 400
+    """Photographs of hands, shared by all rows."""
 
 
 def main(options: Options) -> None:
@@ -117,13 +132,14 @@ def main(options: Options) -> None:
         raise UserError(f"there is no row {unknown[0]!r}; the rows are {', '.join(ROWS)}")
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options, begin(options.trunk).eval())
     for name in options.rows:
         path = options.out / f"{file_name(name)}.json"
         if not path.is_file():
-            result = run_row(options, ROWS[name])
+            result = run_row(bench, ROWS[name])
             with beside(path) as part:
                 part.write_text(json.dumps(result, indent=1))
-        print(name, json.dumps(json.loads(path.read_text())["summary"]), flush=True)
+            print(name, json.dumps(result["seconds"]), json.dumps(result["synthetic"]), flush=True)
     print(table(options.out))
 
 
@@ -132,60 +148,64 @@ def file_name(row: str) -> str:
     return row.replace(",", "").replace(" ", "_").replace("-", "without").replace("+", "with")
 
 
-def run_row(options: Options, row: Row) -> dict[str, Any]:
+@dataclass
+class Bench:
+    """What rows share: the frozen network, the packed batches of the last folder, of the photos and of the test."""
+
+    options: Options
+    frozen: SmallRegressor
+    last: tuple[str, list[PairBatch]] = ("", [])
+
+    @cached_property
+    def photos(self) -> list[PairBatch]:
+        shards = ShardSet.read(sorted(self.options.photos.glob("*.npz"))[:2])
+        return training_batches(self.frozen, shards, self.options.real // BATCH, 7)
+
+    @cached_property
+    def test(self) -> list[PairBatch]:
+        """Scenes of the engine as it is, with seeds of their own, true boxes and clean pixels."""
+        o = self.options
+        folder = o.out / "data" / "test"
+        write_shards(folder, TEST_SEED, TEST_SCENES, SceneKnobs(), 50, photos=Photos(o.backgrounds, o.borders))
+        return plain_batches(self.frozen, ShardSet.read(sorted(folder.glob("*.npz"))))
+
+    def rendered(self, row: Row) -> list[PairBatch]:
+        """A row's pictures, rendered if need be."""
+        o, count = self.options, round(self.options.pictures * row.pictures)
+        changed = [f"{key}-{value}".replace(" ", "") for key, value in row.knobs.items()]
+        folder = o.first_engine if row.first_engine else o.out / "data" / "_".join(["close", *changed])
+        if self.last[0] != f"{folder} {count}":
+            if not row.first_engine:
+                write_shards(folder, TRAIN_SEED, o.pictures, SceneKnobs(**row.knobs), SHARD, photos=Photos(o.backgrounds, o.borders))
+            paths = sorted(folder.glob("*.npz"))
+            shards = ShardSet.read(paths[: 1 + count // FIRST_ENGINE_SHARD] if row.first_engine else paths)
+            kept = shards if count >= len(shards) else shards.without_last(len(shards) - count)
+            self.last = (f"{folder} {count}", training_batches(self.frozen, kept, round(CROPS_A_PICTURE * count / BATCH), 0))
+        return self.last[1]
+
+
+def run_row(bench: Bench, row: Row) -> dict[str, Any]:
     """Data, training, scores."""
+    options = bench.options
     started = time.process_time()
-    shards = [training_shards(options, row)]
-    rendered = time.process_time()
-    mixture = [1.0]
+    lists, mixture = [bench.rendered(row)], [1.0]
     if row.photos:
-        shards.append(options.photos)
+        lists.append(bench.photos)
         mixture = [1 - REAL_SHARE, REAL_SHARE]
-    steps = round(options.steps * row.steps)
+    prepared = time.process_time()
     fit = FitConfig(
-        options.out / "runs" / file_name(row.name), steps, 1e-3, warmup_steps=60, checkpoint_steps=50, average=0.985, precision="32-true",
-        seed=row.seed, accelerator="cpu",
+        options.out / "runs" / file_name(row.name), round(options.steps * row.steps), 1e-3, warmup_steps=40, checkpoint_steps=50, average=0.985,
+        precision="32-true", seed=row.seed, accelerator="cpu",
     )  # fmt: skip
-    images = None if row.images is None else round(options.images * row.images)
-    run = SmallRun(fit, tuple(shards), tuple(mixture), images, row.priors, options.trunk if row.trunk else None)
-    weights = fit.out / "small.safetensors"
-    network = load_small(weights, SMALL, not row.trunk) if weights.is_file() else train_small(run)
+    network = train_small(options.trunk, SmallRun(fit, row.priors, tuple(mixture), tuple(len(batches) for batches in lists)), lists)
     trained = time.process_time()
-    scores = score(options, network)
-    return {
-        "row": dataclasses.asdict(row), "steps": steps, "images": images,
-        "seconds": {"render": rendered - started, "train": trained - rendered, "score": time.process_time() - trained},
-        **scores,
-    }  # fmt: skip
-
-
-def training_shards(options: Options, row: Row) -> Path:
-    """The folder of a row's pictures; rendered if need be."""
-    if row.first_engine:
-        return options.first_engine
-    knobs = SceneKnobs(**row.knobs)
-    changed = [f"{key}-{value}".replace(" ", "") for key, value in row.knobs.items()]
-    folder = options.out / "data" / ("_".join(["close", *changed]))
-    write_shards(folder, TRAIN_SEED, options.images, knobs, SHARD, photos=Photos(options.backgrounds, options.borders))
-    return folder
-
-
-def test_batches(options: Options) -> list[PairBatch]:
-    """Scenes of the engine as it is, with seeds of their own, true boxes and clean pixels."""
-    folder = options.out / "data" / "test"
-    write_shards(folder, TEST_SEED, TEST_SCENES, SceneKnobs(), 100, photos=Photos(options.backgrounds, options.borders))
-    shards = ShardSet.read(sorted(folder.glob("*.npz")))
-    stride = token_stride(SMALL)
-    indices = [(shards, k) for k in range(len(shards))]
-    return [
-        make_batch(indices[first : first + 30], SMALL.crop_px, stride, np.random.default_rng(0), None)
-        for first in range(0, len(indices), 30)
-    ]
+    scores = score(options, network) | {"synthetic": errors_on(network, bench.test)}
+    seconds = {"data": prepared - started, "train": trained - prepared, "score": time.process_time() - trained}
+    return {"row": dataclasses.asdict(row), "steps": fit.steps, "seconds": seconds, **scores}
 
 
 def score(options: Options, network: Regressor) -> dict[str, Any]:
-    """On rendered scenes with true boxes; on real photos with true boxes, and with the detector that ships."""
-    synthetic = errors_on(network, test_batches(options))
+    """On real photos, with true boxes and with the detector that ships."""
     hand = load_bundled_hand()
     pipeline = Pipeline(Detector.load(), Stage1(network, hand, load_hand_asset().limits), None, hand, hand)
     exam = real_photos.read_exam(options.exam)
@@ -203,13 +223,7 @@ def score(options: Options, network: Regressor) -> dict[str, Any]:
             entries[photo.id] = prediction_entry(pipeline.from_detection(read.image, camera, detection, source, refine=False), hand)
         predictions = {key: real_photos.parse_prediction(entry) for key, entry in entries.items()}
         by_boxes[boxes] = real_photos.score(asked, predictions).to_json()
-    summary = {
-        "hgc PA": by_boxes["truth"]["groups"]["hgc_realworld"]["pa_mpjpe_mm"],
-        "varied PCK": by_boxes["truth"]["groups"]["real, varied (no hgc)"]["pck"][1],
-        "MPJPE": synthetic["mpjpe_mm"],
-        "MRRPE": synthetic["mrrpe_mm"],
-    }
-    return {"summary": summary, "synthetic": synthetic, "real": by_boxes}
+    return {"real": by_boxes}
 
 
 def table(out: Path) -> str:

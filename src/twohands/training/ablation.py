@@ -1,10 +1,12 @@
-"""Small networks for questions: the same stage 1, a few minutes of one core, one thing changed at a time.
+"""Small networks for questions: the same stage 1, about a minute of one core, one thing changed at a time.
 
-The network is stage 1 at 128 px behind the landmark network's first stages. That network's own readout is left out (it only reads crops of its
-own 224 px, and would hide what the rest has learnt); its features stay, unless a run begins from nothing.
+Everything up to the landmark network's last maps stays as it was trained, as do the first stages and the readout of the network that ships;
+projections, transformer and heads are trained. What the frozen part says of a crop is therefore computed once (`packed`), for a fixed list of augmented
+batches, and the batches are gone through several times.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,73 +14,104 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from twohands.checkpoints import load_weights, save_weights
 from twohands.data.shards import ShardSet
-from twohands.errors import UserError
 from twohands.hands.bundled import load_bundled_hand
 from twohands.priors.tflite import fill_landmark_trunk
-from twohands.regress.head import JointMaps, ParameterHead
+from twohands.regress.align import KeypointReading, LandmarkAlignmentEncoder
 from twohands.regress.losses import LossWeights, stage1_loss
 from twohands.regress.network import Encoded, LandmarkEncoders, Regressor, RegressorConfig
 from twohands.training.fit import AveragedModule, FitConfig, fit
-from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches
+from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, make_batch
 from twohands.training.regressor import prediction_errors
-from twohands.trunks import freeze
+from twohands.trunks import LandmarkLate, freeze
 
-SMALL = RegressorConfig(crop_px=128, prior_width=48, width=128, heads=4, depth=1, pyramid=48, hidden=256)
-"""2.4 M trained parameters, a quarter of a second a step of 16 pairs on one core."""
+SMALL = RegressorConfig(prior_width=48, width=128, heads=4, depth=1, pyramid=32, hidden=256)
+"""0.9 M trained parameters, a tenth of a second a step of 16 pairs on one core."""
 PriorKinds = Literal["none", "keypoints", "parts", "depth"]
 """Which teachers there are, each with those before it, in the order of the paper's Table 3."""
 
 
-@dataclass(frozen=True)
-class SmallRun:
-    """One run."""
+class FrozenEncoders(LandmarkEncoders):
+    """The landmark network as it was trained, for both branches; what it says of crops can be kept and given in their place."""
 
-    fit: FitConfig
-    shards: tuple[Path, ...]
-    mixture: tuple[float, ...]
-    images: int | None = None
-    """Of the first folder of shards at most so many are used: engines compare at equal numbers of pictures."""
-    priors: PriorKinds = "depth"
-    trunk: Path | None = None
-    """The landmark network's trained numbers; None: the whole network begins from nothing, its first stages are trained too."""
-    network: RegressorConfig = SMALL
-    batch: int = 16
-
-
-class PlainLandmarkEncoders(LandmarkEncoders):
-    """The landmark network's features without its readout; from nothing, all of it learns."""
-
-    reads = False
-
-    def __init__(self, config: RegressorConfig, from_nothing: bool) -> None:
+    def __init__(self, config: RegressorConfig) -> None:
         super().__init__(config)
-        self.from_nothing = from_nothing
+        self.config = config
 
-    def forward(self, crops: Float[Tensor, "crop 3 size size"]) -> Encoded:
-        if self.from_nothing:
+    @torch.no_grad()
+    def packed(self, crops: Float[Tensor, "crop 3 size size"]) -> Float[Tensor, "crop feature 1 1"]:
+        """Maps at strides 8, 16 and 32 and the features of the readout, in one row of halves a crop."""
+        with torch.autocast(crops.device.type, torch.bfloat16):
             at_8, at_16 = self.early(crops)
-            aligned, _ = self.align(at_16)
-            return Encoded(at_8, at_16, self.late(at_16), aligned, None)
-        return dataclasses.replace(super().forward(crops), reading=None)
+        at_32, features = self.align.late(at_16.float())
+        return torch.cat([x.flatten(1).half() for x in (at_8, at_16, at_32, features)], 1)[..., None, None]
+
+    def forward(self, crops: Tensor) -> Encoded:
+        """Of crops, or of what `packed` gave for them."""
+        packed = crops if crops.shape[-1] == 1 else self.packed(crops)
+        side, (fine, middle, coarse) = self.config.crop_px, self.widths
+        shapes = [(fine, side // 8), (middle, side // 16), (coarse, side // 32)]
+        sizes = [width * cells**2 for width, cells in shapes] + [LandmarkLate.FEATURES]
+        *maps, features = packed[..., 0, 0].float().split(sizes, 1)
+        at_8, at_16, at_32 = (m.unflatten(1, (width, cells, cells)) for m, (width, cells) in zip(maps, shapes, strict=True))
+        presence, right, points, world = self.align.readout(features)
+        reading = KeypointReading(points[..., :2] / LandmarkAlignmentEncoder.CROP_PX - 0.5, world - world[:, :1], presence, right)
+        aligned = self.align.norm(self.align.project(at_32.flatten(2).transpose(1, 2)))
+        return Encoded(at_8, at_16, at_32, aligned, reading)
 
 
 class SmallRegressor(Regressor):
-    """Stage 1 with `PlainLandmarkEncoders`."""
+    """Stage 1 with `FrozenEncoders`."""
 
-    def __init__(self, config: RegressorConfig, from_nothing: bool = False) -> None:
+    encoders: FrozenEncoders
+
+    def __init__(self, config: RegressorConfig = SMALL) -> None:
         super().__init__(config)
-        self.encoders = PlainLandmarkEncoders(config, from_nothing)
-        fine, middle, _ = self.encoders.widths
-        self.maps = JointMaps(config.width, [middle, fine], config.pyramid, False)
-        self.parameters_head = ParameterHead(config.width, config.hidden, False)
+        self.encoders = FrozenEncoders(config)
+
+
+def begin(trunk: Path, seed: int = 0) -> SmallRegressor:
+    """An untrained network behind the landmark network's file."""
+    torch.manual_seed(seed)
+    network = SmallRegressor()
+    encoders = network.encoders
+    fill_landmark_trunk(encoders.early, encoders.align.late, encoders.align.readout, trunk)
+    encoders.late.load_state_dict(encoders.align.late.to_32.state_dict())
+    for frozen in (encoders.early, encoders.late, encoders.align.late, encoders.align.readout):
+        freeze(frozen)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def packed_batch(network: SmallRegressor, batch: PairBatch) -> PairBatch:
+    """The batch with what the frozen part says in place of its crops; zeros for absent hands."""
+    flat, present = batch.crops.flatten(0, 1), batch.present.flatten()
+    said = network.encoders.packed(flat[present].contiguous(memory_format=torch.channels_last))
+    everyone = torch.zeros(len(flat), *said.shape[1:], dtype=said.dtype)
+    everyone[present] = said
+    return dataclasses.replace(batch, crops=everyone.unflatten(0, batch.crops.shape[:2]))
+
+
+def training_batches(network: SmallRegressor, shards: ShardSet, count: int, seed: int, batch: int = 16) -> list[PairBatch]:
+    """So many augmented batches, packed."""
+    pairs = PairBatches([shards], [1.0], batch, SMALL.crop_px, LandmarkEncoders.stride, seed, augment=AugmentConfig())
+    return [packed_batch(network, pairs.make(step)) for step in range(count)]
+
+
+def plain_batches(network: SmallRegressor, shards: ShardSet, at_once: int = 30) -> list[PairBatch]:
+    """All samples with true boxes and clean pixels, packed."""
+    made = []
+    for first in range(0, len(shards), at_once):
+        chosen = [(shards, k) for k in range(first, min(first + at_once, len(shards)))]
+        batch = make_batch(chosen, SMALL.crop_px, LandmarkEncoders.stride, np.random.default_rng(0), None)
+        made.append(packed_batch(network, batch))
+    return made
 
 
 def with_priors(batch: PairBatch, kinds: PriorKinds) -> PairBatch:
-    """The batch as if only these teachers existed. "none": F_p is neither shown nor a target, so that the alignment encoder is a second backbone."""
+    """The batch as if only these teachers existed. "none": F_p is neither shown nor a target, and what the alignment encoder says is free."""
     no = torch.zeros_like(batch.priors.has_parts)
     match kinds:
         case "depth":
@@ -93,35 +126,36 @@ def with_priors(batch: PairBatch, kinds: PriorKinds) -> PairBatch:
 
 
 @dataclass(frozen=True)
-class _Batches:
-    """Makes a run's batches."""
+class Mixed:
+    """Makes the batches of a run: each step one of a list, lists drawn by weight."""
 
-    pairs: PairBatches
+    lists: Sequence[list[PairBatch]]
+    weights: tuple[float, ...]
     kinds: PriorKinds
+    seed: int
 
     def make(self, step: int) -> PairBatch:
-        return with_priors(self.pairs.make(step), self.kinds)
+        rng = np.random.default_rng([self.seed, step])
+        chosen = self.lists[int(rng.choice(len(self.lists), p=np.array(self.weights) / sum(self.weights)))]
+        return with_priors(chosen[int(rng.integers(len(chosen)))], self.kinds)
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """One run, for its folder's records."""
+
+    fit: FitConfig
+    priors: PriorKinds
+    mixture: tuple[float, ...]
+    batches: tuple[int, ...]
 
 
 class SmallModule(AveragedModule):
-    """The network with stage 1's losses. Both branches behind the first stages learn, so that F_fa can become what F_p is."""
+    """The network with stage 1's losses."""
 
-    def __init__(self, run: SmallRun) -> None:
-        torch.manual_seed(run.fit.seed)
-        network = SmallRegressor(run.network, run.trunk is None)
-        encoders = network.encoders
-        assert isinstance(encoders, PlainLandmarkEncoders)
-        if run.trunk is not None:
-            fill_landmark_trunk(encoders.early, encoders.align.late, encoders.align.readout, run.trunk)
-            encoders.late.load_state_dict(encoders.align.late.to_32.state_dict())
-            freeze(encoders.early)
-        freeze(encoders.align.readout)
-        super().__init__(network.to(memory_format=torch.channels_last), run.fit)  # type: ignore[call-overload]
-        self.from_nothing, self.hand = run.trunk is None, load_bundled_hand()
-
-    def slow_parameters(self) -> list[nn.Parameter]:
-        encoders = self.network.encoders
-        return [] if self.from_nothing else [*encoders.late.parameters(), *encoders.align.late.parameters()]
+    def __init__(self, network: SmallRegressor, config: FitConfig) -> None:
+        super().__init__(network, config)
+        self.hand = load_bundled_hand()
 
     def loss(self, batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
         prediction, prior = self.network(batch.crops, batch.view.geometry, batch.present, batch.priors, batch.use_prior)
@@ -129,47 +163,22 @@ class SmallModule(AveragedModule):
             return stage1_loss(self.hand, prediction, prior, batch.truth, LossWeights())
 
 
-def first_images(shards: ShardSet, count: int | None) -> ShardSet:
-    """The first so many samples."""
-    return shards if count is None or count >= len(shards) else shards.without_last(len(shards) - count)
+def train_small(trunk: Path, run: SmallRun, lists: Sequence[list[PairBatch]]) -> SmallRegressor:
+    """Trains (or goes on training) on lists of packed batches and writes small.safetensors into the run folder."""
+    mixed = Mixed(lists, run.mixture, run.priors, run.fit.seed)
+    module = fit(SmallModule(begin(trunk, run.fit.seed), run.fit), lambda part, start: mixed, run)
+    save_weights(run.fit.out / "small.safetensors", module.average, SMALL, {"steps": str(run.fit.steps)})
+    return load_small(run.fit.out / "small.safetensors")
 
 
-def token_stride(config: RegressorConfig) -> int:
-    """Pixels a token."""
-    return PlainLandmarkEncoders.stride if config.trunk == "landmark" else config.crop_px // Regressor(config).token_grid(config.crop_px)
-
-
-def train_small(run: SmallRun) -> SmallRegressor:
-    """Trains (or goes on training) and writes small.safetensors into the run folder. UserError if a folder has no shards."""
-    if run.network.trunk != "landmark":
-        raise UserError(f"these runs begin with the landmark trunk, not {run.network.trunk!r}")
-    sets = []
-    for folder in run.shards:
-        paths = sorted(folder.glob("*.npz"))
-        if run.images is not None and not sets:
-            paths = paths[: max(1, run.images // 100)]  # no more shards than could be needed
-        sets.append(ShardSet.read(paths))
-    sets[0] = first_images(sets[0], run.images)
-    augment = AugmentConfig()
-
-    def batches(part: int, start: int) -> _Batches:
-        stride = token_stride(run.network)
-        pairs = PairBatches(sets, list(run.mixture), run.batch, run.network.crop_px, stride, run.fit.seed, part, start, augment)
-        return _Batches(pairs, run.priors)
-
-    module = fit(SmallModule(run), batches, run)
-    save_weights(run.fit.out / "small.safetensors", module.average, run.network, {"steps": str(run.fit.steps)})
-    return load_small(run.fit.out / "small.safetensors", run.network, run.trunk is None)
-
-
-def load_small(path: Path, config: RegressorConfig = SMALL, from_nothing: bool = False) -> SmallRegressor:
+def load_small(path: Path) -> SmallRegressor:
     """A trained network, ready to predict."""
-    network = SmallRegressor(config, from_nothing)
+    network = SmallRegressor()
     load_weights(path, network)
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def errors_on(network: Regressor, batches: list[PairBatch], prior: Literal["encoder", "teacher"] = "encoder") -> dict[str, float]:
+def errors_on(network: Regressor, batches: Sequence[PairBatch], prior: Literal["encoder", "teacher"] = "encoder") -> dict[str, float]:
     """Means of `prediction_errors` over batches."""
     found: dict[str, list[float]] = {}
     for batch in batches:
