@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ from twohands.synth.generate import write_shards
 from twohands.synth.scene import SceneKnobs
 
 CLOSE_SEED, WIDE_SEED = 801, 802
+AT_ONCE = 20
+"""Pictures whose statements are kept together; a run that was cut off loses no more."""
 SAME_HAND_IOU = 0.3
 RIGHT_KEYPOINT, ON_THE_HAND, FAR = 0.1, 0.5, 10.0
 KINDS = ("keypoint", "presence", "side", "score")
@@ -63,7 +66,7 @@ class Options:
     """Rendered scenes."""
     backgrounds: Path | None = None
     borders: Path | None = None
-    prior: str = "encoder"
+    prior: Literal["auto", "encoder", "teacher"] = "encoder"
     picture: Path | None = None
     """Where the curves are drawn; OUT/reliability.png by default."""
 
@@ -83,26 +86,33 @@ class Statements:
 
 def main(options: Options) -> None:
     """Collects what is missing, then reports."""
-    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "statements").mkdir(parents=True, exist_ok=True)
     photos = Photos(options.backgrounds, options.borders)
     pipeline: Pipeline | None = None
     found: dict[str, dict[str, np.ndarray]] = {}
     for name in SOURCES:
         if options.exam is None and name.startswith("photos"):
             continue
-        path = options.out / f"{name.replace(', ', '_').replace(' ', '_')}.npz"
-        if not path.is_file():
-            pipeline = pipeline or twohands.load(prior=options.prior)  # type: ignore[arg-type]
-            pictures = list(exam_pictures(options.exam)) if name.startswith("photos") and options.exam else rendered(options, name, photos)
-            statements = Statements()
-            for picture in tqdm(pictures, desc=name, mininterval=5):
-                collect(pipeline, picture, "true" in name, statements)
-            with beside(path) as part, part.open("wb") as file:
-                np.savez(file, **statements.arrays())  # type: ignore[arg-type]
-        with np.load(path) as stored:
-            found[name] = {kind: stored[kind] for kind in KINDS}
+        slug = name.replace(", ", "_").replace(" ", "_")
+        pictures = list(exam_pictures(options.exam)) if name.startswith("photos") and options.exam else rendered(options, name, photos)
+        parts: list[Path] = []
+        for first in tqdm(range(0, len(pictures), AT_ONCE), desc=name):
+            parts.append(options.out / "statements" / f"{slug}_{first:04d}.npz")
+            if not parts[-1].is_file():
+                pipeline = pipeline or twohands.load(prior=options.prior)
+                statements = Statements()
+                for picture in pictures[first : first + AT_ONCE]:
+                    collect(pipeline, picture, "true" in name, statements)
+                with beside(parts[-1]) as part, part.open("wb") as file:
+                    np.savez(file, **statements.arrays())  # type: ignore[arg-type]
+        found[name] = {kind: np.concatenate([_read(path)[kind] for path in parts]) for kind in KINDS}
     print(report(found))
     print(draw(found, options.picture or options.out / "reliability.png"))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as stored:
+        return {kind: stored[kind] for kind in KINDS}
 
 
 def rendered(options: Options, name: str, photos: Photos) -> list[AnnotatedPicture]:
@@ -112,7 +122,7 @@ def rendered(options: Options, name: str, photos: Photos) -> list[AnnotatedPictu
     knobs = SceneKnobs(framing="close" if close else "wide")
     write_shards(folder, CLOSE_SEED if close else WIDE_SEED, options.count // 2, knobs, 100, photos=photos)
     shards = ShardSet.read(sorted(folder.glob("*.npz")))
-    return [AnnotatedPicture.of_sample(shards.sample(k)) for k in range(len(shards))]
+    return [AnnotatedPicture.of_sample(shards.sample(k)) for k in range(min(len(shards), options.count // 2))]
 
 
 class Listener:
