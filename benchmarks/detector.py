@@ -117,7 +117,9 @@ def judge(detections: list[Detection], pictures: list[AnnotatedPicture], least_i
             elif picture.complete and not (unsure[k] > 0.05).any():
                 rows.append((float(detection.score[k]), False, False, False, np.nan, np.nan))
     table = np.array(rows, float).reshape(-1, 6)
-    return Found(table[:, 0], *(table[:, k] > 0.5 for k in (1, 2, 3)), table[:, 4], table[:, 5], np.array(asked))
+    return Found(
+        table[:, 0], table[:, 1] > 0.5, table[:, 2] > 0.5, table[:, 3] > 0.5, table[:, 4], table[:, 5], np.array(asked)
+    )  # fmt: skip
 
 
 def report(found: dict[float, dict[str, Found]], threshold: float) -> str:

@@ -82,7 +82,7 @@ def begin(trunk: Path, seed: int = 0) -> SmallRegressor:
     encoders.late.load_state_dict(encoders.align.late.to_32.state_dict())
     for frozen in (encoders.early, encoders.late, encoders.align.late, encoders.align.readout):
         freeze(frozen)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def packed_batch(network: SmallRegressor, batch: PairBatch) -> PairBatch:
@@ -175,7 +175,7 @@ def load_small(path: Path) -> SmallRegressor:
     """A trained network, ready to predict."""
     network = SmallRegressor()
     load_weights(path, network)
-    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def errors_on(network: Regressor, batches: Sequence[PairBatch], prior: Literal["encoder", "teacher"] = "encoder") -> dict[str, float]:
