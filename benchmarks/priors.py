@@ -58,7 +58,7 @@ class Options:
 class Placing(Stage1):
     """Stage 1 on batches of crops that are made already. The alignment encoder's own keypoints take part in the fit in every row."""
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def hands_of(self, batch: PairBatch, teachers: bool) -> Stage1Hands:
         """Both hands of every pair in its camera's frame; F_p enters in place of F_fa if the teachers are asked."""
         use = torch.full((len(batch.present),), teachers)
@@ -134,7 +134,7 @@ def truth_of(shards: ShardSet, interacting: np.ndarray) -> Truth:
     )  # fmt: skip
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def stage_2(hands: Stage1Hands, truth: Truth) -> tuple[HandParameters, tuple[float, float]]:
     """Pairs that pass through one another refined, as the pipeline does it; and the mean volume that pairs share before and after."""
     model = load_bundled_hand()
