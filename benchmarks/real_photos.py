@@ -1,6 +1,6 @@
 """Runs the product on a folder of real photos with truth, scores it, and draws what it saw.
 
-    python benchmarks/real_photos.py FOLDER [--predictions FILE] [--prior auto|encoder|teacher] [--out DIR] [--sheets]
+    python benchmarks/real_photos.py FOLDER [--predictions FILE] [--prior auto|encoder|teacher] [--no-align] [--out DIR] [--sheets]
 
 FOLDER holds an exam.json (format and rules: twohands.evaluation.real_photos). If it also holds mediapipe_predictions.json, that is scored
 beside. Writes DIR/predictions.json and DIR/report.json, and with --sheets one contact sheet a group: thin white is the truth, blue a left
@@ -53,6 +53,8 @@ class Options:
     """Where the 2D prior of stage 1 comes from."""
     refine: bool = True
     """Run stage 2."""
+    align: bool = True
+    """Pull the hands to the 2D joints that stage 1 sees."""
     device: str = "cpu"
     out: Path = Path("out/real_photos")
     """Folder for the results."""
@@ -118,7 +120,7 @@ def run(options: Options, photos: tuple[ExamPhoto, ...]) -> Run:
     """Reconstructs every photo, each with its intrinsics where the exam knows them."""
     from twohands.export import prediction_entry
 
-    pipeline = twohands.load(options.device, prior=options.prior)
+    pipeline = twohands.load(options.device, prior=options.prior, align=options.align)
     entries: dict[str, dict[str, Any]] = {}
     seconds: list[dict[str, float]] = []
     overlays: dict[str, Image.Image] = {}

@@ -316,6 +316,7 @@ def load(
     mano: Path | str | None = None,
     engine: EngineChoice = "auto",
     threads: int | None = None,
+    align: bool = True,
 ) -> Pipeline:
     """The pipeline with the weights that ship with the package.
 
@@ -325,13 +326,16 @@ def load(
 
     `engine`: what runs the networks on a processor. "torch" is the reference, "openvino" converts them at their first call, "auto" once they have
     been called so often that this pays, where OpenVINO is installed. `threads`: how many PyTorch computes with, in the whole process; by default
-    one, unless OMP_NUM_THREADS or OMP_WAIT_POLICY speak (`engines/threads.py` says why)."""
+    one, unless OMP_NUM_THREADS or OMP_WAIT_POLICY speak (`engines/threads.py` says why).
+
+    `align`: pull the hands' joints to the 2D joints that the network sees in the photo, inside joint limits; without it the hands are what the
+    network's parameters say, put where they fit best."""
     from twohands.detector import Detector as HandDetector
     from twohands.engines.openvino import EngineConfig, accelerate, openvino_installed
     from twohands.engines.threads import settle_threads
     from twohands.priors.mediapipe import LandmarkTeacher
     from twohands.refine.refiner import Refiner as Stage2
-    from twohands.regress.infer import Stage1
+    from twohands.regress.infer import PlacementConfig, Stage1
 
     if engine == "openvino" and not (openvino_installed() and device == "cpu"):
         raise UserError(
@@ -343,7 +347,8 @@ def load(
     with_teacher = prior == "teacher" or (prior == "auto" and teacher_installed())
     teacher = LandmarkTeacher.load() if with_teacher else None
     detector = HandDetector.load(device=device)
-    regressor = Stage1.load(bundled, load_hand_asset().limits, teacher=teacher, device=device)
+    placement = PlacementConfig() if align else PlacementConfig(iterations=0)
+    regressor = Stage1.load(bundled, load_hand_asset().limits, teacher=teacher, device=device, placement=placement)
     refiner = Stage2.load(device=device)
     if device == "cpu":
         settle_threads(threads)

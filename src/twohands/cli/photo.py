@@ -37,6 +37,7 @@ def photo(
     style: Literal["mesh", "wire", "skeleton", "depth", "touch", "side-by-side"] = "mesh",
     sheet: bool = False,
     turntable: Literal["none", "png", "gif"] = "none",
+    align: bool = True,
 ) -> int:
     """Reconstruct both hands of photos.
 
@@ -57,6 +58,7 @@ def photo(
             the hands touch and where they overlap, or photo, meshes, skeletons and a view from the side in a row.
         sheet: All photos in one picture as well, all.sheet.png (in several, if there are more than 400).
         turntable: NAME.turntable.png with four views of the hands, or NAME.turntable.gif with them turning.
+        align: Pull the hands to the 2D joints that stage 1 sees in the photo, inside joint limits.
     """
     if focal_px is not None and fov_deg is not None:
         raise UserError("--focal-px and --fov-deg were given together; give one of them")
@@ -68,7 +70,7 @@ def photo(
 
     predictions_path = out / "predictions.json"
     predictions = export.read_predictions(predictions_path)
-    model = pipeline.load(device=device, prior=prior, mano=mano)
+    model = pipeline.load(device=device, prior=prior, mano=mano, align=align)
     say_prior(model, prior)
     failed: list[str] = []
     without_hands = 0

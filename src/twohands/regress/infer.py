@@ -55,6 +55,8 @@ class PlacementConfig:
     pose_rad: float = 0.12
     shape: float = 0.3
     iterations: int = 5
+    """Steps of damped least squares that pull the hand's joints to the network's own 2.5D joints by their confidence. 0: pose and shape stay what the
+    parameter head said, and only the hand's place follows the joints (`twohands photo --no-align`)."""
     floor_xy: float = 0.012
     """Least error of the network's 2D keypoints, crop sides."""
     depth: float = 0.2
@@ -114,14 +116,15 @@ class Stage1:
 
     @staticmethod
     def load(
-        hand: HandModel, limits: JointLimits, path: Path | None = None, teacher: KeypointTeacher | None = None, device: str = "cpu"
-    ) -> "Stage1":
+        hand: HandModel, limits: JointLimits, path: Path | None = None, teacher: KeypointTeacher | None = None, device: str = "cpu",
+        placement: PlacementConfig | None = None,
+    ) -> "Stage1":  # fmt: skip
         """From a weights file (the bundled one by default). UserError if it is missing or belongs to another network."""
         path = path or bundled_weights("regressor.safetensors")
         network = Regressor(read_config(path, RegressorConfig))
         load_weights(path, network)
         to_device(network, device)
-        return Stage1(network.to(memory_format=torch.channels_last), hand, limits, teacher, device=device)  # type: ignore[call-overload]
+        return Stage1(network.to(memory_format=torch.channels_last), hand, limits, teacher, placement, device)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def infer(

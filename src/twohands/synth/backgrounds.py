@@ -218,6 +218,11 @@ def paste_shape(rng: np.random.Generator, picture: Picture, share: float) -> Pic
     return picture
 
 
+def wall_picture(rng: np.random.Generator, size: int) -> Picture:
+    """A wall of one colour, linear light."""
+    return np.broadcast_to((_colour(rng) ** DISPLAY_GAMMA).astype(np.float32), (size, size, 3)).copy()
+
+
 def background(rng: np.random.Generator, size: int, photos: Photos | None) -> Picture:
     """A picture in linear light."""
     if photos is not None and (photos.whole is not None or photos.borders is not None) and rng.random() < photos.share:

@@ -15,9 +15,9 @@ from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.render import Raster, rasterize
 from twohands.schema import PriorMaps, Sample
-from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape
+from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape, wall_picture
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
-from twohands.synth.shading import draw_light, joined, shade
+from twohands.synth.shading import draw_light, joined, plain_light, shade
 
 OVERSAMPLING = 1.5
 """Shading happens at this resolution and is averaged down: edges are soft, and it costs 2.25 times, not 4."""
@@ -71,14 +71,16 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     scene = build_scene(knobs, seed, pair)
     rng = np.random.default_rng([seed, 2])
     size = knobs.size_px
-    shaded = shade(scene, size, OVERSAMPLING, draw_light(rng, scene))
+    light = draw_light(rng, scene)
+    shaded = shade(scene, size, OVERSAMPLING, plain_light() if knobs.light == "plain" else light)
     if rng.random() < MOVING:
-        shaded = _smeared(shaded, rng.uniform(0, 2 * np.pi), rng.uniform(3, 22))
-    picture = background(rng, size, photos)
+        angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(3, 22)
+        shaded = shaded if knobs.faults == "none" else _smeared(shaded, angle, length)
+    picture = background(rng, size, photos) if knobs.background == "varied" else wall_picture(rng, size)
     compose(shaded, picture)
-    if rng.random() < 0.18:
+    if rng.random() < knobs.pasted:
         picture = paste_shape(rng, picture, rng.uniform(0.12, 0.45))
-    image = _camera_faults(picture, rng)
+    image = _camera_faults(picture, rng) if knobs.faults == "varied" else _well_taken(picture)
     return _annotate(scene, image, size, seed)
 
 
@@ -204,6 +206,12 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
         image.save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
         image = Image.open(buffer)
     return np.asarray(image).copy()
+
+
+def _well_taken(picture: Float32[np.ndarray, "size size 3"]) -> np.ndarray:
+    """Exposed for a middle grey and encoded, without any fault; uint8 out."""
+    gain = np.float32(0.19) / (picture[::4, ::4].mean() + np.float32(1e-4))
+    return (np.clip(picture * gain, 0, 1) ** np.float32(1 / DISPLAY_GAMMA) * 255).astype(np.uint8)
 
 
 CURVE, CURVE_TOP = 1024, 4.0

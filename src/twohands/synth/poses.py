@@ -127,28 +127,37 @@ def _mixture() -> _Mixture:
         return _Mixture(*(stored[name].astype(np.float64) for name in names))
 
 
-def sample_poses(count: int, seed: int) -> Float[Tensor, "count 16 3"]:
-    """Rotation vectors of a right hand's joints; the wrist's is zero. The same (count, seed) gives the same poses.
+SIMPLE = ("flat", "spread", "relaxed", "fist")
+"""What the simplest engine would show."""
+
+
+def sample_poses(count: int, seed: int, simple: bool = False) -> Float[Tensor, "count 16 3"]:
+    """Rotation vectors of a right hand's joints; the wrist's is zero. The same (count, seed, simple) gives the same poses.
 
     A quarter is drawn from a mixture fitted to real photos; of the rest six in ten are gestures with variation, the others correlated random
-    flexion, fingers on or off, or uniform over the limits. Hands whose fingers would run through each other are drawn again."""
+    flexion, fingers on or off, or uniform over the limits. Hands whose fingers would run through each other are drawn again. `simple` poses are the
+    gestures of SIMPLE with variation and no others."""
     rng = np.random.default_rng([seed, 16])
     kept: list[np.ndarray] = []
     limits = load_hand_asset().limits
     while sum(len(k) for k in kept) < count:
-        angles = np.stack([_mixture().draw(rng) if rng.random() < REAL_SHARE else _angles(rng) for _ in range(2 * count)])
+        angles = np.stack([_angles(rng, SIMPLE) if simple else _any(rng) for _ in range(2 * count)])
         rotvec = limits.clamp(limits.angles_to_rotvec(torch.from_numpy(angles).float()))
         kept.append(rotvec[~_collides(rotvec)].numpy())
     return torch.from_numpy(np.concatenate(kept)[:count])
 
 
-def _angles(rng: np.random.Generator) -> Float[np.ndarray, "16 3"]:
-    """Flexion, spread, twist of every joint in radians."""
+def _any(rng: np.random.Generator) -> Float[np.ndarray, "16 3"]:
+    return _mixture().draw(rng) if rng.random() < REAL_SHARE else _angles(rng)
+
+
+def _angles(rng: np.random.Generator, names: tuple[str, ...] = ()) -> Float[np.ndarray, "16 3"]:
+    """Flexion, spread, twist of every joint in radians; of these gestures alone, if some are named."""
     kind = rng.random()
     thumb = np.array(THUMB_IN, float)
     fan = rng.normal(2, 5)
-    if kind < 0.58:
-        gesture = GESTURES[rng.choice(list(GESTURES))]
+    if kind < 0.58 or names:
+        gesture = GESTURES[rng.choice(names or list(GESTURES))]
         strength = rng.uniform(0.85, 1.1)
         mcp = np.array(gesture.mcp) * strength + rng.normal(0, 8, 4)
         pip = np.array(gesture.pip) * strength + rng.normal(0, 9, 4)

@@ -86,6 +86,17 @@ class SceneKnobs:
     """Spread (log) of a body's size given its hands'."""
     clutter: tuple[int, int] = (0, 4)
     """Limbs, boxes, balls and poles behind the hands of a scene other than close."""
+    pasted: float = 0.18
+    """Pictures with a flat patch before everything, over the hands too."""
+    poses: Literal["varied", "simple"] = "varied"
+    """Fingers of hands that do not come from the interaction sampler; simple: flat, spread, relaxed and fist alone. This and the four below exist to
+    measure what a family of variety is worth: the rest of a seed's scene stays as it is."""
+    light: Literal["varied", "plain"] = "varied"
+    """plain: always the same overcast sky and lamp."""
+    faults: Literal["varied", "none"] = "varied"
+    """Of the camera. none: well exposed, sharp, without noise, motion and JPEG."""
+    background: Literal["varied", "plain"] = "varied"
+    """plain: a wall of one colour; photos are then not looked at."""
 
 
 CLASPED = SceneKnobs(framing="close", two_hands=0.96, interacting=1.0)
@@ -230,7 +241,7 @@ def _person(knobs: SceneKnobs, body: BodyAsset, seed: int, rng: np.random.Genera
     else:
         first = bool(rng.random() < 0.5)
         shares = (doing, IDLE) if first else (IDLE, doing)
-    pool = _poses(seed // BLOCK)
+    pool = _poses(seed // BLOCK, knobs.poses == "simple")
     fingers = pool[rng.integers(len(pool), size=2)].clone()
     if both and rng.random() < 0.4:
         fingers[0] = fingers[1]
@@ -282,7 +293,7 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
             _meet_colours(person.posture.figure.body, body, own, h, loop)
             welds.append(Weld(len(pieces), 0, loop, person.posture.figure.body.loops[h]))
         pieces.append(own)
-        if rng.random() < (0.9 if person.holds[h] else knobs.held * person.shown[h] * 0.6):
+        if knobs.held > 0 and rng.random() < (0.9 if person.holds[h] else knobs.held * person.shown[h] * 0.6):
             pieces.append(held(rng, mesh.keypoints_m[h].numpy(), placed, h))
     if not ego and not close and rng.random() < knobs.others:
         pieces.extend(_others(knobs, rng, camera, float((R @ person.posture.at["chest"] + offset)[2]), R))
@@ -457,9 +468,9 @@ def _pool(block: int) -> HandParameters:
 
 
 @lru_cache(maxsize=2)
-def _poses(block: int) -> Tensor:
+def _poses(block: int, simple: bool = False) -> Tensor:
     """Finger poses of right hands, shared by a block of scenes."""
-    return sample_poses(POSE_POOL, 3_000_000 + block)
+    return sample_poses(POSE_POOL, 3_000_000 + block, simple)
 
 
 def _drawn_pair(seed: int, rng: np.random.Generator) -> HandParameters:
@@ -477,7 +488,7 @@ def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
     if all(present) and rng.random() < knobs.interacting:
         return _drawn_pair(seed, rng)
     pose = torch.zeros(2, 16, 3)
-    pool = _poses(seed // BLOCK)
+    pool = _poses(seed // BLOCK, knobs.poses == "simple")
     fingers = pool[rng.integers(len(pool), size=2)]
     pose[1] = fingers[1]
     pose[0] = mirror_rotvec(fingers[0])

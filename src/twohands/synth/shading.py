@@ -49,6 +49,13 @@ def sky_of(directions: Float[np.ndarray, "source 3"], colours: Float[np.ndarray,
     return ((Y * COSINE).T @ colours / peak).astype(np.float32)
 
 
+def plain_light() -> Light:
+    """An overcast sky and a lamp over the camera's shoulder, always the same."""
+    sky = sky_of(np.array([[0.0, -1, 0], [0, 1, 0]]), np.array([[0.45] * 3, [0.2] * 3]))
+    to_light = np.array([[-0.35, -0.6, -0.72]], np.float32)
+    return Light(sky, to_light / np.linalg.norm(to_light), np.full((1, 3), 0.55, np.float32))
+
+
 def draw_light(rng: np.random.Generator, scene: Scene) -> Light:
     """Rooms, windows, studios, flashes, dusk, coloured lamps."""
     up = np.array([rng.normal(0, 0.25), -1.0, rng.normal(0, 0.25)])
