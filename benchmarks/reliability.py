@@ -27,7 +27,7 @@ from tqdm import tqdm
 import twohands
 from twohands.data.shards import ShardSet
 from twohands.errors import UserError
-from twohands.evaluation.reliability import ReliabilityCurve, fit_scaling, laplace_distance_within, reliability_curve
+from twohands.evaluation.reliability import ReliabilityCurve, fit_scaling, reliability_curve
 from twohands.evaluation.true_boxes import AnnotatedPicture, exam_pictures, overlaps
 from twohands.geometry.camera import Camera
 from twohands.manifest import beside
@@ -187,29 +187,24 @@ def curve_of(rows: np.ndarray) -> ReliabilityCurve:
 
 
 def report(found: dict[str, dict[str, np.ndarray]]) -> str:
-    """Markdown: number of statements, mean stated, share true, calibration error as it is, after scaling, and, for keypoints, if the same error scale
-    were read as that of both coordinates."""
-    lines = ["| probability | source | n | stated | true | error | after scaling | as a distance |", "|---|---|---|---|---|---|---|---|"]
+    """Markdown: number of statements, mean stated, share true, calibration error as it is, after scaling."""
+    lines = ["| probability | source | n | stated | true | error | after scaling |", "|---|---|---|---|---|---|---|"]
     for kind in KINDS:
         fitted = [rows[kind] for name, rows in found.items() if not name.startswith("photos")]
         rows = np.concatenate([r[::2] for r in fitted])
         true = rows[:, 1] > 0.5
         scaling = fit_scaling(rows[:, 0], true) if 0 < true.sum() < len(true) else None
         if scaling:
-            lines.append(f"| {kind}: log odds x {scaling.slope:.2f} {scaling.shift:+.2f} | | {len(rows)} | | | | | |")
+            lines.append(f"| {kind}: log odds x {scaling.slope:.2f} {scaling.shift:+.2f} | | {len(rows)} | | | | |")
         for name, by_kind in found.items():
             for part, some in parts(kind, name, by_kind[kind]):
                 judged = some if name.startswith("photos") else some[1::2]
                 if len(judged) < 2:
                     continue
                 after = "-" if scaling is None else f"{reliability_curve(scaling(judged[:, 0]), judged[:, 1] > 0.5).error:.3f}"
-                distance = "-"
-                if kind == "keypoint":
-                    scales = -np.log(np.maximum(1 - judged[:, 0], 1e-6))  # the tenth of a hand, in units of the error scale
-                    distance = f"{reliability_curve(laplace_distance_within(scales), judged[:, 1] > 0.5).error:.3f}"
                 lines.append(
                     f"| {kind} | {name}{part} | {len(judged)} | {judged[:, 0].mean():.3f} | {judged[:, 1].mean():.3f} "
-                    f"| {curve_of(judged).error:.3f} | {after} | {distance} |"
+                    f"| {curve_of(judged).error:.3f} | {after} |"
                 )
     return "\n".join(lines)
 

@@ -286,6 +286,8 @@ class Pipeline:
                 given = [transfer_hands(p, self.network_hand, self.hand_model, on) if yes else p for p, on, yes in moved]
                 after = _volumes_cm3(self.hand_model, parameters, candidates, camera)
             mesh = self.hand_model.pose_hands(stack(parameters)).mesh()
+        from twohands.regress.confidence import confidence_of_distance
+
         people = []
         for i, candidate in enumerate(candidates):
             keypoints_xy = camera.project(mesh.keypoints_m[i])
@@ -296,7 +298,7 @@ class Pipeline:
                 vertices_m=mesh.vertices_m[i],
                 keypoints_m=mesh.keypoints_m[i],
                 keypoints_xy=keypoints_xy,
-                keypoint_confidence=candidate.hands.keypoint_confidence,
+                keypoint_confidence=confidence_of_distance(candidate.hands.keypoint_confidence),
                 box_xyxy_px=_box(keypoints_xy),
                 camera=camera,
                 camera_source=source,

@@ -100,7 +100,7 @@ class Stage1Hands(Record):
     parameters: HandParameters
     keypoints_m: Float[Tensor, "*batch hand 21 3"]
     keypoint_confidence: Float[Tensor, "*batch hand 21"]
-    """Probability that the 2D error of the keypoint is below a tenth of the hand's size."""
+    """Probability that the keypoint errs by less than a tenth of the hand's size in x, and so in y; `regress.confidence` has that of its distance."""
     presence: Float[Tensor, "*batch hand"]
     """Probability that the crop shows a hand."""
     side_correct: Float[Tensor, "*batch hand"]

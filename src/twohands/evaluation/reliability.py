@@ -73,18 +73,6 @@ def fit_scaling(stated: Float[np.ndarray, "n"], true: Bool[np.ndarray, "n"]) -> 
     return Scaling(slope, best_shift(slope))
 
 
-def laplace_distance_within(radius: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """Probability that a point whose x and y err independently, each by a Laplace of scale 1, lies nearer than `radius`: what a keypoint's predicted
-    error scale says of its distance. (1 - exp(-radius), a single coordinate's, is more than that.)
-
-    1 - exp(-r) - the integral over a from 0 to pi / 2 of r sin a exp(-r (cos a + sin a)), by 24 Gauss points."""
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    angle = (nodes + 1) * np.pi / 4
-    r = radius[..., None]
-    rest = (r * np.sin(angle) * np.exp(-r * (np.cos(angle) + np.sin(angle))) * weights).sum(-1) * np.pi / 4
-    return 1 - np.exp(-radius) - rest
-
-
 @dataclass(frozen=True)
 class PrecisionRecall:
     """One point a distinct score, from the surest down."""
