@@ -67,16 +67,17 @@ def test_a_scene_of_a_person_joins_hands_and_body():
 def test_an_outfit_covers_what_it_says():
     body = load_body()
     rng = np.random.default_rng(3)
-    for _ in range(12):
-        outfit = dress(rng, body, Skin.draw(rng, 0.0), bare=0.0)
+    for bare in [0.0] * 12 + [1.0] * 6:
+        outfit = dress(rng, body, Skin.draw(rng, 0.0), bare)
         assert outfit.layers.shape == (len(body.vertices_m), 4)
         assert len(outfit.materials) == 5
         belly = (body.arm < 0) & (body.leg < 0) & (np.abs(body.vertices_m[:, 1] - 0.3) < 0.05)
         assert float((outfit.layers[belly, :2].max(1) > 0).mean()) > 0.95
         assert bool((outfit.lift_m >= 0).all())
         assert outfit.faces.max() < len(body.vertices_m)
-    naked = dress(rng, body, Skin.draw(rng, 0.0), bare=1.0)
-    assert float(naked.layers[:, 1].max()) < 0
+        if bare:  # a strapless top and shorts: no arm and no shin is covered
+            assert float(outfit.layers[body.arm > 0, 1].max()) < 0
+            assert float(outfit.layers[(body.leg > 1.0) & (body.leg < 1.4), 0].max()) < 0
 
 
 def test_gestures_are_plenty_and_poses_are_not_all_alike():
