@@ -75,9 +75,11 @@ def test_an_outfit_covers_what_it_says():
         assert float((outfit.layers[belly, :2].max(1) > 0).mean()) > 0.95
         assert bool((outfit.lift_m >= 0).all())
         assert outfit.faces.max() < len(body.vertices_m)
-        if bare:  # a strapless top and shorts: no arm and no shin is covered
+        if bare:  # a strapless top and shorts: no arm is covered, and no shin but by a skirt's folds
             assert float(outfit.layers[body.arm > 0, 1].max()) < 0
-            assert float(outfit.layers[(body.leg > 1.0) & (body.leg < 1.4), 0].max()) < 0
+            shins = outfit.layers[(body.leg > 1.0) & (body.leg < 1.4), 0]
+            assert bool(((shins < 0) | (shins == 1)).all())
+            assert float(np.median(shins)) < 0
 
 
 def test_gestures_are_plenty_and_poses_are_not_all_alike():
