@@ -38,10 +38,10 @@ EngineChoice = Literal["auto", "openvino", "torch"]
 Sides = tuple[int | None, int | None]
 """Which detection is the left and which the right hand of one person."""
 
-OTHER_HAND_LIMIT = 0.8
-"""Stage 1, looking at a hand, must be that sure that it sees the other one too, before that one is asked for."""
-OTHER_SIDE_LIMIT = 0.7
-"""And then as sure of the side of each: most hands in photos are alone."""
+OTHER_HAND_LIMIT = 0.6
+"""Stage 1, looking at a hand, must be that sure to see the other one too, before that one is asked for."""
+OTHER_SIDE_LIMIT = 0.5
+"""And then find each side more likely right than wrong. Of single hands this second look rejects nearly every guess."""
 SIDE_DENIED = 0.2
 """Less likely than this, a hand has not the side that was asked for."""
 SAME_PLACE_IOU, SAME_PLACE_DISTANCE = 0.3, 0.4

@@ -51,8 +51,8 @@ class KeypointTeacher(Protocol):
 class PlacementConfig:
     """How far the final fit may leave what the parameter head said, and how much each observation counts. Standard deviations."""
 
-    orientation_rad: float = 0.07
-    pose_rad: float = 0.12
+    orientation_rad: float = 0.12
+    pose_rad: float = 0.2
     shape: float = 0.3
     iterations: int = 5
     """Steps of damped least squares that pull the hand's joints to the network's own 2.5D joints by their confidence. 0: pose and shape stay what the
@@ -72,9 +72,9 @@ class PlacementConfig:
     teacher_depth: float = 0.12
     teacher_apart: float = 4.0
     """Where network and teacher are farther apart than so many of the network's own errors, they speak of two hands: the teacher is not believed."""
-    teacher_share: float = 2.0
+    teacher_share: float = 1.0
     """What is added to it, in errors of the network's own keypoint: where the one cannot see, the other could not either."""
-    depth_share: float = 6.0
+    depth_share: float = 4.0
     """The same for the depths of both, in wrist - middle knuckle lengths a crop side of 2D error."""
     side_denied: float = -1.4
     """Log odds of the right side below which a hand is no partner of the other one."""
