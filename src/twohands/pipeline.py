@@ -4,7 +4,6 @@ What each stage must offer is written as a protocol, so that a stage can be repl
 the CPU and may answer from any device.
 """
 
-import importlib.util
 import math
 import time
 from collections.abc import Iterator
@@ -323,7 +322,7 @@ def load(
     """The pipeline with the weights that ship with the package.
 
     `prior`: where the 2D prior of stage 1 comes from. "encoder" is the fusion alignment encoder, "teacher" the light teacher (UserError
-    if it is not installed), "auto" the teacher where it is installed, else the encoder; `Pipeline.prior_source` says which. `mano`: folder
+    if it is not installed), "auto" what is better on real photos: the encoder, which began with the teacher's own numbers. `mano`: folder
     with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO parameters and meshes.
 
     `engine`: what runs the networks on a processor. "torch" is the reference, "openvino" converts them at their first call, "auto" once they have
@@ -346,8 +345,7 @@ def load(
     # What is wrong with the caller's own files is said before seconds are spent on loading ours.
     bundled = load_bundled_hand()
     hand_model = bundled if mano is None else load_mano(mano)
-    with_teacher = prior == "teacher" or (prior == "auto" and teacher_installed())
-    teacher = LandmarkTeacher.load() if with_teacher else None
+    teacher = LandmarkTeacher.load() if prior == "teacher" else None
     detector = HandDetector.load(device=device)
     placement = PlacementConfig() if align else PlacementConfig(iterations=0)
     regressor = Stage1.load(bundled, load_hand_asset().limits, teacher=teacher, device=device, placement=placement)
@@ -366,13 +364,6 @@ def load(
         hand_model=hand_model,
         prior_source="encoder" if teacher is None else "teacher",
     )
-
-
-def teacher_installed() -> bool:
-    """The light teacher's file and the package that runs it are here."""
-    from twohands.priors.install import LANDMARK_FILE, teachers_folder
-
-    return importlib.util.find_spec("ai_edge_litert") is not None and (teachers_folder() / LANDMARK_FILE).is_file()
 
 
 def sides_of_people(detection: Detection) -> list[Sides]:

@@ -18,7 +18,7 @@ from twohands.web.report import cases_of
 def run(tmp_path, monkeypatch):
     """Three photos: sure hands, an unsure one, none."""
     truth = Truth([two_hands(0.3)])
-    monkeypatch.setattr(pipeline, "load", lambda device, prior, mano: truth.pipeline())
+    monkeypatch.setattr(pipeline, "load", lambda device, prior, mano, align: truth.pipeline())
     folder = tmp_path / "in"
     folder.mkdir()
     out = tmp_path / "run"

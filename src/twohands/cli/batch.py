@@ -44,7 +44,7 @@ def batch(
         fov_deg: Field of view over the longer side in degrees, if that is known instead. Without either, EXIF tells, or 60 degrees are assumed.
         refine: Let stage 2 pull apart hands that pass through one another.
         mano: Folder with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO's.
-        prior: Where the 2D prior comes from: the alignment encoder, the light teacher, or the teacher if it is installed.
+        prior: Where the 2D prior comes from: the alignment encoder, the light teacher, or (auto) what is better on real photos, the encoder.
         device: Where the networks run.
     """
     if focal_px is not None and fov_deg is not None:
@@ -57,14 +57,10 @@ def batch(
 
     from tqdm import tqdm
 
-    from twohands import pipeline
     from twohands.batch.corpus import Reconstruction, reconstruct_corpus
     from twohands.batch.table import read_failures
     from twohands.manifest import Manifest, beside
 
-    # "auto" is decided once, here: every worker of every run must do the same.
-    if prior == "auto":
-        prior = "teacher" if pipeline.teacher_installed() else "encoder"
     how = Reconstruction(focal_px, fov_deg, refine, None if mano is None else str(mano.resolve()), prior, device)
     settings = {name: value for name, value in asdict(how).items() if name != "device"}
     start = perf_counter()

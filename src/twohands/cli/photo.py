@@ -53,7 +53,7 @@ def photo(
         refine: Let stage 2 pull apart hands that pass through one another.
         mano: Folder with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO's.
         device: Where the networks run.
-        prior: Where the 2D prior comes from: the alignment encoder, the light teacher, or the teacher if it is installed.
+        prior: Where the 2D prior comes from: the alignment encoder, the light teacher, or (auto) what is better on real photos, the encoder.
         style: What NAME.overlay.png shows: meshes, their visible edges, bones and keypoints, depth from bright to dark, where
             the hands touch and where they overlap, or photo, meshes, skeletons and a view from the side in a row.
         sheet: All photos in one picture as well, all.sheet.png (in several, if there are more than 400).
@@ -71,7 +71,6 @@ def photo(
     predictions_path = out / "predictions.json"
     predictions = export.read_predictions(predictions_path)
     model = pipeline.load(device=device, prior=prior, mano=mano, align=align)
-    say_prior(model, prior)
     failed: list[str] = []
     without_hands = 0
     saved_at = time.monotonic()
@@ -125,7 +124,6 @@ def demo(out: Path = Path("out/demo"), device: Literal["cpu", "cuda"] = "cpu", p
 
     make_folder(out)
     model = pipeline.load(device=device)
-    say_prior(model, "auto")
     with resources.as_file(resources.files("twohands") / "example" / "two_hands.jpg") as example:
         result = model.reconstruct(example)
     write_result(out, "two_hands", result, model)
@@ -188,11 +186,6 @@ def _save(path: Path, predictions: dict[str, dict[str, Any]]) -> None:
         write_predictions(path, predictions)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); make room or choose another folder") from error
-
-
-def say_prior(model: "Pipeline", asked: str) -> None:
-    if asked == "auto" and model.prior_source == "encoder":
-        say("twohands: the light teacher is not installed (`twohands teachers install`); going on with the alignment encoder", sys.stderr)
 
 
 def summary(path: Path, out: Path, result: "PhotoResult") -> str:

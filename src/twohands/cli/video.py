@@ -8,7 +8,6 @@ import tyro
 
 from twohands.cli.app import app
 from twohands.cli.console import make_folder, say
-from twohands.cli.photo import say_prior
 from twohands.errors import UserError
 
 
@@ -44,7 +43,7 @@ def video(
         seconds: Stop after so much of the video.
         mano: Folder with MANO_LEFT.pkl and MANO_RIGHT.pkl; the hands are then given as MANO's (not with --live).
         device: Where the networks run.
-        prior: Where the 2D prior comes from: the alignment encoder, the light teacher, or the teacher if it is installed.
+        prior: Where the 2D prior comes from: the alignment encoder, the light teacher, or (auto) what is better on real photos, the encoder.
     """
     from twohands.video.media import open_source
     from twohands.video.produce import VideoOptions, produce
@@ -59,7 +58,6 @@ def video(
     from twohands import pipeline
 
     model = pipeline.load(device=device, prior=prior, mano=mano)
-    say_prior(model, prior)
     options = VideoOptions(live, refine, overlay, focal_px, fov_deg, seconds)
     with _Bars(opened.count if seconds is None else None) as bars:
         try:

@@ -29,11 +29,9 @@ def serve(
         prior: Where the 2D prior comes from, as with `twohands photo`.
     """
     from twohands import pipeline
-    from twohands.cli.photo import say_prior
     from twohands.web.server import serve as serve_page
 
     model = pipeline.load(device=device, prior=prior, mano=None)
-    say_prior(model, prior)
 
     def ready(address: str) -> None:
         print(f"open {address} in a browser; Ctrl-C ends", flush=True)
