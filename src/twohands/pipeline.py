@@ -37,7 +37,7 @@ EngineChoice = Literal["auto", "openvino", "torch"]
 Sides = tuple[int | None, int | None]
 """Which detection is the left and which the right hand of one person."""
 
-OTHER_HAND_LIMIT = 0.6
+OTHER_HAND_LIMIT = 0.75
 """Stage 1, looking at a hand, must be that sure to see the other one too, before that one is asked for."""
 OTHER_SIDE_LIMIT = 0.5
 """And then find each side more likely right than wrong. Of single hands this second look rejects nearly every guess."""
