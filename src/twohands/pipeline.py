@@ -41,7 +41,7 @@ OTHER_HAND_LIMIT = 0.75
 """Stage 1, looking at a hand, must be that sure to see the other one too, before that one is asked for."""
 OTHER_SIDE_LIMIT = 0.5
 """And then find each side more likely right than wrong. Of single hands this second look rejects nearly every guess."""
-SIDE_DENIED = 0.2
+SIDE_DENIED = 0.5
 """Less likely than this, a hand has not the side that was asked for."""
 SAME_PLACE_IOU, SAME_PLACE_DISTANCE = 0.3, 0.4
 """Boxes of a left and a right hand that overlap more, or whose centres are nearer (larger sides), may be of one hand."""
