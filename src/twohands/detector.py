@@ -26,8 +26,6 @@ STRIDE = 8
 """Pixels a cell."""
 FIELDS = 6
 """Per class and cell: centre offset x, y (cells), log width, log height (cells), direction x, y."""
-FINE_CELLS = 10
-"""Boxes of more cells in the third look are left to the second, which sees more of what is round them."""
 AGREE_IOU, AGREE_DISTANCE = 0.45, 0.3
 """Two cells speak of one hand if their boxes overlap more than this, or their centres are nearer (smaller boxes' sides)."""
 
@@ -37,7 +35,7 @@ class DetectorConfig:
     """Sizes, and how raw maps become hands."""
 
     input_px: int = 192
-    """The photo's longer side is brought to this, and, if it has the pixels, to twice and four times as much in a second and third look."""
+    """The photo's longer side is brought to this, and, if it has the pixels, to twice as much in a second look."""
     hidden: int = 96
     """Channels between the trunk and the maps."""
     least_vote: float = 0.04
@@ -103,17 +101,13 @@ class Detector:
     def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Detection:
         """Every hand of an upright RGB photo, best first. ValueError if it is no uint8 RGB array.
 
-        A photo that has the pixels is looked at up to three times, each time at twice the resolution: large hands fill the first look, small
-        ones show in the later ones only. The third is believed about small hands alone."""
+        A photo that has the pixels is looked at twice, the second time at twice the resolution: large hands fill the first look, small ones show
+        in the second only."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
         found = self._at(image, self.config.input_px)
         if max(image.shape[:2]) > 1.5 * self.config.input_px:
             found = joined(found, self._at(image, 2 * self.config.input_px))
-        if max(image.shape[:2]) > 3 * self.config.input_px:
-            fine = self._at(image, 4 * self.config.input_px)
-            largest_px = FINE_CELLS * STRIDE * max(image.shape[:2]) / (4 * self.config.input_px)
-            found = joined(found, fine[(fine.box[:, 2:] - fine.box[:, :2]).amax(-1) < largest_px])
         found = explained(suppress(found, self.config))
         return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side))
 
