@@ -55,7 +55,7 @@ def evaluate(
         limit: Judge at most so many samples, evenly spread; not the protocol's number then.
         list_protocols: Print the protocols' names and rules.
         boxes: Where this model gets its boxes: the true ones, or its own detector.
-        prior: Where this model's 2D prior comes from: the alignment encoder, the light teacher, or the teacher if it is installed.
+        prior: Where this model's 2D prior comes from: the alignment encoder, the light teacher, or (auto) what is better, the encoder.
         refine: Let stage 2 of this model pull apart hands that pass through one another.
         allow_missing: Judge although some samples have no prediction.
         fits: Judge the data set's own MANO fits instead: against annotated joints, the floor of a method that learns the fits.
