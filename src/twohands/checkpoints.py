@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from twohands.errors import UserError
 
@@ -64,16 +64,13 @@ def load_weights(path: Path, network: nn.Module, new: tuple[str, ...] = ()) -> N
     with safe_open(path, framework="pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
     expected = network.state_dict()
-    absent = {name for name in expected if any(name.startswith(f"{part}.") and not _has(stored, part) for part in new)}
+    lacking = tuple(f"{part}." for part in new if not any(name.startswith(f"{part}.") for name in stored))
+    absent = {name for name in expected if name.startswith(lacking)}
     if missing := sorted(set(expected) - set(stored) - absent):
         raise UserError(f"{path} lacks {missing[:3]} (and {len(missing) - 1} more); it belongs to another version of the network")
     if extra := sorted(set(stored) - set(expected)):
         raise UserError(f"{path} holds {extra[:3]}, which this network has no place for; it belongs to another version")
     network.load_state_dict({name: t.to(expected[name].dtype) for name, t in stored.items()}, strict=not absent)
-
-
-def _has(stored: dict[str, Tensor], part: str) -> bool:
-    return any(name.startswith(f"{part}.") for name in stored)
 
 
 def bundled_weights(name: str) -> Path:

@@ -30,6 +30,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.hands.transfer import transfer_hands
 from twohands.joints import MIDDLE_MCP
 from twohands.record import stack
+from twohands.regress.confidence import confidence_of_distance
 from twohands.schema import Detection, HandPair, PhotoResult, Stage1Hands, TwoHands
 
 PriorChoice = Literal["auto", "encoder", "teacher"]
@@ -42,7 +43,7 @@ OTHER_HAND_LIMIT = 0.75
 OTHER_SIDE_LIMIT = 0.5
 """And then find each side more likely right than wrong. Of single hands this second look rejects nearly every guess."""
 SIDE_DENIED = 0.5
-"""Less likely than this, a hand has not the side that was asked for."""
+"""Of two boxes in one place, a hand that less likely than this has the side that was asked for is the other box's hand again."""
 SAME_PLACE_IOU, SAME_PLACE_DISTANCE = 0.3, 0.4
 """Boxes of a left and a right hand that overlap more, or whose centres are nearer (larger sides), may be of one hand."""
 PRESENCE_LIMIT = 0.5
@@ -188,7 +189,7 @@ class Pipeline:
         people = sides_of_people(detection)
         if not people:
             return []
-        found = self._infer(torch.from_numpy(image).permute(2, 0, 1).float() / 255, camera, detection, people)
+        found = self._infer(torch.from_numpy(image).permute(2, 0, 1), camera, detection, people)
         there = [torch.tensor([i is not None for i in c.sides]) for c in found]
         sure = [replace(c, present=on, score=torch.where(on, c.hands.presence, 0.0)) for c, on in zip(found, there, strict=True)]
         return sorted(sure, key=lambda c: -float(c.score.max()))
@@ -285,8 +286,6 @@ class Pipeline:
                 given = [transfer_hands(p, self.network_hand, self.hand_model, on) if yes else p for p, on, yes in moved]
                 after = _volumes_cm3(self.hand_model, parameters, candidates, camera)
             mesh = self.hand_model.pose_hands(stack(parameters)).mesh()
-        from twohands.regress.confidence import confidence_of_distance
-
         people = []
         for i, candidate in enumerate(candidates):
             keypoints_xy = camera.project(mesh.keypoints_m[i])

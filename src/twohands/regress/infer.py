@@ -77,7 +77,8 @@ class PlacementConfig:
     depth_share: float = 4.0
     """The same for the depths of both, in wrist - middle knuckle lengths a crop side of 2D error."""
     side_denied: float = -1.4
-    """Log odds of the right side below which a hand is no partner of the other one."""
+    """Log odds of the right side below which a hand, wherever its box, is no partner to whom the other one is fitted. A doubt is not enough here:
+    a true pair that is not fitted together loses its relative place."""
     teacher_presence: float = 0.5
     """Below this presence score the teacher's reading is left out."""
     passes: int = 2
