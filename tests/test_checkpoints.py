@@ -64,6 +64,19 @@ def test_a_missing_or_extra_tensor_is_an_error(saved):
         load_weights(path, nn.Sequential(nn.Linear(5, 5)))
 
 
+def test_a_file_may_lack_a_part_that_is_new_but_not_half_of_it(saved):
+    path, network = saved
+    larger = nn.Sequential(*network, nn.Linear(5, 5))
+    load_weights(path, larger, new=("2",))
+    torch.testing.assert_close(larger[0].weight, network[0].weight, atol=1e-3, rtol=0)
+    with pytest.raises(UserError, match="lacks"):
+        load_weights(path, nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.Linear(5, 5)), new=("0",))
+    halved = tiny(TinyConfig(width=5))
+    halved[1].register_buffer("more", torch.zeros(1))
+    with pytest.raises(UserError, match="lacks"):
+        load_weights(path, halved, new=("1",))
+
+
 def test_another_kind_of_network_is_refused(saved):
     with pytest.raises(UserError, match="not a OtherConfig"):
         read_config(saved[0], OtherConfig)

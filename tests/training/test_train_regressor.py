@@ -3,10 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+import pytest
 import torch
 
-from twohands.checkpoints import load_weights, read_config
+from twohands.checkpoints import load_weights, read_config, save_weights
 from twohands.data.shards import ShardSet
+from twohands.errors import UserError
 from twohands.regress.network import Regressor, RegressorConfig
 from twohands.training.fit import FitConfig
 from twohands.training.pairs import AugmentConfig
@@ -70,3 +72,24 @@ def test_it_learns_and_its_weights_load(tmp_path: Path, shard_folder: Path) -> N
         with torch.no_grad():
             batch_loss.append(sum(float(module.loss(PairBatches([stream], [1.0], 8, 32, 16, 9).make(k))[0]) for k in range(3)))
     assert batch_loss[1] < 0.9 * batch_loss[0]
+
+
+def test_only_the_part_that_is_named_learns_and_the_file_may_lack_it(tmp_path: Path, shard_folder: Path) -> None:
+    network = Regressor(TINY)
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    without = torch.nn.Module()
+    for name, part in network.named_children():
+        if name != "other":
+            without.add_module(name, part)
+    save_weights(tmp_path / "before.safetensors", without, TINY, {}, half=False)
+    training = dataclasses.replace(run(tmp_path / "run", shard_folder, 3), start_from=tmp_path / "before.safetensors", only=("other",))
+    after = Regressor(TINY)
+    load_weights(train_regressor(training), after)
+    for name, t in after.state_dict().items():
+        if not name.startswith("other."):
+            torch.testing.assert_close(t, before[name], atol=2e-3, rtol=2e-3, msg=name)  # halves in the file
+    first = RegressorModule(dataclasses.replace(training, start_from=None))
+    learning = [name for name, p in RegressorModule(training).network.named_parameters() if p.requires_grad]
+    assert learning == [f"other.{name}" for name, _ in first.network.other.named_parameters()]
+    with pytest.raises(UserError, match="no part 'hands'"):
+        RegressorModule(dataclasses.replace(training, only=("hands",)))

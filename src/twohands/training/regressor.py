@@ -71,11 +71,11 @@ class RegressorModule(AveragedModule):
         self.hand = load_bundled_hand()
 
     def train(self, mode: bool = True) -> "RegressorModule":
-        """Parts that do not learn keep their running statistics; the encoders have none."""
+        """Parts that do not learn keep their running statistics. Landmark encoders have none, and are faster as in training."""
         super().train(mode)
         if self.training_config.only:
             for name, part in self.network.named_children():
-                if name not in (*self.training_config.only, "encoders"):
+                if name not in self.training_config.only and not isinstance(part, LandmarkEncoders):
                     part.eval()
         return self
 
