@@ -49,6 +49,9 @@ class RegressorModule(AveragedModule):
 
     def __init__(self, training: RegressorTraining) -> None:
         network = Regressor(training.network)
+        parts = dict(network.named_children())
+        if unknown := set(training.only) - set(parts):
+            raise UserError(f"stage 1 has no part {sorted(unknown)[0]!r}; choose from {', '.join(parts)}")
         if training.start_from:
             load_weights(training.start_from, network, new=training.only)
         elif training.trunk and isinstance(network.encoders, LandmarkEncoders):
@@ -59,9 +62,6 @@ class RegressorModule(AveragedModule):
             # The encoder's own stages stay as its teacher left them; what F_fa learns is where they point.
             for frozen in (network.encoders.early, network.encoders.align.late, network.encoders.align.readout):
                 freeze(frozen)
-        parts = dict(network.named_children())
-        if unknown := set(training.only) - set(parts):
-            raise UserError(f"stage 1 has no part {sorted(unknown)[0]!r}; choose from {', '.join(parts)}")
         if training.only:
             for name, part in parts.items():
                 if name not in training.only:
@@ -69,6 +69,7 @@ class RegressorModule(AveragedModule):
         super().__init__(network.to(memory_format=torch.channels_last), training.fit)  # type: ignore[call-overload]
         self.training_config = training
         self.hand = load_bundled_hand()
+        self.train()  # Lightning keeps the modes that it finds
 
     def train(self, mode: bool = True) -> "RegressorModule":
         """Parts that do not learn keep their running statistics. Landmark encoders have none, and are faster as in training."""
