@@ -31,7 +31,8 @@ from twohands.evaluation.reliability import ReliabilityCurve, fit_scaling, relia
 from twohands.evaluation.true_boxes import AnnotatedPicture, exam_pictures, overlaps
 from twohands.geometry.camera import Camera
 from twohands.manifest import beside
-from twohands.pipeline import Candidate, Pipeline, Regressor
+from twohands.people import Candidate
+from twohands.pipeline import Pipeline, Regressor
 from twohands.schema import HandPair, Stage1Hands
 from twohands.synth.backgrounds import Photos
 from twohands.synth.generate import write_shards

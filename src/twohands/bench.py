@@ -24,7 +24,8 @@ from PIL import Image
 from twohands import export
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
-from twohands.pipeline import Pipeline, hand_pair, load, sides_of_people
+from twohands.people import hand_pair, sides_of_people
+from twohands.pipeline import Pipeline, load
 from twohands.schema import PhotoResult
 from twohands.synth.clips import ClipKnobs, make_clip
 from twohands.synth.photo import take_photo

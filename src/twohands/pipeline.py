@@ -4,7 +4,6 @@ What each stage must offer is written as a protocol, so that a stage can be repl
 the CPU and may answer from any device.
 """
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn import functional
 
 from twohands.collision.volume import hands_shared_volume_cm3
 from twohands.errors import UserError
@@ -28,30 +26,30 @@ from twohands.hands.mano import load_mano
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.hands.transfer import transfer_hands
-from twohands.joints import MIDDLE_MCP
+from twohands.people import (
+    DUPLICATE_DISTANCE,
+    OTHER_SIDE_LIMIT,
+    PRESENCE_LIMIT,
+    SAME_HAND_DISTANCE,
+    Candidate,
+    Sides,
+    guessed_pair,
+    hand_pair,
+    keypoint_box,
+    keypoint_distance,
+    log_odds,
+    lone_pairs,
+    side_log_odds,
+    sides_of_people,
+    taken_twice,
+    without_duplicates,
+)
 from twohands.record import stack
 from twohands.regress.confidence import confidence_of_distance
 from twohands.schema import Detection, HandPair, PhotoResult, Stage1Hands, TwoHands
 
 PriorChoice = Literal["auto", "encoder", "teacher"]
 EngineChoice = Literal["auto", "openvino", "torch"]
-Sides = tuple[int | None, int | None]
-"""Which detection is the left and which the right hand of one person."""
-
-OTHER_HAND_LIMIT = 0.75
-"""Stage 1, looking at a hand, must be that sure to see the other one too, before that one is asked for."""
-OTHER_SIDE_LIMIT = 0.5
-"""And then find each side more likely right than wrong. Of single hands this second look rejects nearly every guess."""
-SIDE_DENIED = 0.5
-"""Of two boxes in one place, a hand that less likely than this has the side that was asked for is the other box's hand again."""
-SAME_PLACE_IOU, SAME_PLACE_DISTANCE = 0.3, 0.4
-"""Boxes of a left and a right hand that overlap more, or whose centres are nearer (larger sides), may be of one hand."""
-PRESENCE_LIMIT = 0.5
-"""Stage 1 must find it more likely than not that there is a hand."""
-DUPLICATE_DISTANCE = 0.25
-"""Two hands whose keypoints lie nearer on average than this share of the hand's size may be one hand, found twice."""
-SAME_HAND_DISTANCE = 0.06
-"""Nearer than this they are one hand, however sure their sides look: even palms pressed together do not match so well, finger by finger."""
 
 
 class Detector(Protocol):
@@ -83,19 +81,6 @@ class Refiner(Protocol):
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Float[Tensor, "pair hand 21"]) -> Refined:
         """Plausible hands near the given ones, with less penetration; `refined` says which pairs were changed."""
         ...
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One person's hands on their way through the pipeline."""
-
-    sides: Sides
-    present: Bool[Tensor, "hand"]
-    score: Float[Tensor, "hand"]
-    side_support: float
-    """Log odds of this choice of sides, detector and stage 1 together."""
-    hands: Stage1Hands
-    keypoints_xy: Float[Tensor, "hand 21 2"]
 
 
 @dataclass
@@ -204,7 +189,7 @@ class Pipeline:
         gone: set[int] = set()
         joined: list[Candidate] = []
         for (i, j), pair in zip(pairs, together, strict=True):
-            moved = [_apart(pair.keypoints_xy[hand], candidates[k].keypoints_xy[hand]) for hand, k in enumerate((i, j))]
+            moved = [keypoint_distance(pair.keypoints_xy[hand], candidates[k].keypoints_xy[hand]) for hand, k in enumerate((i, j))]
             if bool(pair.present.all()) and max(moved) < DUPLICATE_DISTANCE:
                 gone |= {i, j}
                 joined.append(pair)
@@ -225,9 +210,9 @@ class Pipeline:
             if (
                 bool(pair.present.all())
                 and float(pair.hands.side_correct.min()) >= OTHER_SIDE_LIMIT
-                and _apart(pair.keypoints_xy[hand], candidates[i].keypoints_xy[hand]) < DUPLICATE_DISTANCE
-                and _apart(new, pair.keypoints_xy[hand]) > SAME_HAND_DISTANCE
-                and all(_apart(new, other) > DUPLICATE_DISTANCE for other in others)
+                and keypoint_distance(pair.keypoints_xy[hand], candidates[i].keypoints_xy[hand]) < DUPLICATE_DISTANCE
+                and keypoint_distance(new, pair.keypoints_xy[hand]) > SAME_HAND_DISTANCE
+                and all(keypoint_distance(new, other) > DUPLICATE_DISTANCE for other in others)
             ):
                 kept[i] = pair
         return kept
@@ -254,9 +239,9 @@ class Pipeline:
             chosen = [i for i in sides if i is not None]
             found = torch.zeros(2)
             found[pair.present] = detection.score[chosen]
-            odds = [_side_log_odds(detection, index, hand) for hand, index in enumerate(sides) if index is not None]
-            odds += [_log_odds(float(p)) for p in hands.side_correct[pair.present]]
-            present = pair.present & (hands.presence >= PRESENCE_LIMIT) & ~_taken_twice(pair, hands)
+            odds = [side_log_odds(detection, index, hand) for hand, index in enumerate(sides) if index is not None]
+            odds += [log_odds(float(p)) for p in hands.side_correct[pair.present]]
+            present = pair.present & (hands.presence >= PRESENCE_LIMIT) & ~taken_twice(pair, hands)
             score = torch.where(present, found * hands.presence, 0.0)
             candidates.append(Candidate(sides, present, score, sum(odds), hands, camera.project(hands.keypoints_m)))
         return candidates
@@ -297,7 +282,7 @@ class Pipeline:
                 keypoints_m=mesh.keypoints_m[i],
                 keypoints_xy=keypoints_xy,
                 keypoint_confidence=confidence_of_distance(candidate.hands.keypoint_confidence),
-                box_xyxy_px=_box(keypoints_xy),
+                box_xyxy_px=keypoint_box(keypoints_xy),
                 camera=camera,
                 camera_source=source,
                 penetration_cm3=after[i],
@@ -365,118 +350,6 @@ def load(
     )
 
 
-def sides_of_people(detection: Detection) -> list[Sides]:
-    """Left and right hand of every person. Of two hands with one person number, one is the left and one the right, whichever way round is
-    more likely; hands beyond the best two of a person stand alone."""
-    members: dict[int, list[int]] = {}
-    for index in detection.score.argsort(descending=True).tolist():
-        members.setdefault(detection.person[index], []).append(index)
-    people: list[Sides] = []
-    for indices in members.values():
-        alone = indices
-        if len(indices) >= 2:
-            a, b, *alone = indices
-            a_is_left = _side_log_odds(detection, a, 0) + _side_log_odds(detection, b, 1) >= 0
-            people.append((a, b) if a_is_left else (b, a))
-        people += [(i, None) if _side_log_odds(detection, i, 0) >= 0 else (None, i) for i in alone]
-    return people
-
-
-def hand_pair(detection: Detection, sides: Sides) -> HandPair:
-    """What stage 1 is asked about these two detections. An absent hand borrows the other's box, so that every number is usable."""
-    present = [i for i in sides if i is not None]
-    index = [present[0] if i is None else i for i in sides]
-    return HandPair(detection.box_xyxy_px[index], detection.direction[index], torch.tensor([i is not None for i in sides]))
-
-
-def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
-    """Drops hands that were found twice: keypoints on top of one another, and either the same side or a side that stage 1 doubts. Hands
-    pressed palm to palm lie on top of one another too, but there both sides are sure."""
-    dropped: set[tuple[int, int]] = set()
-    hands = [(i, hand) for i, c in enumerate(candidates) for hand in (0, 1) if c.present[hand]]
-    hands.sort(key=lambda at: -float(candidates[at[0]].score[at[1]]))
-    for n, a in enumerate(hands):
-        for b in hands[n + 1 :]:
-            apart = _apart(candidates[a[0]].keypoints_xy[a[1]], candidates[b[0]].keypoints_xy[b[1]])
-            if a in dropped or b in dropped or apart > DUPLICATE_DISTANCE:
-                continue
-            if a[1] == b[1]:
-                dropped.add(b)
-            else:
-                sure = {at: float(candidates[at[0]].hands.side_correct[at[1]]) for at in (a, b)}
-                if min(sure.values()) < 0.5 or apart < SAME_HAND_DISTANCE:
-                    dropped.add(min(sure, key=lambda at: (sure[at], float(candidates[at[0]].score[at[1]]))))
-    kept = []
-    for i, candidate in enumerate(candidates):
-        gone = torch.tensor([(i, hand) in dropped for hand in (0, 1)])
-        present = candidate.present & ~gone
-        if present.any():
-            kept.append(replace(candidate, present=present, score=torch.where(present, candidate.score, 0.0)))
-    return kept
-
-
-def guessed_pair(candidate: Candidate) -> Detection | None:
-    """A lone hand and the other one that stage 1 saw beside it, left first, as a detector would give them; None if it saw none."""
-    other = candidate.hands.other
-    if int(candidate.present.sum()) != 1 or other is None:
-        return None
-    hand = int(candidate.present[1])
-    probability = float(other.probability[hand])
-    if probability < OTHER_HAND_LIMIT:
-        return None
-    xy = candidate.keypoints_xy[hand]
-    half = other.side_px[hand].clamp_min(4.0) / 2
-    centre = other.centre_xy_px[hand]
-    box = torch.stack([_box(xy), torch.cat([centre - half, centre + half])])
-    along = torch.stack([functional.normalize(xy[MIDDLE_MCP] - xy[0], dim=0), other.direction[hand]])
-    score = torch.stack([candidate.score[hand], candidate.score[hand] * probability])
-    order = [hand, 1 - hand]  # the row of the left hand, then of the right one
-    return Detection(box[order], score[order], torch.tensor([0.0, 1.0]), along[order], (0, 0))
-
-
-def _taken_twice(pair: HandPair, hands: Stage1Hands) -> Bool[Tensor, "hand"]:
-    """Of two boxes in one place, the one whose hand has the other's side: a detector often gives one hand a box of either side."""
-    from twohands.detector import overlap
-
-    centre, size = (pair.box_xyxy_px[:, :2] + pair.box_xyxy_px[:, 2:]) / 2, (pair.box_xyxy_px[:, 2:] - pair.box_xyxy_px[:, :2]).amax(-1)
-    near = float((centre[0] - centre[1]).norm() / size.max()) < SAME_PLACE_DISTANCE
-    near |= float(overlap(pair.box_xyxy_px[:1], pair.box_xyxy_px[1:])) > SAME_PLACE_IOU
-    denied = hands.side_correct < SIDE_DENIED
-    return denied & denied.flip(0).logical_not() & (near and bool(pair.present.all()))
-
-
-def lone_pairs(candidates: list[Candidate]) -> list[tuple[int, int]]:
-    """(candidate with a left hand only, candidate with a right hand only) that are near and large enough to be one person's."""
-    from twohands.detector import pair_people
-
-    lone = [(i, int(c.present[1])) for i, c in enumerate(candidates) if int(c.present.sum()) == 1]
-    if len(lone) < 2:
-        return []
-    boxes = torch.stack([_box(candidates[i].keypoints_xy[hand]) for i, hand in lone])
-    members: dict[int, dict[int, int]] = {}
-    for (i, hand), person in zip(lone, pair_people(boxes, torch.tensor([hand for _, hand in lone])), strict=True):
-        members.setdefault(person, {})[hand] = i
-    return [(hands[0], hands[1]) for hands in members.values() if len(hands) == 2]
-
-
-def _apart(a_xy: Float[Tensor, "21 2"], b_xy: Float[Tensor, "21 2"]) -> float:
-    """Mean distance of two hands' keypoints over the larger hand's size."""
-    size = max(float((xy.max(0).values - xy.min(0).values).max()) for xy in (a_xy, b_xy))
-    return float((a_xy - b_xy).norm(dim=-1).mean()) / size
-
-
-def _log_odds(probability: float) -> float:
-    """Clamped, so that one overconfident network cannot outvote any other evidence."""
-    p = min(max(probability, 0.001), 0.999)
-    return math.log(p / (1 - p))
-
-
-def _side_log_odds(detection: Detection, index: int, hand: int) -> float:
-    """The detector's log odds that a detection is a left (hand 0) or right (hand 1) hand."""
-    odds = _log_odds(float(detection.right_probability[index]))
-    return odds if hand else -odds
-
-
 def _volumes_cm3(model: HandModel, parameters: list[HandParameters], candidates: list[Candidate], camera: Camera) -> list[float]:
     """Exact shared volume of every pair, 0 for a single hand. The paper's gate comes first: hands whose boxes are apart in the image share
     nothing."""
@@ -485,14 +358,10 @@ def _volumes_cm3(model: HandModel, parameters: list[HandParameters], candidates:
         volumes.append(0.0)
         if bool(candidate.present.all()):
             vertices_m = model.pose_hands(hands).mesh().vertices_m
-            left, right = _box(camera.project(vertices_m))
+            left, right = keypoint_box(camera.project(vertices_m))
             if bool((torch.minimum(left[2:], right[2:]) > torch.maximum(left[:2], right[:2])).all()):
                 volumes[-1] = float(hands_shared_volume_cm3(model.closed_vertices(vertices_m), model.closed_faces()))
     return volumes
-
-
-def _box(points_xy: Float[Tensor, "*batch point 2"]) -> Float[Tensor, "*batch 4"]:
-    return torch.cat([points_xy.min(-2).values, points_xy.max(-2).values], -1)
 
 
 def _blank_absent(hands: TwoHands) -> TwoHands:

@@ -38,6 +38,8 @@ class DetectorTraining:
     """Size of a photo in the picture; below 1 the rest is filled."""
     mosaic: float = 0.3
     """Share of pictures put together from four."""
+    dark: float = 0.15
+    """Share of photos with much less light, or, one in four of them, less contrast."""
     validation: int = 200
     start_from: Path | None = None
     """Weights of a detector to begin with."""
@@ -111,6 +113,9 @@ def _picture(parts: list[tuple[ShardSet, int]], size: int, t: DetectorTraining, 
         inside = functional.avg_pool2d((grid.abs().amax(-1) < 1).float()[:, None], fine)[0]
         gain = np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.08, 3)).astype(np.float32)
         read = (read * torch.from_numpy(gain)[:, None, None] + float(rng.normal(0, 0.05))).clamp(0, 1)
+        if rng.random() < t.dark:
+            veil = float(rng.uniform(0.2, 0.8)) if rng.random() < 0.25 else 0.0
+            read = veil + (read - veil) * float(np.exp(-rng.uniform(0.4, 1.8)))
         if rng.random() < 0.12:
             read = read.mean(0, keepdim=True).expand(3, -1, -1)
         target = canvas[:, y0 : y0 + cell, x0 : x0 + cell]

@@ -18,7 +18,8 @@ from torch import Tensor
 from twohands.geometry.camera import Camera
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
-from twohands.pipeline import Candidate, Pipeline, Regressor
+from twohands.people import Candidate
+from twohands.pipeline import Pipeline, Regressor
 from twohands.record import Record
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
