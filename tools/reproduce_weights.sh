@@ -23,6 +23,8 @@ if [ ! -f "$work/labels.npz" ]; then
 fi
 [ -d "$work/real" ] || $bin/python tools/make_real_shards.py "$photos" "$work/labels.npz" "$work/real"
 [ -d "$work/photos" ] || $bin/python tools/make_detector_shards.py "$photos" "$work/labels.npz" "$work/photos"
+[ -d "$work/real-doubled" ] || $bin/python tools/make_doubled_shards.py "$work/real" "$work/real-doubled" --count 4000 --seed 1
+[ -d "$work/photos-doubled" ] || $bin/python tools/make_doubled_shards.py "$work/photos" "$work/photos-doubled" --count 4000 --seed 2 --hold-back 200
 behind=(--borders "$photos" ${backgrounds:+--backgrounds "$backgrounds"})
 $bin/twohands synth --out "$work/close" --seed 11 --count 20000 --framing close --workers 2 "${behind[@]}"
 $bin/twohands synth --out "$work/clasped" --seed 70 --count 10000 --framing clasped --workers 2 "${behind[@]}"

@@ -29,6 +29,10 @@ PRESENCE_LIMIT = 0.5
 """Stage 1 must find it more likely than not that there is a hand."""
 DUPLICATE_DISTANCE = 0.25
 """Two hands whose keypoints lie nearer on average than this share of the hand's size may be one hand, found twice."""
+SHARED_LIMIT_CM3 = 8.0
+"""Hands of a person that share more space than this, while stage 1 is unsure of either's joints, are one hand seen as two."""
+UNSURE = 0.7
+"""Mean keypoint confidence below which it is unsure of a hand."""
 SAME_HAND_DISTANCE = 0.06
 """Nearer than this they are one hand, however sure their sides look: even palms pressed together do not match so well, finger by finger."""
 
@@ -37,7 +41,9 @@ SAME_HAND_DISTANCE = 0.06
 class Candidate:
     """One person's hands on their way through the pipeline."""
 
+    detection: Detection
     sides: Sides
+    """Which rows of `detection` they are."""
     present: Bool[Tensor, "hand"]
     score: Float[Tensor, "hand"]
     side_support: float
@@ -113,6 +119,12 @@ def guessed_pair(candidate: Candidate) -> Detection | None:
     score = torch.stack([candidate.score[hand], candidate.score[hand] * probability])
     order = [hand, 1 - hand]  # the row of the left hand, then of the right one
     return Detection(box[order], score[order], torch.tensor([0.0, 1.0]), along[order], (0, 0))
+
+
+def in_one_place(candidate: Candidate, shared_cm3: float) -> bool:
+    """Whether a person's two hands are where only one can be. Stage 2 parts hands that clasp deeply, but not one hand from itself."""
+    sureness = candidate.hands.keypoint_confidence.mean(-1)
+    return bool(candidate.present.all()) and shared_cm3 > SHARED_LIMIT_CM3 and float(sureness.min()) < UNSURE
 
 
 def taken_twice(pair: HandPair, hands: Stage1Hands) -> Bool[Tensor, "hand"]:

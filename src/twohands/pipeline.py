@@ -35,6 +35,7 @@ from twohands.people import (
     Sides,
     guessed_pair,
     hand_pair,
+    in_one_place,
     keypoint_box,
     keypoint_distance,
     log_odds,
@@ -164,7 +165,7 @@ class Pipeline:
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         found = self._stage_1(pixels, camera, detection)
         kept = self._joined(pixels, camera, detection, without_duplicates([c for c in found if c.present.any()]))
-        kept = self._completed(pixels, camera, kept)
+        kept = self._parted(pixels, camera, self._completed(pixels, camera, kept))
         return sorted(kept, key=lambda c: -float(c.score.max()))
 
     @torch.no_grad()
@@ -217,6 +218,20 @@ class Pipeline:
                 kept[i] = pair
         return kept
 
+    def _parted(self, pixels: Tensor, camera: Camera, candidates: list[Candidate]) -> list[Candidate]:
+        """Of two hands in one place the likelier, which stage 1 looks at again by itself: the other one has pulled it about."""
+        volumes = _volumes_cm3(self.network_hand, [c.hands.parameters for c in candidates], candidates, camera)
+        kept = []
+        for candidate, volume in zip(candidates, volumes, strict=True):
+            if not in_one_place(candidate, volume):
+                kept.append(candidate)
+                continue
+            left, right = candidate.sides
+            answers = self._infer(pixels, camera, candidate.detection, [(left, None), (None, right)])
+            best = max(answers, key=lambda c: float((c.score * c.hands.side_correct * c.hands.keypoint_confidence.mean(-1)).max()))
+            kept += [best] if bool(best.present.any()) else []
+        return kept
+
     def _stage_1(self, pixels: Tensor, camera: Camera, detection: Detection) -> list[Candidate]:
         """Hands of every person, each with the sides that detector and stage 1 together find more likely."""
         people = sides_of_people(detection)
@@ -243,7 +258,7 @@ class Pipeline:
             odds += [log_odds(float(p)) for p in hands.side_correct[pair.present]]
             present = pair.present & (hands.presence >= PRESENCE_LIMIT) & ~taken_twice(pair, hands)
             score = torch.where(present, found * hands.presence, 0.0)
-            candidates.append(Candidate(sides, present, score, sum(odds), hands, camera.project(hands.keypoints_m)))
+            candidates.append(Candidate(detection, sides, present, score, sum(odds), hands, camera.project(hands.keypoints_m)))
         return candidates
 
     def _stage_2(self, candidates: list[Candidate], camera: Camera, source: str, clock: _Clock, refine: bool) -> tuple[TwoHands, ...]:
