@@ -48,8 +48,8 @@ class Truth:
     """(person, hand) of each detection; None: each hand once."""
     sees_other: bool = False
     """Stage 1 says where the other hand of each is."""
-    confidence: tuple[float, float] = (0.8, 0.8)
-    """Keypoint confidence of left and right hands."""
+    side_correct: dict[tuple[int, int], float] = field(default_factory=dict)
+    """How sure stage 1 is that (person, hand), asked as what it is, has that side."""
     other_is_itself: bool = False
     """It takes the hand itself for the other one."""
     refined_gap_m: float = 0.3
@@ -94,13 +94,13 @@ class Truth:
             parameters.pose[hand] = self.people[person].pose[hand]
             parameters.shape[hand] = self.people[person].shape[hand]
             parameters.translation_m[hand] = self.people[person].translation_m[true_hand]
-            side_correct[hand] = 0.95 if hand == true_hand else 0.05
+            side_correct[hand] = self.side_correct.get((person, hand), 0.95) if hand == true_hand else 0.05
             presence[hand] = self.presence.get((person, true_hand), 0.99)
             seen[hand] = boxes[2 * person + (true_hand if self.other_is_itself else 1 - true_hand)]
         keypoints = self.model.pose_hands(parameters).keypoints()
         low, high = seen.split(2, -1)
         other = OtherHand(presence * self.sees_other, (low + high) / 2, (high - low).amax(-1), torch.tensor([[0.0, -1.0]]).expand(2, 2))
-        return Stage1Hands(parameters, keypoints, torch.tensor(self.confidence)[:, None].expand(2, 21), presence, side_correct, other)
+        return Stage1Hands(parameters, keypoints, torch.full((2, 21), 0.8), presence, side_correct, other)
 
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> "Moved":
         self.refinements += len(keypoint_confidence)

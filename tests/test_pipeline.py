@@ -186,14 +186,13 @@ def test_a_guess_that_shows_the_same_hand_again_is_not_taken():
     assert person.hand_present.tolist() == [False, True]
 
 
-@pytest.mark.parametrize("unsure", [0, 1])
-def test_of_two_hands_in_one_place_the_likelier_stays(unsure):
-    """Where stage 1 is unsure of either; hands that it is sure of are stage 2's."""
-    confidence = (0.4, 0.8) if unsure == 0 else (0.8, 0.4)
-    truth = Truth([two_hands(0.02)], confidence=confidence)
+@pytest.mark.parametrize("doubted", [0, 1])
+def test_of_two_hands_in_one_place_the_likelier_stays(doubted):
+    """Where stage 1 doubts a side; hands that it is sure of are stage 2's."""
+    truth = Truth([two_hands(0.02)], side_correct={(0, doubted): 0.7})
     (person,) = truth.pipeline().reconstruct(blank_image()).people
-    assert person.hand_present.tolist() == [unsure == 1, unsure == 0]
+    assert person.hand_present.tolist() == [doubted == 1, doubted == 0]
     assert truth.refinements == 0
-    apart = Truth([two_hands(0.3)], confidence=confidence)
+    apart = Truth([two_hands(0.3)], side_correct={(0, doubted): 0.7})
     (person,) = apart.pipeline().reconstruct(blank_image()).people
     assert bool(person.hand_present.all())

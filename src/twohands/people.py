@@ -30,9 +30,9 @@ PRESENCE_LIMIT = 0.5
 DUPLICATE_DISTANCE = 0.25
 """Two hands whose keypoints lie nearer on average than this share of the hand's size may be one hand, found twice."""
 SHARED_LIMIT_CM3 = 8.0
-"""Hands of a person that share more space than this, while stage 1 is unsure of either's joints, are one hand seen as two."""
-UNSURE = 0.7
-"""Mean keypoint confidence below which it is unsure of a hand."""
+"""Hands of a person that share more space than this, while stage 1 doubts either's side, are one hand seen as two."""
+SURE_SIDE = 0.9
+"""Probability from which a side is not doubted there."""
 SAME_HAND_DISTANCE = 0.06
 """Nearer than this they are one hand, however sure their sides look: even palms pressed together do not match so well, finger by finger."""
 
@@ -123,8 +123,8 @@ def guessed_pair(candidate: Candidate) -> Detection | None:
 
 def in_one_place(candidate: Candidate, shared_cm3: float) -> bool:
     """Whether a person's two hands are where only one can be. Stage 2 parts hands that clasp deeply, but not one hand from itself."""
-    sureness = candidate.hands.keypoint_confidence.mean(-1)
-    return bool(candidate.present.all()) and shared_cm3 > SHARED_LIMIT_CM3 and float(sureness.min()) < UNSURE
+    doubted = float(candidate.hands.side_correct.min()) < SURE_SIDE
+    return bool(candidate.present.all()) and shared_cm3 > SHARED_LIMIT_CM3 and doubted
 
 
 def taken_twice(pair: HandPair, hands: Stage1Hands) -> Bool[Tensor, "hand"]:

@@ -10,7 +10,7 @@ from twohands.data.shards import ShardSet
 from twohands.geometry.camera import Camera
 from twohands.hands.parameters import HandParameters
 from twohands.schema import Sample
-from twohands.training.doubled import DoublingConfig, doubled, hand_cutout
+from twohands.training.doubled import DoublingConfig, doubled, hand_cutout, transplanted
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,18 @@ def sample_of(image: torch.Tensor, xy: torch.Tensor) -> Sample:
         priors=None,
         source="drawn",
     )
+
+
+def test_another_background_changes_nothing_but_the_background() -> None:
+    image, xy = drawn_hand()
+    sample = sample_of(image, xy)
+    background = torch.tensor([0, 255, 0], dtype=torch.uint8)[:, None, None].expand(3, 128, 128)
+    made = transplanted(sample, background, np.random.default_rng(1), DoublingConfig(recoloured=0.0, light=0.0, arm_alone=(0.5, 0.5)))
+    assert made is not None
+    assert torch.equal(made.keypoints_xy, sample.keypoints_xy)
+    light = image[0] > 0.5
+    same = (made.image.int() - sample.image.int()).abs().amax(0) < 40
+    assert float(same[light].float().mean()) > 0.8  # the border is soft
+    corner = made.image[:, :20, :20]
+    assert bool((corner == background[:, :20, :20]).all())
+    assert transplanted(replace(sample, hand_valid=torch.ones(2, dtype=torch.bool)), background, np.random.default_rng(1)) is None

@@ -73,9 +73,14 @@ class PlacementConfig:
     teacher_apart: float = 4.0
     """Where network and teacher are farther apart than so many of the network's own errors, they speak of two hands: the teacher is not believed."""
     teacher_share: float = 1.0
-    """What is added to it, in errors of the network's own keypoint: where the one cannot see, the other could not either."""
+    """What is added to it, in errors of the network's own keypoint, in crops that show the other hand too: where the one cannot see, the other could
+    not either, and has perhaps read the wrong hand."""
+    teacher_share_alone: float = 0.0
+    """The same in crops of a hand by itself, of which the teacher has seen millions."""
     depth_share: float = 4.0
     """The same for the depths of both, in wrist - middle knuckle lengths a crop side of 2D error."""
+    side_clasped: float = 1.0
+    """How far the teacher's word on the side is left out where a crop shows both hands."""
     side_denied: float = -1.4
     """Log odds of the right side below which a hand, wherever its box, is no partner to whom the other one is fitted. A doubt is not enough here:
     a true pair that is not fitted together loses its relative place."""
@@ -99,6 +104,8 @@ class PlacedReading(Record):
     """Probability that the hand in the crop has the side that was asked for."""
 
 
+CLASPED_STEEPNESS = 4.0
+"""How sharply a crop counts as one of both hands around the probability of one half."""
 SIDE_BOUND, PRESENCE_BOUND = 4.0, 3.0
 """Log odds beyond which the network alone is never believed: it has not seen two boxes on one real hand, nor most things that are no hand."""
 SIDE_PRIOR, PRESENCE_PRIOR = 3.0, 2.0
@@ -235,12 +242,14 @@ class Stage1:
         weight = shown / ((laplace + c.floor_xy) * to_ray)
         depth_weight = shown / (c.depth + c.depth_share * laplace)
         agreement = torch.ones_like(shown[..., 0])
+        clasped = (CLASPED_STEEPNESS * prediction.other[..., 0]).sigmoid()
         if reading is not None:
             apart = (reading.ray_xy - ray_xy).norm(dim=-1) / ((laplace + c.floor_xy) * to_ray)
             agreement = 1 / (1 + (apart.median(-1).values / c.teacher_apart).pow(4))
             trust = ((reading.presence > c.teacher_presence) & pair.present).float() * agreement.sqrt()
             # What the network cannot see the reading has not seen either.
-            its_weight = trust[..., None] / ((c.teacher_xy + c.teacher_share * laplace) * to_ray)
+            share = c.teacher_share_alone + (c.teacher_share - c.teacher_share_alone) * clasped[..., None]
+            its_weight = trust[..., None] / ((c.teacher_xy + share * laplace) * to_ray)
             ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, its_weight[..., None])
             depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / (c.teacher_depth + c.depth_share * laplace))
             weight = weight[..., 0]
@@ -248,9 +257,9 @@ class Stage1:
         side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
         if reading is not None:
             # The teacher has seen millions of hands, and things that are none. Where it reads another hand than the network does, as it will in a
-            # crop of clasped hands, what it says is about that one.
+            # crop of clasped hands, what it says is about that one; and whose side it tells there, nobody knows.
             presence_logit = presence_logit + agreement * torch.logit(reading.presence, eps=1e-3)
-            side_logit = side_logit + agreement * torch.logit(reading.side_correct, eps=1e-3)
+            side_logit = side_logit + agreement * (1 - c.side_clasped * clasped) * torch.logit(reading.side_correct, eps=1e-3)
         # A hand that is there must not be pulled about by one that is not.
         both = (pair.present & (presence_logit > 0) & (side_logit > c.side_denied)).all(1)
         shape = torch.where(both[:, None, None], prediction.shape.mean(1, keepdim=True), prediction.shape)

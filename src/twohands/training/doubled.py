@@ -1,8 +1,9 @@
-"""Photos of one hand, made photos of two: a hand is cut out, mirrored and laid beside or over another one.
+"""Photos of one hand, made into others: cut out, the hand is laid beside or over another one, or before another background.
 
 No photo here shows hands that touch, and a keypoint teacher finds none there; but a left hand in the mirror is a right hand of the same person in
 the same light. Such a pair has real skin, real borders between the hands, and keypoints that are known for both, hidden ones included. Its 3D place
-is not known: only the hand that was there keeps what it had.
+is not known: only the hand that was there keeps what it had. Hands by themselves are cut out too, and laid before other backgrounds, or a cut would
+mean a second hand.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,6 +40,8 @@ class DoublingConfig:
     """Share of pairs with hands, not arms, in another colour: gloves, odd light."""
     arm: tuple[float, float] = (0.3, 1.2)
     """Length of the forearm that comes along, in palms."""
+    arm_alone: tuple[float, float] = (0.6, 3.0)
+    """The same of a hand that is laid before another background."""
     light: float = 0.08
     """Standard deviation of the log of the second hand's brightness against the first."""
 
@@ -151,6 +154,25 @@ def doubled(sample: Sample, donor: Sample, rng: np.random.Generator, config: Dou
         priors=None,
         source=sample.source + "/doubled",
     )
+
+
+def transplanted(
+    sample: Sample, background: UInt8[Tensor, "3 height width"], rng: np.random.Generator, config: DoublingConfig | None = None
+) -> Sample | None:
+    """The sample's only hand before another background of the same size, at its place and with all that is known of it.
+    None if it does not show exactly one hand."""
+    c = config or DoublingConfig()
+    if int(sample.hand_valid.sum()) != 1:
+        return None
+    hand = int(sample.hand_valid[1])
+    image, behind = sample.image.float() / 255, background.float() / 255
+    whole, alone = hand_cutout(image, sample.keypoints_xy[hand], float(rng.uniform(*c.arm_alone)))
+    if rng.random() < c.recoloured:
+        colour = torch.from_numpy(rng.uniform(0.03, 0.95, (3, 1, 1)).astype(np.float32))
+        image = _recoloured(image, alone * float(rng.uniform(0.6, 1.0)), colour, float(rng.uniform(0.5, 1.2)))
+    image = image * float(np.exp(rng.normal(0, 2 * c.light)))
+    mixed = whole * image + (1 - whole) * behind
+    return dataclasses.replace(sample, image=(mixed.clamp(0, 1) * 255).round().to(torch.uint8), source=sample.source + "/transplanted")
 
 
 def _extent(xy: Tensor) -> tuple[Tensor, float]:
