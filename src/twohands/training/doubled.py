@@ -78,8 +78,8 @@ def hand_cutout(
         logit = depth / 0.03 + 0.6 * ratio
         logit = torch.where(depth > 0.05, logit.clamp_min(1.0), logit)
         logit = torch.where(depth < -0.06, torch.tensor(-9.0), logit)
-        soft = functional.avg_pool2d(functional.pad(logit.clamp(-5, 5).sigmoid()[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0, 0]
-        opacity.append(soft)
+        sharp = torch.where(logit < -4, 0.0, torch.where(logit > 4, 1.0, logit.sigmoid()))
+        opacity.append(functional.avg_pool2d(functional.pad(sharp[None, None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0, 0])
     return opacity[0], opacity[1]
 
 
