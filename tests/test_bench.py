@@ -46,7 +46,7 @@ def test_engines_are_compared_by_their_farthest_vertex():
 
 
 def test_parts_alone_and_report_in_words():
-    pipeline = Truth([two_hands(0.02)]).pipeline()
+    pipeline = Truth([two_hands(0.07)]).pipeline()
     result = pipeline.reconstruct(blank_image())
     report = Report(targets={"import_s": 1.0, "video_fps": 9.0}, video={"frames": 4})
     report.alone["torch"] = bench._alone(pipeline, blank_image(), result, 1)

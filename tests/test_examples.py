@@ -28,7 +28,7 @@ def run(name: str):
 
 
 def test_photo(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline, "load", lambda: Truth([two_hands(0.02)]).pipeline())
+    monkeypatch.setattr(pipeline, "load", lambda: Truth([two_hands(0.07)]).pipeline())
     Image.fromarray(blank_image()).save(tmp_path / "a.png")
     run("01_photo.py")(tmp_path / "a.png", tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["hands.glb", "hands.npz", "views.png"]

@@ -34,7 +34,7 @@ def test_the_truth_comes_through():
 
 
 def test_stage_2_runs_only_where_hands_penetrate():
-    truth = Truth([two_hands(0.02)])
+    truth = Truth([two_hands(0.07)])
     (person,) = truth.pipeline().reconstruct(blank_image()).people
     assert truth.refinements == 1
     assert person.refined
@@ -46,7 +46,7 @@ def test_stage_2_runs_only_where_hands_penetrate():
 
 
 def test_a_refinement_that_does_not_help_is_not_taken():
-    truth = Truth([two_hands(0.02)], refined_gap_m=0.0)
+    truth = Truth([two_hands(0.07)], refined_gap_m=0.0)
     (person,) = truth.pipeline().reconstruct(blank_image()).people
     assert not person.refined
     assert person.penetration_cm3 == person.penetration_before_cm3
@@ -55,7 +55,7 @@ def test_a_refinement_that_does_not_help_is_not_taken():
 
 @pytest.mark.parametrize("hand", [0, 1])
 def test_a_single_hand_is_a_pair_with_one_absent(hand):
-    truth = Truth([two_hands(0.02)], found=[(0, hand)])
+    truth = Truth([two_hands(0.07)], found=[(0, hand)])
     (person,) = truth.pipeline().reconstruct(blank_image()).people
     assert person.hand_present.tolist() == [hand == 0, hand == 1]
     absent = 1 - hand
@@ -120,7 +120,7 @@ def test_the_callers_camera_is_used():
 
 def test_results_can_be_given_in_another_hand_model(hand):
     other = HandModel(dataclasses.replace(hand.data, name="other", v_template=hand.data.v_template * 1.03))
-    truth = Truth([two_hands(0.02)], found=[(0, 0), (0, 1)])
+    truth = Truth([two_hands(0.07)], found=[(0, 0), (0, 1)])
     pipeline = dataclasses.replace(truth.pipeline(), hand_model=other)
     (given,) = pipeline.reconstruct(blank_image()).people
     (own,) = truth.pipeline().reconstruct(blank_image()).people
@@ -162,7 +162,7 @@ def test_hands_of_two_people_stay_theirs():
 
 def test_hands_that_are_certain_are_all_answered_for():
     """Neither a low presence nor a doubted side takes away a hand that an annotation says is there."""
-    truth = Truth([two_hands(0.02)], presence={(0, 0): 0.1, (0, 1): 0.2})
+    truth = Truth([two_hands(0.07)], presence={(0, 0): 0.1, (0, 1): 0.2})
     assert truth.pipeline().from_detection(blank_image(), truth.camera, truth(blank_image())).people == ()
     (person,) = truth.pipeline().from_detection(blank_image(), truth.camera, truth(blank_image()), certain=True).people
     assert person.hand_present.tolist() == [True, True]
@@ -189,10 +189,15 @@ def test_a_guess_that_shows_the_same_hand_again_is_not_taken():
 @pytest.mark.parametrize("doubted", [0, 1])
 def test_of_two_hands_in_one_place_the_likelier_stays(doubted):
     """Where stage 1 doubts a side; hands that it is sure of are stage 2's."""
-    truth = Truth([two_hands(0.02)], side_correct={(0, doubted): 0.7})
+    truth = Truth([two_hands(0.07)], side_correct={(0, doubted): 0.7})
     (person,) = truth.pipeline().reconstruct(blank_image()).people
     assert person.hand_present.tolist() == [doubted == 1, doubted == 0]
     assert truth.refinements == 0
     apart = Truth([two_hands(0.3)], side_correct={(0, doubted): 0.7})
     (person,) = apart.pipeline().reconstruct(blank_image()).people
     assert bool(person.hand_present.all())
+
+
+def test_no_two_hands_share_a_quarter_of_a_hand():
+    (person,) = Truth([two_hands(0.02)]).pipeline().reconstruct(blank_image()).people
+    assert int(person.hand_present.sum()) == 1

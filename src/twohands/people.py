@@ -33,6 +33,8 @@ SHARED_LIMIT_CM3 = 8.0
 """Hands of a person that share more space than this, while stage 1 doubts either's side, are one hand seen as two."""
 SURE_SIDE = 0.9
 """Probability from which a side is not doubted there."""
+ONE_HAND_CM3 = 30.0
+"""More than this two hands never share, however sure their sides: of rendered clasps that stage 1 reads, the deepest true ones share 15."""
 SAME_HAND_DISTANCE = 0.06
 """Nearer than this they are one hand, however sure their sides look: even palms pressed together do not match so well, finger by finger."""
 
@@ -124,7 +126,7 @@ def guessed_pair(candidate: Candidate) -> Detection | None:
 def in_one_place(candidate: Candidate, shared_cm3: float) -> bool:
     """Whether a person's two hands are where only one can be. Stage 2 parts hands that clasp deeply, but not one hand from itself."""
     doubted = float(candidate.hands.side_correct.min()) < SURE_SIDE
-    return bool(candidate.present.all()) and shared_cm3 > SHARED_LIMIT_CM3 and doubted
+    return bool(candidate.present.all()) and shared_cm3 > (SHARED_LIMIT_CM3 if doubted else ONE_HAND_CM3)
 
 
 def taken_twice(pair: HandPair, hands: Stage1Hands) -> Bool[Tensor, "hand"]:

@@ -11,7 +11,7 @@ from twohands.priors.cache import Cache
 
 
 def test_batch_writes_every_hand_and_lists_what_failed(tmp_path, monkeypatch, capsys):
-    known = Truth([two_hands(0.02)])
+    known = Truth([two_hands(0.07)])
     monkeypatch.setattr(pipeline, "load", lambda device, prior, mano: known.pipeline())
     folder = tmp_path / "in"
     folder.mkdir()

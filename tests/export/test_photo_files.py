@@ -25,7 +25,7 @@ IN_GLTF = np.array([1.0, -1.0, -1.0])
 @pytest.fixture(scope="module")
 def result():
     """A pair, and a person with a left hand only."""
-    truth = Truth([two_hands(0.02), two_hands(0.2, x_m=0.25, depth_m=0.9)], found=[(0, 0), (0, 1), (1, 0)])
+    truth = Truth([two_hands(0.07), two_hands(0.2, x_m=0.25, depth_m=0.9)], found=[(0, 0), (0, 1), (1, 0)])
     return truth.pipeline().reconstruct(blank_image())
 
 

@@ -14,7 +14,7 @@ from twohands.web.server import make_server
 
 @pytest.fixture(scope="module")
 def page():
-    truth = Truth([two_hands(0.02)])
+    truth = Truth([two_hands(0.07)])
     with make_server(truth.pipeline(), port=0) as server, chromium() as driver:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         driver.get(f"http://127.0.0.1:{server.server_address[1]}/")

@@ -47,7 +47,7 @@ class Client:
 
 @pytest.fixture
 def truth() -> Truth:
-    return Truth([two_hands(0.02)])
+    return Truth([two_hands(0.07)])
 
 
 @pytest.fixture
