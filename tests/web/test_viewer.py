@@ -16,7 +16,7 @@ from twohands.web.stored import open_result
 
 
 def photo_result(path, refine: bool = True):
-    truth = Truth([two_hands(0.07)])
+    truth = Truth([two_hands(0.07)], refined_gap_m=0.25)
     result = truth.pipeline().reconstruct(blank_image(), refine=refine)
     write_npz(path, result, truth.model)
     return path
@@ -40,7 +40,7 @@ def film_result(path, photo, frames: int = 5):
 def test_a_photos_result_has_its_picture_and_both_states(tmp_path, hand):
     stored = open_result(photo_result(tmp_path / "a.npz"))
     assert stored.picture(0).shape == (HEIGHT, WIDTH, 3)
-    result = Truth([two_hands(0.07)]).pipeline().reconstruct(blank_image())
+    result = Truth([two_hands(0.07)], refined_gap_m=0.25).pipeline().reconstruct(blank_image())
     torch.testing.assert_close(stored.vertices_m(0)[0], result.people[0].vertices_m)
     before = hand.pose_hands(two_hands(0.07)).mesh().vertices_m
     torch.testing.assert_close(stored.vertices_m(0, before=True)[0], before)
