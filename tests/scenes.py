@@ -50,6 +50,8 @@ class Truth:
     """Stage 1 says where the other hand of each is."""
     side_correct: dict[tuple[int, int], float] = field(default_factory=dict)
     """How sure stage 1 is that (person, hand), asked as what it is, has that side."""
+    guess_off_px: float = 0.0
+    """How far beside the other hand it says that this is; a hand in a box that is off it hardly believes in."""
     other_is_itself: bool = False
     """It takes the hand itself for the other one."""
     refined_gap_m: float = 0.3
@@ -96,10 +98,17 @@ class Truth:
             parameters.translation_m[hand] = self.people[person].translation_m[true_hand]
             side_correct[hand] = self.side_correct.get((person, hand), 0.95) if hand == true_hand else 0.05
             presence[hand] = self.presence.get((person, true_hand), 0.99)
+            if float((boxes[nearest] - pair.box_xyxy_px[hand]).abs().max()) > 2 and self.guess_off_px:
+                presence[hand] = 0.2
             seen[hand] = boxes[2 * person + (true_hand if self.other_is_itself else 1 - true_hand)]
         keypoints = self.model.pose_hands(parameters).keypoints()
         low, high = seen.split(2, -1)
-        other = OtherHand(presence * self.sees_other, (low + high) / 2, (high - low).amax(-1), torch.tensor([[0.0, -1.0]]).expand(2, 2))
+        other = OtherHand(
+            presence * self.sees_other,
+            (low + high) / 2 + self.guess_off_px,
+            (high - low).amax(-1),
+            torch.tensor([[0.0, -1.0]]).expand(2, 2),
+        )
         return Stage1Hands(parameters, keypoints, torch.full((2, 21), 0.8), presence, side_correct, other)
 
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> "Moved":

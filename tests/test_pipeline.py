@@ -180,6 +180,16 @@ def test_a_hand_that_sees_the_other_one_is_given_it(seen):
         assert torch.allclose(person.keypoints_m, expected, atol=1e-6)
 
 
+def test_a_guess_beside_the_hand_is_mended():
+    truth = Truth([two_hands(0.12)], found=[(0, 0)], sees_other=True, guess_off_px=4.0)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert bool(person.hand_present.all())
+    guessed = [pair for pair in truth.asked if bool(pair.present.all())]
+    assert len(guessed) == 2
+    right = truth.keypoints_xy()[0, 1]
+    torch.testing.assert_close(guessed[1].box_xyxy_px[1], torch.cat([right.amin(0), right.amax(0)]))
+
+
 def test_a_guess_that_shows_the_same_hand_again_is_not_taken():
     truth = Truth([two_hands(0.2)], found=[(0, 1)], sees_other=True, other_is_itself=True)
     (person,) = truth.pipeline().reconstruct(blank_image()).people

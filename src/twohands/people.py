@@ -21,6 +21,8 @@ OTHER_HAND_LIMIT = 0.75
 """Stage 1, looking at a hand, must be that sure to see the other one too, before that one is asked for."""
 OTHER_SIDE_LIMIT = 0.5
 """And then find each side more likely right than wrong. Of single hands this second look rejects nearly every guess."""
+LOOK_AGAIN = 0.05
+"""Presence from which a hand that was guessed, and not found there, is looked for once more, nearby."""
 SIDE_DENIED = 0.5
 """Of two boxes in one place, a hand that less likely than this has the side that was asked for is the other box's hand again."""
 SAME_PLACE_IOU, SAME_PLACE_DISTANCE = 0.3, 0.4
@@ -121,6 +123,12 @@ def guessed_pair(candidate: Candidate) -> Detection | None:
     score = torch.stack([candidate.score[hand], candidate.score[hand] * probability])
     order = [hand, 1 - hand]  # the row of the left hand, then of the right one
     return Detection(box[order], score[order], torch.tensor([0.0, 1.0]), along[order], (0, 0))
+
+
+def moved_to(detection: Detection, keypoints_xy: Float[Tensor, "hand 21 2"]) -> Detection:
+    """A pair's two detections, left first, moved to where its keypoints lie."""
+    along = functional.normalize(keypoints_xy[:, MIDDLE_MCP] - keypoints_xy[:, 0], dim=-1)
+    return replace(detection, box_xyxy_px=keypoint_box(keypoints_xy), direction=along)
 
 
 def in_one_place(candidate: Candidate, shared_cm3: float) -> bool:

@@ -28,6 +28,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.hands.transfer import transfer_hands
 from twohands.people import (
     DUPLICATE_DISTANCE,
+    LOOK_AGAIN,
     OTHER_SIDE_LIMIT,
     PRESENCE_LIMIT,
     SAME_HAND_DISTANCE,
@@ -40,6 +41,7 @@ from twohands.people import (
     keypoint_distance,
     log_odds,
     lone_pairs,
+    moved_to,
     side_log_odds,
     sides_of_people,
     taken_twice,
@@ -203,9 +205,12 @@ class Pipeline:
         if not asked:
             return candidates
         kept = list(candidates)
-        answers = [self._infer(pixels, camera, detection, [(0, 1)])[0] for _, detection in asked]
-        for (i, _), pair in zip(asked, answers, strict=True):
+        for i, guess in asked:
             hand = int(candidates[i].present[1])
+            (pair,) = self._infer(pixels, camera, guess, [(0, 1)])
+            if LOOK_AGAIN <= float(pair.hands.presence[1 - hand]) < PRESENCE_LIMIT:
+                # A guess may be beside the hand, which then is half out of its crop: look where stage 1 has put it.
+                (pair,) = self._infer(pixels, camera, moved_to(guess, pair.keypoints_xy), [(0, 1)])
             others = [c.keypoints_xy[h] for k, c in enumerate(kept) if k != i for h in (0, 1) if c.present[h]]
             new = pair.keypoints_xy[1 - hand]
             if (

@@ -80,7 +80,7 @@ class PlacementConfig:
     depth_share: float = 4.0
     """The same for the depths of both, in wrist - middle knuckle lengths a crop side of 2D error."""
     side_clasped: float = 1.0
-    """How far the teacher's word on the side is left out where a crop shows both hands."""
+    """How far the teacher's word on the side is left out where a crop, of a pair that was asked for, shows both hands in one place."""
     side_denied: float = -1.4
     """Log odds of the right side below which a hand, wherever its box, is no partner to whom the other one is fitted. A doubt is not enough here:
     a true pair that is not fitted together loses its relative place."""
@@ -104,8 +104,10 @@ class PlacedReading(Record):
     """Probability that the hand in the crop has the side that was asked for."""
 
 
-CLASPED_STEEPNESS = 4.0
-"""How sharply a crop counts as one of both hands around the probability of one half."""
+CLASPED_STEEPNESS, CLASPED_REACH = 4.0, 0.3
+"""How sharply a crop counts as one of both hands around the probability of one half; crop sides within which their centres then lie."""
+READ_TWICE = 0.15
+"""Sizes of a hand within which two readings of a pair's hands are readings of one hand."""
 SIDE_BOUND, PRESENCE_BOUND = 4.0, 3.0
 """Log odds beyond which the network alone is never believed: it has not seen two boxes on one real hand, nor most things that are no hand."""
 SIDE_PRIOR, PRESENCE_PRIOR = 3.0, 2.0
@@ -242,13 +244,16 @@ class Stage1:
         weight = shown / ((laplace + c.floor_xy) * to_ray)
         depth_weight = shown / (c.depth + c.depth_share * laplace)
         agreement = torch.ones_like(shown[..., 0])
-        clasped = (CLASPED_STEEPNESS * prediction.other[..., 0]).sigmoid()
+        # That a crop shows the other hand too, and that this lies on or behind the one in its middle.
+        shared = (CLASPED_STEEPNESS * prediction.other[..., 0]).sigmoid()
+        clasped = shared * ((CLASPED_REACH - prediction.other[..., 1:3].norm(dim=-1)) / 0.03).sigmoid()
         if reading is not None:
             apart = (reading.ray_xy - ray_xy).norm(dim=-1) / ((laplace + c.floor_xy) * to_ray)
             agreement = 1 / (1 + (apart.median(-1).values / c.teacher_apart).pow(4))
-            trust = ((reading.presence > c.teacher_presence) & pair.present).float() * agreement.sqrt()
+            own = agreement * ~_read_twice(reading, pair.present)
+            trust = ((reading.presence > c.teacher_presence) & pair.present).float() * own.sqrt()
             # What the network cannot see the reading has not seen either.
-            share = c.teacher_share_alone + (c.teacher_share - c.teacher_share_alone) * clasped[..., None]
+            share = c.teacher_share_alone + (c.teacher_share - c.teacher_share_alone) * shared[..., None]
             its_weight = trust[..., None] / ((c.teacher_xy + share * laplace) * to_ray)
             ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, its_weight[..., None])
             depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / (c.teacher_depth + c.depth_share * laplace))
@@ -257,9 +262,10 @@ class Stage1:
         side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
         if reading is not None:
             # The teacher has seen millions of hands, and things that are none. Where it reads another hand than the network does, as it will in a
-            # crop of clasped hands, what it says is about that one; and whose side it tells there, nobody knows.
-            presence_logit = presence_logit + agreement * torch.logit(reading.presence, eps=1e-3)
-            side_logit = side_logit + agreement * (1 - c.side_clasped * clasped) * torch.logit(reading.side_correct, eps=1e-3)
+            # crop of clasped hands, what it says is about that one; and of which of a pair it tells the side there, nobody knows.
+            presence_logit = presence_logit + own * torch.logit(reading.presence, eps=1e-3)
+            doubt = c.side_clasped * clasped * pair.present.all(1, keepdim=True)
+            side_logit = side_logit + agreement * (1 - doubt) * torch.logit(reading.side_correct, eps=1e-3)
         # A hand that is there must not be pulled about by one that is not.
         both = (pair.present & (presence_logit > 0) & (side_logit > c.side_denied)).all(1)
         shape = torch.where(both[:, None, None], prediction.shape.mean(1, keepdim=True), prediction.shape)
@@ -297,6 +303,15 @@ def _other_hand(camera: Camera, crop: Crop, said: Float[Tensor, "pair hand 6"], 
     reach = xy[:, :, 1] - xy[:, :, 0]
     length = reach.norm(dim=-1).clamp_min(1e-3)
     return OtherHand(said[..., 0].sigmoid() * present, xy[:, :, 0], 2 * length, reach / length[..., None])
+
+
+def _read_twice(reading: PlacedReading, present: Bool[Tensor, "pair hand"]) -> Bool[Tensor, "pair hand"]:
+    """Where the teacher, asked for one hand, has read the person's other one, which lies before it: both readings are of one place, and its side is
+    that of the other."""
+    xy = reading.ray_xy
+    size = (xy.amax(2) - xy.amin(2)).amax((1, 2))
+    near = (xy[:, 0] - xy[:, 1]).norm(dim=-1).median(-1).values < READ_TWICE * size
+    return (near & present.all(1))[:, None] & (reading.side_correct < reading.side_correct.flip(1))
 
 
 def _same(a: HandPair, b: HandPair) -> bool:
