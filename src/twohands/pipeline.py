@@ -29,11 +29,11 @@ from twohands.hands.transfer import transfer_hands
 from twohands.people import (
     DUPLICATE_DISTANCE,
     LOOK_AGAIN,
-    OTHER_SIDE_LIMIT,
     PRESENCE_LIMIT,
-    SAME_HAND_DISTANCE,
+    SIDE_LEAST,
     Candidate,
     Sides,
+    completes,
     guessed_pair,
     hand_pair,
     in_one_place,
@@ -46,6 +46,7 @@ from twohands.people import (
     sides_of_people,
     taken_twice,
     without_duplicates,
+    without_unsure,
 )
 from twohands.record import stack
 from twohands.regress.confidence import confidence_of_distance
@@ -168,7 +169,7 @@ class Pipeline:
         found = self._stage_1(pixels, camera, detection)
         kept = self._joined(pixels, camera, detection, without_duplicates([c for c in found if c.present.any()]))
         kept = self._parted(pixels, camera, self._completed(pixels, camera, kept))
-        return sorted(kept, key=lambda c: -float(c.score.max()))
+        return sorted(without_unsure(kept), key=lambda c: -float(c.score.max()))
 
     @torch.no_grad()
     def certain_candidates(self, image: UInt8[np.ndarray, "height width 3"], camera: Camera, detection: Detection) -> list[Candidate]:
@@ -206,20 +207,12 @@ class Pipeline:
             return candidates
         kept = list(candidates)
         for i, guess in asked:
-            hand = int(candidates[i].present[1])
-            (pair,) = self._infer(pixels, camera, guess, [(0, 1)])
-            if LOOK_AGAIN <= float(pair.hands.presence[1 - hand]) < PRESENCE_LIMIT:
-                # A guess may be beside the hand, which then is half out of its crop: look where stage 1 has put it.
-                (pair,) = self._infer(pixels, camera, moved_to(guess, pair.keypoints_xy), [(0, 1)])
             others = [c.keypoints_xy[h] for k, c in enumerate(kept) if k != i for h in (0, 1) if c.present[h]]
-            new = pair.keypoints_xy[1 - hand]
-            if (
-                bool(pair.present.all())
-                and float(pair.hands.side_correct.min()) >= OTHER_SIDE_LIMIT
-                and keypoint_distance(pair.keypoints_xy[hand], candidates[i].keypoints_xy[hand]) < DUPLICATE_DISTANCE
-                and keypoint_distance(new, pair.keypoints_xy[hand]) > SAME_HAND_DISTANCE
-                and all(keypoint_distance(new, other) > DUPLICATE_DISTANCE for other in others)
-            ):
+            (pair,) = self._infer(pixels, camera, guess, [(0, 1)], guessed=True)
+            if not completes(candidates[i], guess, pair, others) and float(pair.hands.presence.min()) >= LOOK_AGAIN:
+                # A guess may be beside the hand, which then is half out of its crop: look where stage 1 has put it.
+                (pair,) = self._infer(pixels, camera, moved_to(guess, pair.keypoints_xy), [(0, 1)], guessed=True)
+            if completes(candidates[i], guess, pair, others):
                 kept[i] = pair
         return kept
 
@@ -250,7 +243,8 @@ class Pipeline:
                 first[i] = max(first[i], candidate, key=lambda c: c.side_support)
         return first
 
-    def _infer(self, pixels: Tensor, camera: Camera, detection: Detection, people: list[Sides]) -> list[Candidate]:
+    def _infer(self, pixels: Tensor, camera: Camera, detection: Detection, people: list[Sides], guessed: bool = False) -> list[Candidate]:
+        """What stage 1 says of people's hands. A detector's box in the place of another is often of the same hand; guesses the caller judges."""
         pairs = [hand_pair(detection, sides) for sides in people]
         answers = self.regressor.infer(pixels, camera, pairs)
         candidates = []
@@ -261,7 +255,9 @@ class Pipeline:
             found[pair.present] = detection.score[chosen]
             odds = [side_log_odds(detection, index, hand) for hand, index in enumerate(sides) if index is not None]
             odds += [log_odds(float(p)) for p in hands.side_correct[pair.present]]
-            present = pair.present & (hands.presence >= PRESENCE_LIMIT) & ~taken_twice(pair, hands)
+            present = pair.present & (hands.presence >= PRESENCE_LIMIT) & (hands.side_correct >= SIDE_LEAST)
+            if not guessed:
+                present &= ~taken_twice(pair, hands)
             score = torch.where(present, found * hands.presence, 0.0)
             candidates.append(Candidate(detection, sides, present, score, sum(odds), hands, camera.project(hands.keypoints_m)))
         return candidates
