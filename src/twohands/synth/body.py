@@ -297,6 +297,18 @@ def reach_cost(posture: Posture, side: int, place: np.ndarray, R_wish: np.ndarra
     return _reach(at, *figure.arm_m[side], OUT[side], np.asarray(place, float), rows, swivel, front)
 
 
+def reach_costs(
+    posture: Posture, side: int, places: Float[np.ndarray, "wish 3"], R_wishes: Float[np.ndarray, "wish 3 3"], swivel: float
+) -> Float[np.ndarray, "wish 8"]:
+    """`reach_cost` of many wishes."""
+    name = SIDES[side]
+    at, front = posture.at[f"upper arm.{name}"], posture.at["chest"][2] + 0.12
+    out = np.empty((len(places), 8))
+    rows = np.ascontiguousarray(R_wishes.transpose(0, 2, 1), float)
+    _reach_all(at, *posture.figure.arm_m[side], OUT[side], np.ascontiguousarray(places, float), rows, swivel, front, out)
+    return out
+
+
 @numba.njit(cache=True)
 def _cross(a, b):
     return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
@@ -344,6 +356,12 @@ def _reach(shoulder, upper, lower, out, place, wish, swivel, front):
             best[:3] = elbow
             best[3], best[4], best[5], best[6], best[7] = a2, flex2, radial2, excess, cost
     return best
+
+
+@numba.njit(cache=True)
+def _reach_all(shoulder, upper, lower, out, places, wishes, swivel, front, costs):
+    for k in range(places.shape[0]):
+        costs[k] = _reach(shoulder, upper, lower, out, places[k], wishes[k], swivel, front)
 
 
 def _Rx(a: float) -> np.ndarray:

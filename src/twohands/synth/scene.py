@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from twohands.geometry.camera import Camera
-from twohands.geometry.rotations import axis_rotation, matrix_to_rotvec, random_rotation, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.model import HandMesh, HandModel
@@ -19,6 +18,7 @@ from twohands.synth.body import skin as skin_body
 from twohands.synth.outfits import dress
 from twohands.synth.people import EGO, ELLIPSOIDS, HIDDEN, IDLE, SINGLE, Person, pose_pair, pose_person
 from twohands.synth.poses import sample_poses
+from twohands.synth.posing import joints_at_rest, keypoints, mesh, random_turn, to_matrix, to_rotvec
 from twohands.synth.skin import Skin
 from twohands.synth.things import Piece, clutter, forearm, held, occluder
 
@@ -157,17 +157,17 @@ def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
     """Hands with forearms and no body."""
     present = _who(knobs, rng) if pair is None else (True, True)
     skin = Skin.draw(rng, knobs.glove)
-    local = _pair(knobs, seed, rng, hand, present) if pair is None else pair
-    points = hand.pose_hands(local).keypoints()
+    local = _pair(knobs, seed, rng, present) if pair is None else pair
+    points = keypoints(local)
     chosen = [h for h in (0, 1) if present[h]] or [0, 1]
     used = points[chosen].reshape(-1, 3)
     R = _view(knobs, rng, used, points, present)
-    turned = _moved(hand, local, R, -used.mean(0) @ R.T)
+    turned = _moved(local, R, -used.mean(0) @ R.T)
     points = (points - used.mean(0)) @ R.T
     camera, offset = _camera(knobs, rng, points[chosen].reshape(-1, 3), points, present)
     placed = HandParameters(turned.pose, turned.shape, turned.translation_m + offset)
-    mesh = hand.pose_hands(placed).mesh()
-    vertices = mesh.vertices_m.numpy()
+    posed = mesh(placed)
+    vertices = posed.vertices_m.numpy()
     if any(present[h] and vertices[h, :, 2].min() < 0.06 for h in (0, 1)):
         return None
     pieces: list[Piece] = []
@@ -184,16 +184,16 @@ def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
                 welds.append(Weld(len(pieces) - 1, len(pieces), loop[::-1] if h == 0 else loop, ring))
             pieces.extend(forearm(rng, placed, vertices[h], h, skin, knobs.sleeve, knobs.watch))
         if rng.random() < knobs.held:
-            pieces.append(held(rng, mesh.keypoints_m[h].numpy(), placed, h))
-    pieces.extend(_before_and_behind(knobs, rng, camera, mesh, present, float(offset[2]), skin, 1.05))
-    return Scene(tuple(pieces), camera, placed, mesh, present, float(offset[2]), tuple(welds))
+            pieces.append(held(rng, posed.keypoints_m[h].numpy(), placed, h))
+    pieces.extend(_before_and_behind(knobs, rng, camera, posed, present, float(offset[2]), skin, 1.05))
+    return Scene(tuple(pieces), camera, placed, posed, present, float(offset[2]), tuple(welds))
 
 
 def _before_and_behind(
     knobs: SceneKnobs,
     rng: np.random.Generator,
     camera: Camera,
-    mesh: HandMesh,
+    posed: HandMesh,
     present: tuple[bool, bool],
     depth: float,
     skin: Skin,
@@ -201,7 +201,7 @@ def _before_and_behind(
 ) -> list[Piece]:
     pieces = []
     if any(present) and rng.random() < knobs.occluder:
-        pieces.append(occluder(rng, mesh.keypoints_m.numpy()[[h for h in (0, 1) if present[h]]].reshape(-1, 3)))
+        pieces.append(occluder(rng, posed.keypoints_m.numpy()[[h for h in (0, 1) if present[h]]].reshape(-1, 3)))
     if knobs.framing != "close":
         half = knobs.size_px / 2 / float(camera.focal_px[0])
         pieces.extend(clutter(rng, half, depth, skin, int(rng.integers(knobs.clutter[0], knobs.clutter[1] + 1)), near))
@@ -275,10 +275,10 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
     if placed_camera is None:
         return None
     camera, R, offset = placed_camera
-    placed = _moved(hand, local, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
-    mesh = hand.pose_hands(placed).mesh()
-    vertices = mesh.vertices_m.numpy()
-    if vertices[shown, :, 2].min() < 0.06 or mesh.keypoints_m[..., 2].min() < 0.05:
+    placed = _moved(local, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
+    posed = mesh(placed)
+    vertices = posed.vertices_m.numpy()
+    if vertices[shown, :, 2].min() < 0.06 or posed.keypoints_m[..., 2].min() < 0.05:
         return None
     if close and _hidden_by_trunk(person, used, -R.T @ offset):
         return None
@@ -294,12 +294,12 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
             welds.append(Weld(len(pieces), 0, loop, person.posture.figure.body.loops[h]))
         pieces.append(own)
         if knobs.held > 0 and rng.random() < (0.9 if person.holds[h] else knobs.held * person.shown[h] * 0.6):
-            pieces.append(held(rng, mesh.keypoints_m[h].numpy(), placed, h))
+            pieces.append(held(rng, posed.keypoints_m[h].numpy(), placed, h))
     if not ego and not close and rng.random() < knobs.others:
         pieces.extend(_others(knobs, rng, camera, float((R @ person.posture.at["chest"] + offset)[2]), R))
     far = float((R @ person.posture.at["pelvis"] + offset)[2]) / depth
-    pieces.extend(_before_and_behind(knobs, rng, camera, mesh, (0 in shown, 1 in shown), depth, skin, max(1.05, far + 0.05)))
-    return Scene(tuple(pieces), camera, placed, mesh, (True, True), depth, tuple(welds))
+    pieces.extend(_before_and_behind(knobs, rng, camera, posed, (0 in shown, 1 in shown), depth, skin, max(1.05, far + 0.05)))
+    return Scene(tuple(pieces), camera, placed, posed, (True, True), depth, tuple(welds))
 
 
 def _body_piece(
@@ -333,7 +333,6 @@ def _meet_colours(asset: BodyAsset, body: Piece, hand_piece: Piece, h: int, loop
 
 def _without_hands(knobs: SceneKnobs, rng: np.random.Generator, skin: Skin) -> Scene | None:
     """A body whose hands are behind it, or cropped so that none is seen; or no body at all."""
-    hand = load_bundled_hand()
     shape = torch.zeros(2, 10)
     view = float(np.exp(rng.uniform(*np.log(knobs.view_m))))
     person = pose_person(rng, load_body(view > COARSE_VIEW_M), knobs.size_noise, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
@@ -346,8 +345,8 @@ def _without_hands(knobs: SceneKnobs, rng: np.random.Generator, skin: Skin) -> S
         pieces.extend(_others(knobs, rng, camera, depth, R))
     half = knobs.size_px / 2 / float(camera.focal_px[0])
     pieces.extend(clutter(rng, half, depth, skin, int(rng.integers(knobs.clutter[0], knobs.clutter[1] + 3)), 0.7))
-    parameters = _moved(hand, person.parameters, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
-    return Scene(tuple(pieces), camera, parameters, hand.pose_hands(parameters).mesh(), (False, False), depth)
+    parameters = _moved(person.parameters, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
+    return Scene(tuple(pieces), camera, parameters, mesh(parameters), (False, False), depth)
 
 
 def _spot(rng: np.random.Generator, person: Person) -> np.ndarray:
@@ -483,7 +482,7 @@ def _drawn_pair(seed: int, rng: np.random.Generator) -> HandParameters:
     return pair
 
 
-def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel, present: tuple[bool, bool]) -> HandParameters:
+def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, present: tuple[bool, bool]) -> HandParameters:
     """Both hands in a common frame, around the origin."""
     if all(present) and rng.random() < knobs.interacting:
         return _drawn_pair(seed, rng)
@@ -494,14 +493,14 @@ def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
     pose[0] = mirror_rotvec(fingers[0])
     shape = torch.from_numpy(rng.normal(0, knobs.shape_sigma, 10)).float().clamp(-2.5, 2.5)
     shape = shape + torch.from_numpy(rng.normal(0, 0.1, (2, 10))).float()
-    R = random_rotation((2,), torch.Generator().manual_seed(int(rng.integers(2**31))))
+    R = random_turn(rng, 2)
     if rng.random() < 0.6:  # both hands do something alike: one is about the mirror image of the other
         mirror = torch.diag(torch.tensor([-1.0, 1, 1]))
-        wobble = rotvec_to_matrix(torch.from_numpy(rng.normal(0, 0.5, 3)).float())
+        wobble = to_matrix(torch.from_numpy(rng.normal(0, 0.5, 3)).float())
         R = torch.stack([wobble @ mirror @ R[1] @ mirror, R[1]])
-    pose[:, 0] = matrix_to_rotvec(R)
+    pose[:, 0] = to_rotvec(R)
     parameters = HandParameters(pose, shape, torch.zeros(2, 3))
-    points = hand.pose_hands(parameters).keypoints()
+    points = keypoints(parameters)
     direction = rng.normal(0, 1, 3) * np.array([1.0, 0.6, 0.6])
     direction = torch.from_numpy(direction / np.linalg.norm(direction)).float()
     apart = rng.uniform(0.03, 0.28) if knobs.framing == "close" else rng.uniform(0.05, 0.7)
@@ -517,20 +516,20 @@ def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
 
 def _view(knobs: SceneKnobs, rng: np.random.Generator, used: Tensor, points: Tensor, present: tuple[bool, bool]) -> Tensor:
     """Rotation of the scene before the camera."""
-    R = random_rotation((), torch.Generator().manual_seed(int(rng.integers(2**31))))
+    R = random_turn(rng)[0]
     if rng.random() < knobs.upright:
         h = 1 if present[1] else 0
         finger = R @ (points[h, 9] - points[h, 0])
         angle = torch.atan2(finger[0], -finger[1]) + float(rng.normal(0, 0.6))
-        R = axis_rotation(2, -angle) @ R
+        R = to_matrix(torch.tensor([0.0, 0.0, -float(angle)])) @ R
     return R
 
 
-def _moved(hand: HandModel, p: HandParameters, R: Tensor, t: Tensor) -> HandParameters:
+def _moved(p: HandParameters, R: Tensor, t: Tensor) -> HandParameters:
     """The same hands after x -> R x + t. Hands turn about their wrist, so the translation has to make up for it."""
     pose = p.pose.clone()
-    pose[:, 0] = matrix_to_rotvec(R @ rotvec_to_matrix(p.pose[:, 0]))
-    wrist = hand.with_shape(p.shape).joints_rest_m[:, 0]
+    pose[:, 0] = to_rotvec(R @ to_matrix(p.pose[:, 0]))
+    wrist = joints_at_rest(p.shape)[:, 0]
     return HandParameters(pose, p.shape, (wrist + p.translation_m) @ R.T + t - wrist)
 
 

@@ -97,11 +97,11 @@ def noise_volume() -> np.ndarray:
 @numba.njit(cache=True, fastmath=True, inline="always")
 def noise_at(volume, x, y, z):
     """Trilinear look-up in the noise volume."""
-    mask = volume.shape[0] - 1
+    mask = np.uint32(volume.shape[0] - 1)
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
-    ix, iy, iz = int(fx) & mask, int(fy) & mask, int(fz) & mask
+    ix, iy, iz = np.uint32(np.int32(fx)) & mask, np.uint32(np.int32(fy)) & mask, np.uint32(np.int32(fz)) & mask
     gx, gy, gz = x - fx, y - fy, z - fz
-    jx, jy, jz = (ix + 1) & mask, (iy + 1) & mask, (iz + 1) & mask
+    jx, jy, jz = (ix + np.uint32(1)) & mask, (iy + np.uint32(1)) & mask, (iz + np.uint32(1)) & mask
     a = volume[ix, iy, iz] + (volume[jx, iy, iz] - volume[ix, iy, iz]) * gx
     b = volume[ix, jy, iz] + (volume[jx, jy, iz] - volume[ix, jy, iz]) * gx
     c = volume[ix, iy, jz] + (volume[jx, iy, jz] - volume[ix, iy, jz]) * gx
@@ -201,18 +201,34 @@ class Skin:
         """Colour of every vertex of a hand, linear light."""
         rng = np.random.default_rng(self.seed)
         m = masks()
-        colour = np.repeat(self.tone[None], len(m.palm), 0)
-        lighter = np.clip(self.tone * (1.06 + 0.9 * self.darkness) + np.array([0.05, 0.02, 0.01]), 0, 1)
-        colour += (lighter - colour) * (m.palm * rng.uniform(0.5, 1))[:, None]
-        red = self.tone * np.array([1.05, 0.78, 0.74])
-        colour += (red - colour) * (np.maximum(m.knuckle, 0.8 * m.tip) * rng.uniform(0.1, 0.75))[:, None]
-        nail = np.clip(self.tone * 0.6 + np.array([0.38, 0.27, 0.25]), 0, 1)
-        colour += (nail - colour) * (m.nail * rng.uniform(0.3, 1))[:, None]
-        colour *= (1 - 0.25 * rng.random() * m.crease)[:, None]
-        colour *= (1 + rng.uniform(0.01, 0.06) * noise(m.rest_m, rng.uniform(60, 300), rng))[:, None]
+        pale, red, nail, crease = rng.uniform(0.5, 1), rng.uniform(0.1, 0.75), rng.uniform(0.3, 1), 0.25 * rng.random()
+        mottle = rng.uniform(0.01, 0.06) * noise(m.rest_m, rng.uniform(60, 300), rng)
         # Veins run along the back of the hand: ridges of noise drawn out along the fingers.
-        ridge = np.clip(1 - 3 * np.abs(noise(m.rest_m * np.array([0.3, 1, 1]), rng.uniform(50, 90), rng)), 0, 1)
-        vein = ridge * (1 - m.palm) * (m.reach < 0.085) * rng.uniform(-0.05, 0.16)
-        colour *= 1 - np.clip(vein, 0, 1)[:, None] * np.array([1.0, 0.55, 0.4])
+        ridge = noise(m.rest_m * np.array([0.3, 1, 1]), rng.uniform(50, 90), rng)
+        vein = rng.uniform(-0.05, 0.16)
         blush = rng.uniform(0, 0.05) * noise(m.rest_m, rng.uniform(20, 60), rng)
-        return np.clip(colour * (1 + blush[:, None] * np.array([1.0, -1.0, -1.0])), 0, 1) ** DISPLAY_GAMMA
+        lighter = np.clip(self.tone * (1.06 + 0.9 * self.darkness) + np.array([0.05, 0.02, 0.01]), 0, 1)
+        nails = np.clip(self.tone * 0.6 + np.array([0.38, 0.27, 0.25]), 0, 1)
+        out = np.empty((len(m.palm), 3))
+        _paint(
+            self.tone, lighter, self.tone * np.array([1.05, 0.78, 0.74]), nails, pale, red, nail, crease, vein, mottle, ridge, blush,
+            m.palm, m.knuckle, m.tip, m.nail, m.crease, m.reach, out,
+        )  # fmt: skip
+        return out
+
+
+@numba.njit(cache=True)
+def _paint(
+    tone, lighter, reddened, nails, pale, red, nail, crease, vein, mottle, ridge, blush, palm, knuckle, tip, nail_mask, creases, reach, out
+):  # fmt: skip
+    tint, wash = (1.0, 0.55, 0.4), (1.0, -1.0, -1.0)
+    for i in range(out.shape[0]):
+        blood = max(knuckle[i], 0.8 * tip[i]) * red
+        shown = min(max(max(0.0, min(1.0, 1 - 3 * abs(ridge[i]))) * (1 - palm[i]) * (1.0 if reach[i] < 0.085 else 0.0) * vein, 0.0), 1.0)
+        for k in range(3):
+            c = tone[k] + (lighter[k] - tone[k]) * (palm[i] * pale)
+            c += (reddened[k] - c) * blood
+            c += (nails[k] - c) * (nail_mask[i] * nail)
+            c *= (1 - crease * creases[i]) * (1 + mottle[i])
+            c *= 1 - shown * tint[k]
+            out[i, k] = min(max(c * (1 + blush[i] * wash[k]), 0.0), 1.0) ** DISPLAY_GAMMA
