@@ -14,7 +14,7 @@ from twohands.hands.bundled import load_hand_asset
 from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.render import Raster, rasterize
-from twohands.schema import PriorMaps, Sample
+from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
 from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape, wall_picture
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.shading import Joined, draw_light, joined, plain_light, shade
@@ -112,7 +112,26 @@ def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) 
         box_xyxy_px=torch.cat([xy.amin(1), xy.amax(1)], -1),
         priors=maps,
         source="synthetic",
+        extra=_extra(scene, raster, whole, size),
     )
+
+
+def _extra(scene: Scene, raster: Raster | None, whole: Joined | None, size: int) -> ExtraHands:
+    """Other people's hands, those that are well seen by the same measure as the pair's."""
+    points, side = np.zeros((EXTRA_HANDS, 21, 2), np.float32), np.zeros(EXTRA_HANDS, np.uint8)
+    valid = np.zeros(EXTRA_HANDS, np.bool_)
+    focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
+    for k, hand in enumerate(scene.extra[:EXTRA_HANDS]):
+        if hand.keypoints_m[:, 2].min() < 0.05:
+            continue
+        assert raster is not None
+        assert whole is not None
+        xy = focal * hand.keypoints_m[:, :2] / hand.keypoints_m[:, 2:] + principal
+        own = int((whole[2][raster.face[raster.face >= 0]] == hand.piece).sum())
+        cells = float(np.ptp(xy, axis=0).prod()) / MAP_STRIDE**2
+        points[k], side[k] = xy, hand.side
+        valid[k] = own >= np.clip(0.1 * cells, 2, 6) and ((xy > 0) & (xy < size)).all(-1).sum() >= 8
+    return ExtraHands(torch.from_numpy(points), torch.from_numpy(side), torch.from_numpy(valid))
 
 
 def _classes(scene: Scene) -> np.ndarray:

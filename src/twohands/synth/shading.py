@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from twohands.render import depth_map, rasterize, smooth_normals
-from twohands.synth.material import BLOTCHES, CHECKS, DOTS, LAYERS, PRINT, STRANDS, STRIPES, WIDTH
+from twohands.synth.material import BLOTCHES, CHECKS, DOTS, LAYERS, LINE, PRINT, STRANDS, STRIPES, WIDTH
 from twohands.synth.scene import Scene
 from twohands.synth.skin import noise_at, noise_volume
 from twohands.synth.things import Piece
@@ -196,6 +196,9 @@ def _pattern(kind, x, y, z, per_m, ax, ay, az, volume):
         word = noise_at(volume, x * per_m * np.float32(1.7), row * np.float32(3.1), np.float32(0.5))
         letter = noise_at(volume, x * per_m * np.float32(4.5), y * per_m * np.float32(4.5), row)
         return np.float32(1) if inside < np.float32(0.62) and word > np.float32(-0.3) and letter > 0 else np.float32(0)
+    if kind == LINE:  # thin and a little crooked, one a period
+        place = along + np.float32(0.2) * noise_at(volume, x * np.float32(70), y * np.float32(70), z * np.float32(70))
+        return np.float32(1) if abs(place - np.floor(place) - np.float32(0.5)) < np.float32(0.06) else np.float32(0)
     return np.float32(0)
 
 
@@ -403,7 +406,15 @@ def _shade_pixels(
             kind = int(table[piece, layer, 6])
             if kind > 0:
                 mix = _pattern(
-                    kind, px, py, pz, table[piece, layer, 7], table[piece, layer, 8], table[piece, layer, 9], table[piece, layer, 10], volume
+                    kind,
+                    px,
+                    py,
+                    pz,
+                    table[piece, layer, 7],
+                    table[piece, layer, 8],
+                    table[piece, layer, 9],
+                    table[piece, layer, 10],
+                    volume,
                 )
             if own_colour[piece, layer] > 0 and mix == 0:
                 cr = w0 * colour[a, 0] + w1 * colour[b, 0] + w2 * colour[c, 0]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.joints import FINGERS, OPENPOSE21
-from twohands.synth.material import BLOTCHES, LAYERS, PLAIN, STRIPES, Material, cloth_colour
+from twohands.synth.material import BLOTCHES, LAYERS, LINE, PLAIN, STRIPES, Material, cloth_colour
 
 TONES = np.array(
     [
@@ -171,11 +171,19 @@ class Skin:
         """Bare skin."""
         return Material(None, grain=self.grain, grain_per_m=260, specular=self.specular, gloss=self.gloss, soft=1.0)
 
-    def hand_surface(self, rng: np.random.Generator, ring: float, tattoo: float) -> tuple[np.ndarray | None, tuple[Material, ...]]:
-        """What one hand wears: layers (see `Piece`) and materials. Gloves are the person's, rings and tattoos the hand's."""
+    def hand_surface(
+        self, rng: np.random.Generator, ring: float, tattoo: float, scar: float = 0.0, side: int = 0
+    ) -> tuple[np.ndarray | None, tuple[Material, ...]]:
+        """What one hand wears: layers (see `Piece`) and materials. Gloves are the person's; rings, tattoos and scars the hand's."""
         m = masks()
         layers: list[np.ndarray] = []
         materials = [self.material()]
+        if scar > 0:
+            drawn = np.random.default_rng([self.seed, 1, side])  # its own, so that all else stays what it is without scars
+            if drawn.random() < scar:
+                layer, material = self._scar(drawn)
+                layers.append(layer)
+                materials.append(material)
         if rng.random() < tattoo:
             spots = noise(m.rest_m, rng.uniform(40, 160), rng) - rng.uniform(0.4, 1.3)
             layers.append(np.where(m.palm < 0.4, spots, -1))
@@ -196,6 +204,21 @@ class Skin:
             layers.append(self.glove_end - m.reach)
             materials.append(self.glove)
         return (np.stack(layers, 1).astype(np.float32) if layers else None), tuple(materials)
+
+    def _scar(self, rng: np.random.Generator) -> tuple[np.ndarray, Material]:
+        """An old cut, a line some millimetres wide that vertices are too far apart for (so it is a pattern), or a burn with a ragged edge."""
+        m = masks()
+        colour = np.array([1.1, 0.5, 0.45]) if rng.random() < 0.5 else np.array([1.7, 1.65, 1.65])  # fresh and red, or old and pale
+        scarred = np.clip(self.base * colour * rng.uniform(0.9, 1.15), 0, 1)
+        away = np.linalg.norm(m.rest_m - m.rest_m[rng.integers(len(m.rest_m))], axis=1)
+        if rng.random() < 0.25:
+            burn = Material(scarred, self.base * colour**0.4, BLOTCHES, 150, grain=0.1, specular=self.specular + 0.06, gloss=25, soft=0.7)
+            return rng.uniform(0.006, 0.016) - away + 0.005 * noise(m.rest_m, 130, rng), burn
+        axis = rng.normal(size=3) * np.array([1.0, 0.3, 1.0])  # across the surface, more often than into it
+        line = Material(
+            None, scarred, LINE, rng.uniform(25, 50), axis / np.linalg.norm(axis), self.grain, 260, self.specular, self.gloss, soft=1.0
+        )
+        return rng.uniform(0.01, 0.025) - away, line
 
     def hand_colour(self) -> Float[np.ndarray, "vert 3"]:
         """Colour of every vertex of a hand, linear light."""
