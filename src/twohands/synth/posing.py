@@ -63,7 +63,7 @@ def to_rotvec(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"
     """`matrix_to_rotvec`."""
     rows = np.ascontiguousarray(rotation.numpy()).reshape(-1, 3, 3)
     out = np.empty((len(rows), 3), np.float32)
-    _to_rotvec(rows, out)
+    rotvec_rows(rows, out)
     return torch.from_numpy(out.reshape(rotation.shape[:-1]))
 
 
@@ -131,7 +131,8 @@ def _quaternion_to_matrix(quaternion, out):
 
 
 @numba.njit(cache=True)
-def _to_rotvec(rotation, out):
+def rotvec_rows(rotation, out):
+    """Rotation vectors of matrices, in whatever precision `out` has."""
     q = np.empty(4)
     for i in range(rotation.shape[0]):
         m = rotation[i]
