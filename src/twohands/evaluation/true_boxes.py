@@ -81,7 +81,9 @@ class AnnotatedPicture:
                 doubtful.append(box)
         if sample.extra is not None:
             for k in np.flatnonzero(sample.extra.valid.numpy()):
-                hand = AnnotatedHand(int(sample.extra.side[k]), sample.extra.keypoints_xy[k].numpy().astype(np.float64), *np.ones((2, 21), bool))
+                hand = AnnotatedHand(
+                    int(sample.extra.side[k]), sample.extra.keypoints_xy[k].numpy().astype(np.float64), *np.ones((2, 21), bool)
+                )
                 if everyone:
                     hands.append(hand)
                 else:

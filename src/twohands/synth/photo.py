@@ -257,8 +257,8 @@ def _develop(picture, gain, curve, weights, saturation, out):
     scale = np.float32(last) / np.sqrt(np.float32(4.0))
     ends, zero, full = np.float32(last), np.float32(0), np.float32(255)
     steps = np.zeros(last + 2, np.float32)
-    for i in range(last):
-        steps[i] = curve[i + 1] - curve[i]
+    for j in range(last):
+        steps[j] = curve[j + 1] - curve[j]
     for v in range(picture.shape[0]):
         for u in range(picture.shape[1]):
             grey = zero

@@ -96,9 +96,9 @@ def mesh(p: HandParameters) -> HandMesh:
 def _posed(p: HandParameters, whole: bool) -> HandMesh:
     a = _arrays()
     vertices, points = np.empty((2, a.template.shape[1] if whole else 0, 3), np.float32), np.empty((2, 21, 3), np.float32)
+    pose, shape, translation = (np.ascontiguousarray(x.numpy()) for x in (p.pose, p.shape, p.translation_m))
     _pose(
-        *(np.ascontiguousarray(x.numpy()) for x in (p.pose, p.shape, p.translation_m)),
-        a.template, a.directions, a.bones, a.weights, a.joints, a.joint_directions, a.tips, vertices, points,
+        pose, shape, translation, a.template, a.directions, a.bones, a.weights, a.joints, a.joint_directions, a.tips, vertices, points
     )  # fmt: skip
     return HandMesh(torch.from_numpy(vertices), torch.from_numpy(points))
 

@@ -51,8 +51,8 @@ class SceneKnobs:
     """The same of wide scenes."""
     no_hand: float = 0.12
     """Wide and person scenes without any hand: faces, feet, elbows and hands behind backs, so that the detector learns to find nothing."""
-    others: float = 0.25
-    """Of the person scenes: one or two more people."""
+    others: float = 0.4
+    """Of the person scenes: one or two more people, half of whom the border cuts off."""
     fill_close: tuple[float, float] = (0.4, 0.95)
     """Extent of the hands' keypoints over the picture's side; near 1 the border cuts fingers off."""
     fill_wide: tuple[float, float] = (0.06, 0.45)

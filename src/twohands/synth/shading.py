@@ -347,11 +347,11 @@ def _shade_pixels(
     focal_x = focal[0]
     # Layers of a piece that a vertex of it can have.
     layered = np.zeros(table.shape[0], np.int64)
-    for t in range(faces.shape[0]):
-        piece, a = owner[t], np.uint64(faces[t, 0])
-        for k in range(layers.shape[1] - 1, layered[piece] - 1, -1):
-            if layers[a, k] != -1:
-                layered[piece] = k + 1
+    for f in range(faces.shape[0]):
+        worn, vertex = owner[f], np.uint64(faces[f, 0])
+        for k in range(layers.shape[1] - 1, layered[worn] - 1, -1):
+            if layers[vertex, k] != -1:
+                layered[worn] = k + 1
                 break
     # The sky's harmonics as a quadratic form of the normal: constant, linear, and products.
     form = np.empty((3, 9), np.float32)
@@ -379,7 +379,7 @@ def _shade_pixels(
         for u in range(width):
             if face[v, u] < 0:
                 continue
-            t = np.uint64(face[v, u])
+            t = np.uint64(face[v, u])  # unsigned: a signed index costs a test for counting from the end
             a, b, c = np.uint64(faces[t, 0]), np.uint64(faces[t, 1]), np.uint64(faces[t, 2])
             w0, w1, w2 = barycentric[v, u, 0], barycentric[v, u, 1], barycentric[v, u, 2]
             nx = w0 * normals[a, 0] + w1 * normals[b, 0] + w2 * normals[c, 0]
