@@ -55,7 +55,7 @@ def _row(sample: Sample, seed: int) -> dict[str, np.ndarray]:
         "segmentation": segmentation, "depth_mm": np.clip(depth * 1000, 0, 65535), "has_maps": has_maps, "focal_px": sample.camera.focal_px,
         "principal_px": sample.camera.principal_px, "seed": seed,
     }  # fmt: skip
-    row = {name: np.asarray(value).astype(FIELDS[name]) for name, value in values.items()}
+    row: dict[str, np.ndarray] = {name: np.asarray(value).astype(FIELDS[name]) for name, value in values.items()}
     extra = sample.extra
     found = {} if extra is None else {"extra_keypoints_xy": extra.keypoints_xy, "extra_sides": extra.side, "extra_valid": extra.valid}
     for name, (dtype, shape) in OPTIONAL.items():

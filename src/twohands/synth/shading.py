@@ -355,16 +355,16 @@ def _shade_pixels(
                 break
     # The sky's harmonics as a quadratic form of the normal: constant, linear, and products.
     form = np.empty((3, 9), np.float32)
-    for c in range(3):
-        form[c, 0] = np.float32(0.282095) * sky[0, c] - np.float32(0.315392) * sky[6, c]
-        form[c, 1] = np.float32(0.488603) * sky[3, c]
-        form[c, 2] = np.float32(0.488603) * sky[1, c]
-        form[c, 3] = np.float32(0.488603) * sky[2, c]
-        form[c, 4] = np.float32(1.092548) * sky[4, c]
-        form[c, 5] = np.float32(1.092548) * sky[5, c]
-        form[c, 6] = np.float32(1.092548) * sky[7, c]
-        form[c, 7] = np.float32(3 * 0.315392) * sky[6, c]
-        form[c, 8] = np.float32(0.546274) * sky[8, c]
+    for channel in range(3):
+        form[channel, 0] = np.float32(0.282095) * sky[0, channel] - np.float32(0.315392) * sky[6, channel]
+        form[channel, 1] = np.float32(0.488603) * sky[3, channel]
+        form[channel, 2] = np.float32(0.488603) * sky[1, channel]
+        form[channel, 3] = np.float32(0.488603) * sky[2, channel]
+        form[channel, 4] = np.float32(1.092548) * sky[4, channel]
+        form[channel, 5] = np.float32(1.092548) * sky[5, channel]
+        form[channel, 6] = np.float32(1.092548) * sky[7, channel]
+        form[channel, 7] = np.float32(3 * 0.315392) * sky[6, channel]
+        form[channel, 8] = np.float32(0.546274) * sky[8, channel]
     near = np.full(48, np.float32(1e6), np.float32)
     lane = np.zeros(LANES * CHUNK, np.float32)
     place = np.empty(CHUNK, np.int64)
