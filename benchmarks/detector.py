@@ -81,7 +81,7 @@ def main(options: Options) -> None:
     folder = options.out / "scenes" / "wide"
     write_shards(folder, SEED, options.count, SceneKnobs(framing="wide"), 100, photos=Photos(options.backgrounds, options.borders))
     shards = ShardSet.read(sorted(folder.glob("*.npz")))
-    sets = {"rendered, wide": [AnnotatedPicture.of_sample(shards.sample(k)) for k in range(len(shards))]}
+    sets = {"rendered, wide": [AnnotatedPicture.of_sample(shards.sample(k), everyone=True) for k in range(len(shards))]}
     if options.exam is not None:
         sets["photos"] = list(exam_pictures(options.exam))
     detections = {name: [detector(picture.image) for picture in tqdm(pictures, mininterval=5)] for name, pictures in sets.items()}

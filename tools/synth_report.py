@@ -63,9 +63,10 @@ def counts(samples: list[Sample], angles: np.ndarray) -> dict[str, float]:
     """The shares of the report."""
     hand = load_bundled_hand()
     middles = [MANO16.index(f"{finger}2") for finger in FINGERS if finger != "thumb"]
-    hidden, inside, touching, pairs, sizes, none = 0, 0, 0, 0, [], 0
+    hidden, inside, touching, pairs, sizes, none, extra = 0, 0, 0, 0, [], 0, 0
     for sample in samples:
         none += not bool(sample.hand_valid.any())
+        extra += 0 if sample.extra is None else int(sample.extra.valid.sum())
         size = sample.image.shape[-1]
         for h in (0, 1):
             if sample.hand_valid[h]:
@@ -80,7 +81,8 @@ def counts(samples: list[Sample], angles: np.ndarray) -> dict[str, float]:
             touching += bool(cKDTree(vertices[0]).query(vertices[1])[0].min() < TOUCHING_MM / 1000)
     q = np.percentile(sizes, [5, 25, 50, 75, 95])
     return {
-        "hands": len(sizes), "without a hand": none / len(samples), "both hands": pairs / len(samples), "pairs that touch": touching / max(pairs, 1),
+        "hands": len(sizes), "other people's hands": extra, "without a hand": none / len(samples),
+        "both hands": pairs / len(samples), "pairs that touch": touching / max(pairs, 1),
         "fists": float((angles[:, middles, 0] > FIST_DEG).all(1).mean()), "joints hidden": hidden / max(inside, 1),
         **{f"size {p} %, px": float(x) for p, x in zip((5, 25, 50, 75, 95), q, strict=True)},
     }  # fmt: skip
@@ -136,7 +138,9 @@ def main() -> None:
         values = [rows[f][name] for f in FRAMINGS]
         print(
             f"| {name} | "
-            + " | ".join(f"{v:.0f}" if name == "hands" or "px" in name or "ms" in name else f"{v:.2f}" for v in values)
+            + " | ".join(
+                f"{v:.0f}" if name in ("hands", "other people's hands") or "px" in name or "ms" in name else f"{v:.2f}" for v in values
+            )
             + " |"
         )
     print()

@@ -49,32 +49,63 @@ def rasterize(
     return Raster(face, barycentric, depth_m)
 
 
+def depth_map(
+    vertices_m: Float32[np.ndarray, "vert 3"],
+    faces: Int32[np.ndarray, "face 3"],
+    focal_px: Float32[np.ndarray, "2"],
+    principal_px: Float32[np.ndarray, "2"],
+    height: int,
+    width: int,
+) -> Float32[np.ndarray, "height width"]:
+    """`rasterize(...).depth_m` alone."""
+    nothing, none = np.empty((0, 0), np.int32), np.empty((0, 0, 3), np.float32)
+    depth_m = np.empty((height, width), np.float32)
+    _rasterize(
+        np.ascontiguousarray(vertices_m, np.float32),
+        np.ascontiguousarray(faces, np.int32),
+        np.asarray(focal_px, np.float32),
+        np.asarray(principal_px, np.float32),
+        nothing,
+        none,
+        depth_m,
+    )
+    return depth_m
+
+
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _rasterize(vertices, faces, focal, principal, face, barycentric, depth):
+    """With an empty `face` only the depth is found."""
     one = np.float32(1)
     half = np.float32(0.5)
-    height, width = face.shape
+    height, width = depth.shape
+    whole = face.shape[0] > 0
     screen = np.empty((vertices.shape[0], 3), np.float32)
+    cell = np.empty((vertices.shape[0], 2), np.int32)  # the first pixel's centre right of and below a vertex, or one beyond the picture
+    far_x, far_y = np.float32(width), np.float32(height)
     for i in range(vertices.shape[0]):
-        inverse = one / vertices[i, 2]
-        screen[i, 0] = focal[0] * vertices[i, 0] * inverse + principal[0] - half
-        screen[i, 1] = focal[1] * vertices[i, 1] * inverse + principal[1] - half
-        screen[i, 2] = inverse
+        near = vertices[i, 2] < NEAR_M
+        inverse = one / (one if near else vertices[i, 2])
+        x = focal[0] * vertices[i, 0] * inverse + principal[0] - half
+        y = focal[1] * vertices[i, 1] * inverse + principal[1] - half
+        screen[i, 0], screen[i, 1], screen[i, 2] = x, y, -one if near else inverse
+        cell[i, 0] = np.int32(np.ceil(min(max(x, np.float32(-1)), far_x)))
+        cell[i, 1] = np.int32(np.ceil(min(max(y, np.float32(-1)), far_y)))
     face[:] = -1
     depth[:] = np.float32(0)  # holds 1 / z until the end: it is linear over the screen
     for t in range(faces.shape[0]):
-        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-        if vertices[a, 2] < NEAR_M or vertices[b, 2] < NEAR_M or vertices[c, 2] < NEAR_M:
-            continue
-        x0, y0, x1, y1, x2, y2 = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+        # Unsigned: a signed index costs a test for counting from the end.
+        a, b, c = np.uint32(faces[t, 0]), np.uint32(faces[t, 1]), np.uint32(faces[t, 2])
         # Most triangles of a far body hold no pixel's centre: find that out before anything else.
-        top = max(0, int(np.ceil(min(y0, y1, y2))))
-        bottom = min(height - 1, int(np.floor(max(y0, y1, y2))))
-        if top > bottom:
+        top, bottom = min(cell[a, 1], cell[b, 1], cell[c, 1]), max(cell[a, 1], cell[b, 1], cell[c, 1])
+        if top == bottom:
             continue
-        left = max(0, int(np.ceil(min(x0, x1, x2))))
-        right = min(width - 1, int(np.floor(max(x0, x1, x2))))
-        if left > right:
+        left, right = min(cell[a, 0], cell[b, 0], cell[c, 0]), max(cell[a, 0], cell[b, 0], cell[c, 0])
+        if left == right:
+            continue
+        top, left = max(top, np.int32(0)), max(left, np.int32(0))
+        x0, y0, x1, y1, x2, y2 = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+        z0, z1, z2 = screen[a, 2], screen[b, 2], screen[c, 2]
+        if z0 < 0 or z1 < 0 or z2 < 0:
             continue
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area == 0:
@@ -83,29 +114,32 @@ def _rasterize(vertices, faces, focal, principal, face, barycentric, depth):
         # Edge functions relative to the third corner: screen coordinates of a thousand pixels would cancel otherwise.
         w0_x, w0_y = (y1 - y2) * scale, (x2 - x1) * scale
         w1_x, w1_y = (y2 - y0) * scale, (x0 - x2) * scale
-        z0, z1, z2 = screen[a, 2], screen[b, 2], screen[c, 2]
-        for v in range(top, bottom + 1):
+        for v in range(top, bottom):
             w0 = np.float32(w0_x * (left - x2) + w0_y * (v - y2))
             w1 = np.float32(w1_x * (left - x2) + w1_y * (v - y2))
-            for u in range(left, right + 1):
+            row = np.uint32(v)
+            for u in range(left, right):
                 w2 = one - w0 - w1
                 if w0 >= 0 and w1 >= 0 and w2 >= 0:
+                    column = np.uint32(u)
                     inverse = w0 * z0 + w1 * z1 + w2 * z2
-                    if inverse > depth[v, u]:
-                        depth[v, u] = inverse
-                        face[v, u] = t
-                        barycentric[v, u, 0] = w0 * z0
-                        barycentric[v, u, 1] = w1 * z1
-                        barycentric[v, u, 2] = w2 * z2
+                    if inverse > depth[row, column]:
+                        depth[row, column] = inverse
+                        if whole:
+                            face[row, column] = t
+                            barycentric[row, column, 0] = w0 * z0
+                            barycentric[row, column, 1] = w1 * z1
+                            barycentric[row, column, 2] = w2 * z2
                 w0 += w0_x
                 w1 += w1_x
     for v in range(height):
         for u in range(width):
-            if face[v, u] >= 0:
+            if depth[v, u] > 0:
                 z = one / depth[v, u]
                 depth[v, u] = z
-                for k in range(3):
-                    barycentric[v, u, k] *= z
+                if whole:
+                    for k in range(3):
+                        barycentric[v, u, k] *= z
             else:
                 depth[v, u] = np.float32(np.inf)
 

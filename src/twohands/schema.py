@@ -31,6 +31,22 @@ class PriorMaps(Record):
     """Depth of the keypoints behind their wrist in units of the wrist - middle knuckle length; None if the teacher has none."""
 
 
+EXTRA_HANDS = 4
+"""Hands of other people that a sample can hold."""
+
+
+@dataclass(frozen=True)
+class ExtraHands(Record):
+    """Hands of other people than the one whose two hands a sample is about, for those who look for every hand in a picture."""
+
+    keypoints_xy: Float[Tensor, "extra 21 2"]
+    """2D keypoints in image pixels (OPENPOSE21)."""
+    side: UInt8[Tensor, "extra"]
+    """0 left, 1 right."""
+    valid: Bool[Tensor, "extra"]
+    """The slot holds a hand that is in the picture."""
+
+
 @dataclass(frozen=True)
 class Sample(Record):
     """One annotated image of one person's two hands. Axis `hand` is (left, right); what is not annotated is masked, never guessed."""
@@ -52,6 +68,8 @@ class Sample(Record):
     priors: PriorMaps | None
     source: str
     """Name of the data set (and sequence) that the sample came from."""
+    extra: ExtraHands | None = None
+    """Other people's hands; None: nobody looked for any."""
 
 
 @dataclass(frozen=True)

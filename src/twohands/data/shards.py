@@ -14,7 +14,7 @@ from PIL import Image
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
 from twohands.hands.parameters import HandParameters
-from twohands.schema import PriorMaps, Sample
+from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
 
 MAP_STRIDE = 4
 """Segmentation and depth are kept at this fraction of the image's resolution."""
@@ -26,6 +26,11 @@ FIELDS = {
     "segmentation": np.uint8, "depth_mm": np.uint16, "has_maps": np.uint8, "focal_px": np.float32, "principal_px": np.float32, "seed": np.int64,
 }  # fmt: skip
 """Arrays over samples and their types; besides them images_jpeg (all bytes), image_offsets (n + 1), source (n strings)."""
+
+OPTIONAL = {
+    "extra_keypoints_xy": (np.float32, (EXTRA_HANDS, 21, 2)), "extra_sides": (np.uint8, (EXTRA_HANDS,)), "extra_valid": (np.bool_, (EXTRA_HANDS,)),
+}  # fmt: skip
+"""Arrays of other people's hands (`schema.ExtraHands`), types and shapes of a row; zeros are read where older shards have none."""
 
 
 def _row(sample: Sample, seed: int) -> dict[str, np.ndarray]:
@@ -50,7 +55,12 @@ def _row(sample: Sample, seed: int) -> dict[str, np.ndarray]:
         "segmentation": segmentation, "depth_mm": np.clip(depth * 1000, 0, 65535), "has_maps": has_maps, "focal_px": sample.camera.focal_px,
         "principal_px": sample.camera.principal_px, "seed": seed,
     }  # fmt: skip
-    return {name: np.asarray(value).astype(FIELDS[name]) for name, value in values.items()}
+    row: dict[str, np.ndarray] = {name: np.asarray(value).astype(FIELDS[name]) for name, value in values.items()}
+    extra = sample.extra
+    found = {} if extra is None else {"extra_keypoints_xy": extra.keypoints_xy, "extra_sides": extra.side, "extra_valid": extra.valid}
+    for name, (dtype, shape) in OPTIONAL.items():
+        row[name] = np.asarray(found[name]).astype(dtype) if found else np.zeros(shape, dtype)
+    return row
 
 
 def write_shard(path: Path, samples: list[Sample], seeds: list[int] | None = None) -> None:
@@ -64,7 +74,7 @@ def write_shard(path: Path, samples: list[Sample], seeds: list[int] | None = Non
         Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=JPEG_QUALITY)
         encoded.append(np.frombuffer(buffer.getvalue(), np.uint8))
     rows = [_row(s, seed) for s, seed in zip(samples, seeds or range(len(samples)), strict=True)]
-    arrays = {name: np.stack([row[name] for row in rows]) for name in FIELDS}
+    arrays = {name: np.stack([row[name] for row in rows]) for name in (*FIELDS, *OPTIONAL)}
     arrays["images_jpeg"] = np.concatenate(encoded)
     arrays["image_offsets"] = np.concatenate([[0], np.cumsum([len(e) for e in encoded])]).astype(np.int64)
     arrays["source"] = np.array([s.source for s in samples])
@@ -88,7 +98,7 @@ class ShardSet:
         """Reads shards. UserError naming the file if there is none, or one is broken or lacks an array."""
         if not paths:
             raise UserError("no shards to read; make some with `twohands synth --out DIR`")
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in (*FIELDS, "source")}
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in (*FIELDS, *OPTIONAL, "source")}
         images: list[np.ndarray] = []
         for path in paths:
             try:
@@ -98,12 +108,14 @@ class ShardSet:
                 raise UserError(f"{path} is not a readable shard ({error}); delete it and make it again") from error
             if missing := sorted({*FIELDS, "images_jpeg", "image_offsets", "source"} - set(stored)):
                 raise UserError(f"{path} lacks {missing}; it is no shard of this version, make it again")
+            for name, (dtype, shape) in OPTIONAL.items():
+                stored.setdefault(name, np.zeros((len(stored["seed"]), *shape), dtype))
             for name in parts:
                 parts[name].append(stored[name])
             offsets, data = stored["image_offsets"], stored["images_jpeg"]
             images.extend(data[a:b] for a, b in itertools.pairwise(offsets))
         joined = {name: np.concatenate(values) for name, values in parts.items()}
-        return ShardSet({name: joined[name] for name in FIELDS}, images, joined["source"])
+        return ShardSet({name: joined[name] for name in (*FIELDS, *OPTIONAL)}, images, joined["source"])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -141,4 +153,5 @@ class ShardSet:
             box_xyxy_px=torch.cat([xy.amin(1), xy.amax(1)], -1),
             priors=priors,
             source=str(self.source[index]),
+            extra=ExtraHands(row["extra_keypoints_xy"], row["extra_sides"], row["extra_valid"]),
         )

@@ -15,7 +15,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from twohands.data.shards import FIELDS, ShardSet
+from twohands.data.shards import FIELDS, OPTIONAL, ShardSet
 from twohands.errors import UserError
 
 MOST_OPEN = 128
@@ -48,7 +48,10 @@ class ShardFiles:
     def row(self, name: str, index: int) -> np.ndarray:
         """One row of an array over samples."""
         shard = bisect_right(self.starts, index) - 1
-        place = self.places[shard][name]
+        place = self.places[shard].get(name)
+        if place is None:
+            dtype, shape = OPTIONAL[name]
+            return np.zeros(shape, dtype)
         return self._read(shard, place, index - self.starts[shard], 1)[0]
 
     def image(self, index: int) -> np.ndarray:
@@ -100,7 +103,7 @@ class Column(Sequence):
 
     def __init__(self, files: ShardFiles, name: str | None, rows: range) -> None:
         self.files, self.name, self.rows = files, name, rows
-        self.dtype = np.dtype(np.uint8) if name is None else files.places[0][name].dtype
+        self.dtype = _dtype(files, name)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -116,13 +119,20 @@ class Column(Sequence):
         return self.files.image(row) if self.name is None else self.files.row(self.name, row)
 
 
+def _dtype(files: ShardFiles, name: str | None) -> np.dtype:
+    if name is None:
+        return np.dtype(np.uint8)
+    place = files.places[0].get(name)
+    return np.dtype(OPTIONAL[name][0]) if place is None else place.dtype
+
+
 def stream_shards(paths: list[Path]) -> ShardSet:
     """Shards whose rows stay on disk. UserError naming the file if there is none, or one is broken or lacks an array."""
     if not paths:
         raise UserError("no shards to read; make some with `twohands synth --out DIR`")
     files = ShardFiles(paths)
     rows = range(files.starts[-1])
-    columns: dict[str, Any] = {name: Column(files, name, rows) for name in FIELDS}
+    columns: dict[str, Any] = {name: Column(files, name, rows) for name in (*FIELDS, *OPTIONAL)}
     return ShardSet(columns, Column(files, None, rows), Column(files, "source", rows))  # type: ignore[arg-type]
 
 

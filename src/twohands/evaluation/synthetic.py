@@ -61,9 +61,18 @@ _CLOSE = SceneKnobs(
     ring=0.12,
     watch=0.15,
     tattoo=0.05,
+    scar=0.0,
+    glasses=0.0,
+    hat=0.0,
+    others_hands=0.0,
     shape_sigma=1.0,
     size_noise=0.04,
     clutter=(0, 4),
+    pasted=0.18,
+    poses="varied",
+    light="varied",
+    faults="varied",
+    background="varied",
 )
 
 

@@ -67,8 +67,9 @@ class AnnotatedPicture:
     """Every hand is annotated."""
 
     @staticmethod
-    def of_sample(sample: Sample) -> "AnnotatedPicture":
-        """A rendered scene: hands that can be asked for are annotated, what else there is of hands is doubtful."""
+    def of_sample(sample: Sample, everyone: bool = False) -> "AnnotatedPicture":
+        """A rendered scene: hands that can be asked for are annotated, what else there is of hands is doubtful; other people's hands are
+        annotated if `everyone` is asked for, else doubtful too."""
         xy, visible = sample.keypoints_xy.numpy().astype(np.float64), sample.keypoint_visible.numpy() > 0.5
         hands = [AnnotatedHand(h, xy[h], np.ones(21, bool), visible[h]) for h in (0, 1) if bool(sample.hand_valid[h])]
         height, width = sample.image.shape[1:]
@@ -78,6 +79,15 @@ class AnnotatedPicture:
             inside = np.isfinite(box).all() and (box[:2] < (width, height)).all() and (box[2:] > 0).all()
             if bool(sample.parameters_valid[h]) and not bool(sample.hand_valid[h]) and inside:
                 doubtful.append(box)
+        if sample.extra is not None:
+            for k in np.flatnonzero(sample.extra.valid.numpy()):
+                hand = AnnotatedHand(
+                    int(sample.extra.side[k]), sample.extra.keypoints_xy[k].numpy().astype(np.float64), *np.ones((2, 21), bool)
+                )
+                if everyone:
+                    hands.append(hand)
+                else:
+                    doubtful.append(hand.box_xyxy_px)
         image = sample.image.permute(1, 2, 0).contiguous().numpy()
         return AnnotatedPicture(image, sample.camera, tuple(hands), np.array(doubtful).reshape(-1, 4), True)
 

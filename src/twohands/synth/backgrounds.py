@@ -187,12 +187,31 @@ def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Pictur
     if rng.random() < 0.25:  # behind the focus
         coarse = int(size * rng.uniform(0.08, 0.4))
         image = image.resize((coarse, coarse), Image.Resampling.BILINEAR)
-    piece = LINEAR[np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))]
-    if rng.random() < 0.5:
-        piece = piece[:, ::-1]
-    if rng.random() < 0.1:
-        piece = piece[..., rng.permutation(3)]
-    return piece * np.float32(np.exp(rng.normal(0, 0.35)))
+    piece = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    mirrored = rng.random() < 0.5
+    order = rng.permutation(3) if rng.random() < 0.1 else np.arange(3)
+    table = LINEAR * np.float32(np.exp(rng.normal(0, 0.35)))
+    out = np.empty((size, size, 3), np.float32)
+    _look_up(piece, table, mirrored, order, out)
+    return out
+
+
+@numba.njit(cache=True)
+def _look_up(piece, table, mirrored, order, out):
+    last = piece.shape[1] - 1
+    for v in range(piece.shape[0]):
+        for u in range(piece.shape[1]):
+            for k in range(3):
+                out[v, u, k] = table[piece[v, last - u if mirrored else u, order[k]]]
+
+
+@numba.njit(cache=True)
+def _decode(encoded, table, out):
+    zero, one = np.float32(0), np.float32(1)
+    for v in range(encoded.shape[0]):
+        for u in range(encoded.shape[1]):
+            for k in range(3):
+                out[v, u, k] = table[np.uint8(min(max(encoded[v, u, k], zero), one) * np.float32(255))]
 
 
 def paste_shape(rng: np.random.Generator, picture: Picture, share: float) -> Picture:
@@ -228,7 +247,7 @@ def background(rng: np.random.Generator, size: int, photos: Photos | None) -> Pi
     if photos is not None and (photos.whole is not None or photos.borders is not None) and rng.random() < photos.share:
         picture = photo_picture(rng, size, photos)
         if rng.random() < 0.85:
-            return np.ascontiguousarray(picture)
+            return picture
         encoded = np.clip(picture, 0, 1) ** np.float32(1 / DISPLAY_GAMMA)
     else:
         makers = (gradient_picture, noise_picture, stripes_picture, bricks_picture, shelf_picture, text_picture)
@@ -236,4 +255,6 @@ def background(rng: np.random.Generator, size: int, photos: Photos | None) -> Pi
     if rng.random() < 0.5:
         for _ in range(rng.integers(1, 7)):
             encoded = paste_shape(rng, encoded, rng.uniform(0.1, 0.7))
-    return LINEAR[(np.clip(encoded, 0, 1) * 255).astype(np.uint8)]
+    out = np.empty((size, size, 3), np.float32)
+    _decode(np.ascontiguousarray(encoded, np.float32), LINEAR, out)
+    return out

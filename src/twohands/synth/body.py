@@ -10,10 +10,10 @@ from importlib import resources
 import numba
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from scipy.spatial.transform import Rotation
 
 from twohands.errors import UserError
 from twohands.render import smooth_normals
+from twohands.synth.posing import rotvec_rows
 
 SIDES = ("L", "R")
 OUT = np.array([1.0, -1.0])
@@ -297,6 +297,18 @@ def reach_cost(posture: Posture, side: int, place: np.ndarray, R_wish: np.ndarra
     return _reach(at, *figure.arm_m[side], OUT[side], np.asarray(place, float), rows, swivel, front)
 
 
+def reach_costs(
+    posture: Posture, side: int, places: Float[np.ndarray, "wish 3"], R_wishes: Float[np.ndarray, "wish 3 3"], swivel: float
+) -> Float[np.ndarray, "wish 8"]:
+    """`reach_cost` of many wishes."""
+    name = SIDES[side]
+    at, front = posture.at[f"upper arm.{name}"], posture.at["chest"][2] + 0.12
+    out = np.empty((len(places), 8))
+    rows = np.ascontiguousarray(R_wishes.transpose(0, 2, 1), float)
+    _reach_all(at, *posture.figure.arm_m[side], OUT[side], np.ascontiguousarray(places, float), rows, swivel, front, out)
+    return out
+
+
 @numba.njit(cache=True)
 def _cross(a, b):
     return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
@@ -346,6 +358,12 @@ def _reach(shoulder, upper, lower, out, place, wish, swivel, front):
     return best
 
 
+@numba.njit(cache=True)
+def _reach_all(shoulder, upper, lower, out, places, wishes, swivel, front, costs):
+    for k in range(places.shape[0]):
+        costs[k] = _reach(shoulder, upper, lower, out, places[k], wishes[k], swivel, front)
+
+
 def _Rx(a: float) -> np.ndarray:
     c, s = np.cos(a), np.sin(a)
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
@@ -390,8 +408,8 @@ def skin(
                 place(f"{bone}.{name}", R, shoulder, at)
             continue
         at = posture.at[key]
-        half = Rotation.from_matrix(arm.R_upper @ _swing(shoulder - elbow, arm.R_upper).T).as_rotvec() * 0.5
-        place(key, rotation(half) @ _swing(shoulder - elbow, arm.R_upper), shoulder, at)
+        swing = _swing(shoulder - elbow, arm.R_upper)
+        place(key, rotation(0.5 * _rotvec(arm.R_upper @ swing.T)) @ swing, shoulder, at)
         place(f"elbow end.{name}", arm.R_upper, shoulder, at)
         D = arm.R_hand @ figure.hand_frame(side).T
         axis = unit(rim - elbow)
@@ -425,10 +443,17 @@ def _swing(direction: np.ndarray, R: np.ndarray) -> np.ndarray:
     return rotation(axis / sine * np.arctan2(sine, a @ b))
 
 
+def _rotvec(R: np.ndarray) -> Float[np.ndarray, "3"]:
+    out = np.empty((1, 3))
+    rotvec_rows(np.ascontiguousarray(R[None]), out)
+    return out[0]
+
+
 def _twist(R: np.ndarray, axis: np.ndarray) -> float:
     """The angle of R's turn about an axis (swing-twist)."""
-    q = Rotation.from_matrix(R).as_quat()
-    angle = 2 * np.arctan2(q[:3] @ axis, q[3])
+    rotvec = _rotvec(R)
+    half = np.sqrt(rotvec @ rotvec) / 2
+    angle = 2 * np.arctan2(np.sinc(half / np.pi) / 2 * (rotvec @ axis), np.cos(half))
     return float((angle + np.pi) % (2 * np.pi) - np.pi)
 
 

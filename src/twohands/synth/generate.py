@@ -11,7 +11,7 @@ from twohands.data.shards import write_shard
 from twohands.errors import UserError
 from twohands.synth.backgrounds import Photos
 from twohands.synth.photo import take_photo
-from twohands.synth.scene import SceneKnobs
+from twohands.synth.scene import BLOCK, SceneKnobs
 
 SEED_STRIDE = 1_000_000
 """Scenes of run `seed` have the seeds seed * SEED_STRIDE + index, so runs with different seeds share none."""
@@ -67,7 +67,9 @@ def write_shards(
                 progress(done)
     else:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            for done in pool.imap_unordered(_render, todo):
+            # Shards of one block stay together if there are enough of them: each process draws a block's pool of pairs anew, which takes seconds.
+            together = max(1, min(BLOCK // shard_size, len(todo) // workers))
+            for done in pool.imap_unordered(_render, todo, together):
                 if progress:
                     progress(done)
     return [job.path for job in jobs]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-PLAIN, STRIPES, CHECKS, DOTS, BLOTCHES, STRANDS, PRINT = range(7)
+PLAIN, STRIPES, CHECKS, DOTS, BLOTCHES, STRANDS, PRINT, LINE = range(8)
 WIDTH = 16
 """Numbers a material is packed into."""
 LAYERS = 4

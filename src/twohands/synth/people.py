@@ -1,6 +1,7 @@
 """People: what their hands do, how their arms get them there, and what they wear. In the body's frame (see `body.py`)."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -8,12 +9,11 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
-from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
-from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, cross, reach, reach_cost, stand, unit
+from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, cross, reach, reach_costs, stand, unit
+from twohands.synth.posing import joints_at_rest, keypoints, to_matrix, to_rotvec
 
 SIZE_OF_TEMPLATE = 0.96
 """A body of this size (see `Figure.size`) fits the bundled hand's template: between what its length and its wrist ask for."""
@@ -142,14 +142,13 @@ def pose_person(
 ) -> Person | None:
     """A person whose hands (right hands' finger poses, given for left and right) do what is drawn from `shares` (left, right). None if a
     wish cannot be met or a hand would be inside the body."""
-    hand = load_bundled_hand()
-    figure = _figure(rng, body, hand, shape, size_noise)
+    figure = _figure(rng, body, shape, size_noise)
     posture = posture_of(rng, figure)
     same = rng.random() < 0.45 and shares[0] is shares[1]
     what = draw(rng, shares[0])
     pose = fingers.clone()
     pose[0] = mirror_rotvec(pose[0])
-    rims = _rims(hand, shape)
+    rims = _rims(shape)
     arms: list[Arm] = []
     translation = torch.zeros(2, 3)
     holds = []
@@ -167,50 +166,49 @@ def pose_person(
         arms.append(arm)
         holds.append(wish.holds)
         R = torch.from_numpy(arm.R_hand).float()
-        pose[side, 0] = matrix_to_rotvec(R)
+        pose[side, 0] = to_rotvec(R)
         wrist, rim = rims
         translation[side] = torch.from_numpy(wish.place).float() - R @ rim[side] - wrist[side]
     parameters = HandParameters(pose, shape, translation)
     idle = tuple(s is IDLE or s is HIDDEN for s in shares)
-    points = hand.pose_hands(parameters).keypoints().numpy().astype(np.float64)
+    points = keypoints(parameters).numpy().astype(np.float64)
     person = Person(posture, (arms[0], arms[1]), parameters, (not idle[0], not idle[1]), (holds[0], holds[1]), points)
     return None if _inside(person) else person
 
 
 def pose_pair(rng: np.random.Generator, body: BodyAsset, size_noise: float, pair: HandParameters) -> Person | None:
     """A person whose two hands stand to each other as the pair's do: before the chest, the belly or the face."""
-    hand = load_bundled_hand()
-    figure = _figure(rng, body, hand, pair.shape, size_noise)
+    figure = _figure(rng, body, pair.shape, size_noise)
     posture = posture_of(rng, figure)
     s = figure.size
     centre = posture.at["chest"] + s * np.array([rng.normal(0, 0.06), rng.uniform(-0.3, 0.28), rng.uniform(0.2, 0.42)])
-    wrist, rim = _rims(hand, pair.shape)
-    R_hands = rotvec_to_matrix(pair.pose[:, 0])
-    middle = hand.pose_hands(pair).keypoints().reshape(-1, 3).mean(0).numpy().astype(np.float64)
+    wrist, rim = _rims(pair.shape)
+    R_hands = to_matrix(pair.pose[:, 0])
+    middle = keypoints(pair).reshape(-1, 3).mean(0).numpy().astype(np.float64)
     places = ((R_hands @ rim[..., None])[..., 0] + wrist + pair.translation_m).numpy().astype(np.float64) - middle
     R_pair = R_hands.numpy().astype(np.float64)
     swivel = float(np.radians(25))
-    best, found = np.inf, None
-    for turn in Rotation.random(48, random_state=int(rng.integers(2**31))).as_matrix():
-        p = places @ turn.T + centre
-        if p[0, 0] - p[1, 0] < -0.1 or p[:, 2].min() < posture.at["chest"][2] + 0.06 * s:
-            continue
-        costs = [reach_cost(posture, side, p[side], turn @ R_pair[side], swivel) for side in (0, 1)]
-        total = costs[0][7] + costs[1][7] + rng.uniform(0, 0.6)
-        if max(costs[0][6], costs[1][6]) < 0.6 and total < best:
-            best, found = total, (turn, p)
-    if found is None:
+    turns = Rotation.random(48, random_state=int(rng.integers(2**31))).as_matrix()
+    wished = places @ turns.transpose(0, 2, 1) + centre
+    fits = np.flatnonzero((wished[:, 0, 0] - wished[:, 1, 0] >= -0.1) & (wished[..., 2].min(1) >= posture.at["chest"][2] + 0.06 * s))
+    if not len(fits):
         return None
-    turn, p = found
+    costs = [reach_costs(posture, side, wished[fits, side], turns[fits] @ R_pair[side], swivel) for side in (0, 1)]
+    total = costs[0][:, 7] + costs[1][:, 7] + rng.uniform(0, 0.6, len(fits))
+    total[np.maximum(costs[0][:, 6], costs[1][:, 6]) >= 0.6] = np.inf
+    best = int(total.argmin())
+    if not np.isfinite(total[best]):
+        return None
+    turn, p = turns[fits[best]], wished[fits[best]]
     arms = [reach(posture, side, p[side], turn @ R_pair[side], swivel, rigid=True) for side in (0, 1)]
     pose = pair.pose.clone()
     translation = torch.zeros(2, 3)
     for side in (0, 1):
         R = torch.from_numpy(turn @ R_pair[side]).float()
-        pose[side, 0] = matrix_to_rotvec(R)
+        pose[side, 0] = to_rotvec(R)
         translation[side] = torch.from_numpy(p[side]).float() - R @ rim[side] - wrist[side]
     parameters = HandParameters(pose, pair.shape, translation)
-    points = hand.pose_hands(parameters).keypoints().numpy().astype(np.float64)
+    points = keypoints(parameters).numpy().astype(np.float64)
     person = Person(posture, (arms[0], arms[1]), parameters, (True, True), (False, False), points)
     return None if _inside(person) else person
 
@@ -223,20 +221,33 @@ def _frame(side: int, wish: Wish) -> np.ndarray:
     return np.stack([x, y, cross(x, y)], 1)
 
 
-def _rims(hand: HandModel, shape: Tensor) -> tuple[Tensor, Tensor]:
+def _rims(shape: Tensor) -> tuple[Tensor, Tensor]:
     """The wrists at rest (translation zero), and the middle of each rim relative to them, in the hand's frame."""
-    asset = load_hand_asset()
-    loop = asset.wrist_loop
-    wrist = hand.with_shape(shape).joints_rest_m[:, 0]
-    right = asset.v_template[loop].mean(0) + torch.einsum("vck,hk->hvc", asset.shapedirs[loop], shape).mean(1)
+    rim, directions = _rim()
+    wrist = joints_at_rest(shape)[:, 0]
+    right = rim + shape @ directions
     return wrist, right * torch.tensor([[-1.0, 1, 1], [1, 1, 1]]) - wrist
 
 
-def _figure(rng: np.random.Generator, body: BodyAsset, hand: HandModel, shape: Tensor, noise: float) -> Figure:
+@cache
+def _rim() -> tuple[Tensor, Tensor]:
+    """The middle of the right hand's rim at rest, and what each shape coefficient adds to it."""
+    asset = load_hand_asset()
+    loop = asset.wrist_loop
+    return asset.v_template[loop].mean(0), asset.shapedirs[loop].mean(0).T.contiguous()
+
+
+@cache
+def _template_length() -> float:
+    joints = load_bundled_hand().joint_template[1]
+    return float((joints[4] - joints[0]).norm())
+
+
+def _figure(rng: np.random.Generator, body: BodyAsset, shape: Tensor, noise: float) -> Figure:
     """A body whose size goes with its hands'."""
-    joints = hand.with_shape(shape).joints_rest_m
+    joints = joints_at_rest(shape)
     length = float((joints[:, 4] - joints[:, 0]).norm(dim=-1).mean())
-    template = float((hand.joint_template[1, 4] - hand.joint_template[1, 0]).norm())
+    template = _template_length()
     size = SIZE_OF_TEMPLATE * (length / template) * float(np.exp(rng.normal(0, noise)))
     return Figure.of(body, np.clip(rng.normal(0, 1, len(body.shapes_m)), -2.2, 2.2), size)
 

@@ -14,10 +14,10 @@ from twohands.hands.bundled import load_hand_asset
 from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.render import Raster, rasterize
-from twohands.schema import PriorMaps, Sample
+from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
 from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape, wall_picture
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
-from twohands.synth.shading import draw_light, joined, plain_light, shade
+from twohands.synth.shading import Joined, draw_light, joined, plain_light, shade
 
 OVERSAMPLING = 1.5
 """Shading happens at this resolution and is averaged down: edges are soft, and it costs 2.25 times, not 4."""
@@ -72,7 +72,8 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     rng = np.random.default_rng([seed, 2])
     size = knobs.size_px
     light = draw_light(rng, scene)
-    shaded = shade(scene, size, OVERSAMPLING, plain_light() if knobs.light == "plain" else light)
+    whole = joined(scene.pieces) if scene.pieces else None
+    shaded = shade(scene, size, OVERSAMPLING, plain_light() if knobs.light == "plain" else light, whole)
     if rng.random() < MOVING:
         angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(3, 22)
         shaded = shaded if knobs.faults == "none" else _smeared(shaded, angle, length)
@@ -81,13 +82,12 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     if rng.random() < knobs.pasted:
         picture = paste_shape(rng, picture, rng.uniform(0.12, 0.45))
     image = _camera_faults(picture, rng) if knobs.faults == "varied" else _well_taken(picture)
-    return _annotate(scene, image, size, seed)
+    return _annotate(scene, image, size, whole)
 
 
-def _annotate(scene: Scene, image: np.ndarray, size: int, seed: int) -> Sample:
-    part = load_hand_asset().part.numpy()
-    vertices, faces, classes = _joined(scene, part)
-    raster = _small_raster(vertices, faces, scene.camera, size, size, MAP_STRIDE) if len(faces) else None
+def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) -> Sample:
+    raster = None if whole is None else _small_raster(whole[0], whole[1], scene.camera, size, size, MAP_STRIDE)
+    classes = _classes(scene)
     present = torch.tensor(scene.present)
     maps = _maps(raster, classes, scene.mesh, scene.camera, size, size, present, MAP_STRIDE)
     xy = scene.camera.project(scene.mesh.keypoints_m)
@@ -112,16 +112,35 @@ def _annotate(scene: Scene, image: np.ndarray, size: int, seed: int) -> Sample:
         box_xyxy_px=torch.cat([xy.amin(1), xy.amax(1)], -1),
         priors=maps,
         source="synthetic",
+        extra=_extra(scene, raster, whole, size),
     )
 
 
-def _joined(scene: Scene, part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pieces as one mesh with the segmentation class of every face."""
-    if not scene.pieces:
-        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32), np.zeros(0, np.uint8)
-    vertices, faces, _ = joined(scene.pieces)
-    classes = [1 + 16 * p.hand + part[p.faces[:, 0]] if p.hand >= 0 else np.zeros(len(p.faces)) for p in scene.pieces]
-    return vertices, faces, np.concatenate(classes).astype(np.uint8)
+def _extra(scene: Scene, raster: Raster | None, whole: Joined | None, size: int) -> ExtraHands:
+    """Other people's hands, those that are well seen by the same measure as the pair's."""
+    points, side = np.zeros((EXTRA_HANDS, 21, 2), np.float32), np.zeros(EXTRA_HANDS, np.uint8)
+    valid = np.zeros(EXTRA_HANDS, np.bool_)
+    focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
+    for k, hand in enumerate(scene.extra[:EXTRA_HANDS]):
+        if hand.keypoints_m[:, 2].min() < 0.05:
+            continue
+        assert raster is not None
+        assert whole is not None
+        xy = focal * hand.keypoints_m[:, :2] / hand.keypoints_m[:, 2:] + principal
+        own = int((whole[2][raster.face[raster.face >= 0]] == hand.piece).sum())
+        cells = float(np.ptp(xy, axis=0).prod()) / MAP_STRIDE**2
+        points[k], side[k] = xy, hand.side
+        valid[k] = own >= np.clip(0.1 * cells, 2, 6) and ((xy > 0) & (xy < size)).all(-1).sum() >= 8
+    return ExtraHands(torch.from_numpy(points), torch.from_numpy(side), torch.from_numpy(valid))
+
+
+def _classes(scene: Scene) -> np.ndarray:
+    """The segmentation class of every face."""
+    part = load_hand_asset().part.numpy()
+    classes = [
+        (1 + 16 * p.hand + part[p.faces[:, 0]]).astype(np.uint8) if p.hand >= 0 else np.zeros(len(p.faces), np.uint8) for p in scene.pieces
+    ]
+    return np.concatenate(classes) if classes else np.zeros(0, np.uint8)
 
 
 def _visible(scene: Scene, raster: Raster | None, classes: np.ndarray, xy: np.ndarray, size: int) -> np.ndarray:
@@ -129,14 +148,15 @@ def _visible(scene: Scene, raster: Raster | None, classes: np.ndarray, xy: np.nd
     if raster is None:
         return visible
     depth = scene.mesh.keypoints_m[..., 2].numpy()
-    cell = np.floor(xy / MAP_STRIDE).astype(int)
     limit = size // MAP_STRIDE
-    for h in (0, 1):
-        for k in range(21):
-            u, v = cell[h, k]
-            if scene.present[h] and 0 <= u < limit and 0 <= v < limit and raster.face[v, u] >= 0:
-                seen = int(classes[raster.face[v, u]])
-                visible[h, k] = (seen - 1) // 16 == h and seen > 0 and depth[h, k] - raster.depth_m[v, u] < HAND_THICKNESS_M
+    cell = np.floor(xy / MAP_STRIDE)
+    within = ((cell >= 0) & (cell < limit)).all(-1) & np.array(scene.present)[:, None]
+    u, v = (np.where(within, cell[..., k], 0).astype(int) for k in (0, 1))
+    face = raster.face[v, u]
+    seen = np.where(face >= 0, classes[face], 0).astype(int)
+    own = (seen > 0) & ((seen - 1) // 16 == np.arange(2)[:, None])
+    with np.errstate(invalid="ignore"):
+        visible[within & own & (depth - raster.depth_m[v, u] < HAND_THICKNESS_M)] = 1
     return visible
 
 
@@ -184,9 +204,9 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
         curve = curve + rng.uniform(-0.1, 0.35) * curve * (1 - curve) * (2 * curve - 1)
     if rng.random() < 0.2:  # fog, flare, a cheap screen
         curve = rng.uniform(0.02, 0.2) + curve * rng.uniform(0.65, 0.85)
-    encoded = np.empty_like(picture)
+    encoded = np.empty(picture.shape, np.uint8)
     _develop(picture, np.float32(gain * balance), np.float32(np.clip(curve, 0, 1)), np.float32(weights), np.float32(saturation), encoded)
-    image = Image.fromarray((encoded * 255).astype(np.uint8))
+    image = Image.fromarray(encoded)
     size = image.width
     kind = rng.random()
     if kind < 0.25:
@@ -200,7 +220,9 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
     if rng.random() < 0.5:
         strength = rng.gamma(1.3, 3.0)
         grain = rng.standard_normal((size, size, 3 if rng.random() < 0.6 else 1), np.float32)
-        image = Image.fromarray(np.clip(np.asarray(image) + np.float32(strength) * grain, 0, 255).astype(np.uint8))
+        noisy = np.empty((size, size, 3), np.uint8)
+        _add_grain(np.asarray(image), np.float32(strength), grain, noisy)
+        image = Image.fromarray(noisy)
     if rng.random() < 0.5:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
@@ -218,22 +240,43 @@ CURVE, CURVE_TOP = 1024, 4.0
 """Entries of the tone curve, and the light at its last one."""
 
 
+@numba.njit(cache=True)
+def _add_grain(image, strength, grain, out):
+    grey = grain.shape[2] == 1
+    for v in range(image.shape[0]):
+        for u in range(image.shape[1]):
+            for k in range(3):
+                value = np.float32(image[v, u, k]) + strength * grain[v, u, 0 if grey else k]
+                out[v, u, k] = np.uint8(min(max(value, np.float32(0)), np.float32(255)))
+
+
 @numba.njit(cache=True, fastmath=True)
 def _develop(picture, gain, curve, weights, saturation, out):
-    """Gain, tone curve (its entries lie at the squares of even steps: dark tones need more), saturation."""
+    """Gain, tone curve (its entries lie at the squares of even steps: dark tones need more), saturation; 0 to 255."""
     last = curve.shape[0] - 1
     scale = np.float32(last) / np.sqrt(np.float32(4.0))
+    ends, zero, full = np.float32(last), np.float32(0), np.float32(255)
+    steps = np.zeros(last + 2, np.float32)
+    for j in range(last):
+        steps[j] = curve[j + 1] - curve[j]
     for v in range(picture.shape[0]):
         for u in range(picture.shape[1]):
-            grey = np.float32(0)
+            grey = zero
+            r = g = b = zero
             for k in range(3):
-                place = np.sqrt(max(picture[v, u, k] * gain[k], np.float32(0))) * scale
-                i = min(int(place), last)
-                value = curve[i] + (curve[min(i + 1, last)] - curve[i]) * (place - i if i < last else np.float32(0))
-                out[v, u, k] = value
+                place = min(np.sqrt(max(picture[v, u, k] * gain[k], zero)) * scale, ends)
+                i = np.uint32(np.int32(place))
+                value = curve[i] + steps[i] * (place - np.float32(i))
                 grey += weights[k] * value
-            for k in range(3):
-                out[v, u, k] = min(max(grey + (out[v, u, k] - grey) * saturation, np.float32(0)), np.float32(1))
+                if k == 0:
+                    r = value
+                elif k == 1:
+                    g = value
+                else:
+                    b = value
+            out[v, u, 0] = np.uint8(min(max(grey + (r - grey) * saturation, zero), np.float32(1)) * full)
+            out[v, u, 1] = np.uint8(min(max(grey + (g - grey) * saturation, zero), np.float32(1)) * full)
+            out[v, u, 2] = np.uint8(min(max(grey + (b - grey) * saturation, zero), np.float32(1)) * full)
 
 
 MOVING = 0.07

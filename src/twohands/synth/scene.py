@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from twohands.geometry.camera import Camera
-from twohands.geometry.rotations import axis_rotation, matrix_to_rotvec, random_rotation, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.synth.body import BodyAsset, load_body, rotation
 from twohands.synth.body import skin as skin_body
+from twohands.synth.headwear import head_wear
 from twohands.synth.outfits import dress
 from twohands.synth.people import EGO, ELLIPSOIDS, HIDDEN, IDLE, SINGLE, Person, pose_pair, pose_person
 from twohands.synth.poses import sample_poses
+from twohands.synth.posing import joints_at_rest, keypoints, mesh, random_turn, to_matrix, to_rotvec
 from twohands.synth.skin import Skin
 from twohands.synth.things import Piece, clutter, forearm, held, occluder
 
@@ -50,8 +51,8 @@ class SceneKnobs:
     """The same of wide scenes."""
     no_hand: float = 0.12
     """Wide and person scenes without any hand: faces, feet, elbows and hands behind backs, so that the detector learns to find nothing."""
-    others: float = 0.25
-    """Of the person scenes: more people, whose hands are out of sight."""
+    others: float = 0.4
+    """Of the person scenes: one or two more people, half of whom the border cuts off."""
     fill_close: tuple[float, float] = (0.4, 0.95)
     """Extent of the hands' keypoints over the picture's side; near 1 the border cuts fingers off."""
     fill_wide: tuple[float, float] = (0.06, 0.45)
@@ -80,6 +81,14 @@ class SceneKnobs:
     ring: float = 0.12
     watch: float = 0.15
     tattoo: float = 0.05
+    scar: float = 0.07
+    """Of the hands: an old cut or burn. Lines on the skin that are no crease."""
+    glasses: float = 0.28
+    """Of the heads that are seen: a quarter to a half of grown people wear some, a third of these dark here."""
+    hat: float = 0.18
+    """Of the heads that are seen: caps, hats with brims, woollen ones, helmets; brims and rims are long thin things near faces, as fingers are."""
+    others_hands: float = 0.6
+    """Of the other people: those who do something with their hands, which are annotated as extra hands; a photo often shows several pairs."""
     shape_sigma: float = 1.0
     """Spread of the hands' shape coefficients."""
     size_noise: float = 0.04
@@ -114,6 +123,18 @@ class Weld:
 
 
 @dataclass(frozen=True)
+class ExtraHand:
+    """A hand of somebody else."""
+
+    side: int
+    """0 left, 1 right."""
+    keypoints_m: np.ndarray
+    """(21, 3) in the camera frame."""
+    piece: int
+    """Which of the scene's pieces it is."""
+
+
+@dataclass(frozen=True)
 class Scene:
     """Everything that the shading needs."""
 
@@ -125,6 +146,7 @@ class Scene:
     present: tuple[bool, bool]
     distance_m: float
     welds: tuple[Weld, ...] = ()
+    extra: tuple[ExtraHand, ...] = ()
 
 
 def build_scene(knobs: SceneKnobs, seed: int, pair: HandParameters | None = None) -> Scene:
@@ -157,17 +179,17 @@ def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
     """Hands with forearms and no body."""
     present = _who(knobs, rng) if pair is None else (True, True)
     skin = Skin.draw(rng, knobs.glove)
-    local = _pair(knobs, seed, rng, hand, present) if pair is None else pair
-    points = hand.pose_hands(local).keypoints()
+    local = _pair(knobs, seed, rng, present) if pair is None else pair
+    points = keypoints(local)
     chosen = [h for h in (0, 1) if present[h]] or [0, 1]
     used = points[chosen].reshape(-1, 3)
     R = _view(knobs, rng, used, points, present)
-    turned = _moved(hand, local, R, -used.mean(0) @ R.T)
+    turned = _moved(local, R, -used.mean(0) @ R.T)
     points = (points - used.mean(0)) @ R.T
     camera, offset = _camera(knobs, rng, points[chosen].reshape(-1, 3), points, present)
     placed = HandParameters(turned.pose, turned.shape, turned.translation_m + offset)
-    mesh = hand.pose_hands(placed).mesh()
-    vertices = mesh.vertices_m.numpy()
+    posed = mesh(placed)
+    vertices = posed.vertices_m.numpy()
     if any(present[h] and vertices[h, :, 2].min() < 0.06 for h in (0, 1)):
         return None
     pieces: list[Piece] = []
@@ -184,16 +206,16 @@ def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
                 welds.append(Weld(len(pieces) - 1, len(pieces), loop[::-1] if h == 0 else loop, ring))
             pieces.extend(forearm(rng, placed, vertices[h], h, skin, knobs.sleeve, knobs.watch))
         if rng.random() < knobs.held:
-            pieces.append(held(rng, mesh.keypoints_m[h].numpy(), placed, h))
-    pieces.extend(_before_and_behind(knobs, rng, camera, mesh, present, float(offset[2]), skin, 1.05))
-    return Scene(tuple(pieces), camera, placed, mesh, present, float(offset[2]), tuple(welds))
+            pieces.append(held(rng, posed.keypoints_m[h].numpy(), placed, h))
+    pieces.extend(_before_and_behind(knobs, rng, camera, posed, present, float(offset[2]), skin, 1.05))
+    return Scene(tuple(pieces), camera, placed, posed, present, float(offset[2]), tuple(welds))
 
 
 def _before_and_behind(
     knobs: SceneKnobs,
     rng: np.random.Generator,
     camera: Camera,
-    mesh: HandMesh,
+    posed: HandMesh,
     present: tuple[bool, bool],
     depth: float,
     skin: Skin,
@@ -201,7 +223,7 @@ def _before_and_behind(
 ) -> list[Piece]:
     pieces = []
     if any(present) and rng.random() < knobs.occluder:
-        pieces.append(occluder(rng, mesh.keypoints_m.numpy()[[h for h in (0, 1) if present[h]]].reshape(-1, 3)))
+        pieces.append(occluder(rng, posed.keypoints_m.numpy()[[h for h in (0, 1) if present[h]]].reshape(-1, 3)))
     if knobs.framing != "close":
         half = knobs.size_px / 2 / float(camera.focal_px[0])
         pieces.extend(clutter(rng, half, depth, skin, int(rng.integers(knobs.clutter[0], knobs.clutter[1] + 1)), near))
@@ -211,7 +233,7 @@ def _before_and_behind(
 def hand_piece(
     knobs: SceneKnobs, rng: np.random.Generator, hand: HandModel, vertices: np.ndarray, h: int, skin: Skin, capped: bool
 ) -> Piece:
-    layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo)
+    layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo, knobs.scar, h)
     faces = hand.faces[h].numpy()
     if not capped:  # the wrist's lid would darken the seam
         faces = faces[~_lid(h)]
@@ -253,7 +275,7 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
     """Hands of a body."""
     skin = Skin.draw(rng, knobs.glove)
     if not close and knobs.framing != "ego" and rng.random() < knobs.no_hand:
-        return _without_hands(knobs, rng, skin)
+        return _without_hands(knobs, seed, rng, skin)
     view = float(np.exp(rng.uniform(*np.log(knobs.view_m))))
     detail = load_body(coarse=knobs.framing == "ego" or (not close and view > COARSE_VIEW_M))
     for _ in range(8):
@@ -275,10 +297,10 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
     if placed_camera is None:
         return None
     camera, R, offset = placed_camera
-    placed = _moved(hand, local, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
-    mesh = hand.pose_hands(placed).mesh()
-    vertices = mesh.vertices_m.numpy()
-    if vertices[shown, :, 2].min() < 0.06 or mesh.keypoints_m[..., 2].min() < 0.05:
+    placed = _moved(local, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
+    posed = mesh(placed)
+    vertices = posed.vertices_m.numpy()
+    if vertices[shown, :, 2].min() < 0.06 or posed.keypoints_m[..., 2].min() < 0.05:
         return None
     if close and _hidden_by_trunk(person, used, -R.T @ offset):
         return None
@@ -294,12 +316,18 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
             welds.append(Weld(len(pieces), 0, loop, person.posture.figure.body.loops[h]))
         pieces.append(own)
         if knobs.held > 0 and rng.random() < (0.9 if person.holds[h] else knobs.held * person.shown[h] * 0.6):
-            pieces.append(held(rng, mesh.keypoints_m[h].numpy(), placed, h))
+            pieces.append(held(rng, posed.keypoints_m[h].numpy(), placed, h))
+    # Generators of their own: without these things a scene is what it was before they existed.
+    extra: list[ExtraHand] = []
+    if not ego:
+        pieces.extend(head_wear(np.random.default_rng([seed, 6]), person, R, offset, knobs.glasses, knobs.hat))
     if not ego and not close and rng.random() < knobs.others:
-        pieces.extend(_others(knobs, rng, camera, float((R @ person.posture.at["chest"] + offset)[2]), R))
+        chest = float((R @ person.posture.at["chest"] + offset)[2])
+        others = _others(knobs, rng, np.random.default_rng([seed, 7]), seed, camera, chest)
+        extra = others.place(pieces, welds)
     far = float((R @ person.posture.at["pelvis"] + offset)[2]) / depth
-    pieces.extend(_before_and_behind(knobs, rng, camera, mesh, (0 in shown, 1 in shown), depth, skin, max(1.05, far + 0.05)))
-    return Scene(tuple(pieces), camera, placed, mesh, (True, True), depth, tuple(welds))
+    pieces.extend(_before_and_behind(knobs, rng, camera, posed, (0 in shown, 1 in shown), depth, skin, max(1.05, far + 0.05)))
+    return Scene(tuple(pieces), camera, placed, posed, (True, True), depth, tuple(welds), tuple(extra))
 
 
 def _body_piece(
@@ -331,9 +359,8 @@ def _meet_colours(asset: BodyAsset, body: Piece, hand_piece: Piece, h: int, loop
     body.colour[near] += share * (rim[follows] - body.colour[near])
 
 
-def _without_hands(knobs: SceneKnobs, rng: np.random.Generator, skin: Skin) -> Scene | None:
+def _without_hands(knobs: SceneKnobs, seed: int, rng: np.random.Generator, skin: Skin) -> Scene | None:
     """A body whose hands are behind it, or cropped so that none is seen; or no body at all."""
-    hand = load_bundled_hand()
     shape = torch.zeros(2, 10)
     view = float(np.exp(rng.uniform(*np.log(knobs.view_m))))
     person = pose_person(rng, load_body(view > COARSE_VIEW_M), knobs.size_noise, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
@@ -342,12 +369,15 @@ def _without_hands(knobs: SceneKnobs, rng: np.random.Generator, skin: Skin) -> S
     camera, R, offset = _look_at(knobs, rng, _spot(rng, person), True, view)
     pieces = [] if rng.random() < 0.15 else [_body_piece(knobs, rng, person, skin, (None, None), R, offset, headless=False)]
     depth = float((R @ person.posture.at["chest"] + offset)[2])
+    if pieces:
+        pieces.extend(head_wear(np.random.default_rng([seed, 6]), person, R, offset, knobs.glasses, knobs.hat))
     if rng.random() < knobs.others and pieces:
-        pieces.extend(_others(knobs, rng, camera, depth, R))
+        nobody = np.random.default_rng([seed, 7])
+        _others(replace(knobs, others_hands=0.0), rng, nobody, seed, camera, depth).place(pieces, [])
     half = knobs.size_px / 2 / float(camera.focal_px[0])
     pieces.extend(clutter(rng, half, depth, skin, int(rng.integers(knobs.clutter[0], knobs.clutter[1] + 3)), 0.7))
-    parameters = _moved(hand, person.parameters, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
-    return Scene(tuple(pieces), camera, parameters, hand.pose_hands(parameters).mesh(), (False, False), depth)
+    parameters = _moved(person.parameters, torch.from_numpy(R).float(), torch.from_numpy(offset).float())
+    return Scene(tuple(pieces), camera, parameters, mesh(parameters), (False, False), depth)
 
 
 def _spot(rng: np.random.Generator, person: Person) -> np.ndarray:
@@ -356,12 +386,34 @@ def _spot(rng: np.random.Generator, person: Person) -> np.ndarray:
     return person.posture.at[names[int(rng.choice(5, p=[0.4, 0.3, 0.1, 0.1, 0.1]))]] + rng.normal(0, 0.05, 3)
 
 
-def _others(knobs: SceneKnobs, rng: np.random.Generator, camera: Camera, depth: float, R: np.ndarray) -> list[Piece]:
-    """More people, their hands behind them."""
-    found = []
+@dataclass
+class _Company:
+    """Other people: their pieces, where those are welded, and their hands; numbers of pieces count from their own first one."""
+
+    pieces: list[Piece]
+    welds: list[Weld]
+    hands: list[ExtraHand]
+
+    def place(self, pieces: list[Piece], welds: list[Weld]) -> list[ExtraHand]:
+        """Adds them to a scene's lists; their hands with the numbers that their pieces have there."""
+        first = len(pieces)
+        pieces.extend(self.pieces)
+        welds.extend(replace(w, first=w.first + first, second=w.second + first) for w in self.welds)
+        return [replace(hand, piece=hand.piece + first) for hand in self.hands]
+
+
+def _others(knobs: SceneKnobs, rng: np.random.Generator, extra: np.random.Generator, seed: int, camera: Camera, depth: float) -> _Company:
+    """More people, some with their hands behind them, some who do something with them (these are drawn by `extra`)."""
+    company = _Company([], [], [])
     for _ in range(int(rng.integers(1, 3))):
         shape = torch.from_numpy(rng.normal(0, 0.7, (1, 10))).float().expand(2, 10)
-        person = pose_person(rng, load_body(coarse=True), 0.06, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
+        busy = extra.random() < knobs.others_hands
+        if busy:
+            pool = _poses(seed // BLOCK, knobs.poses == "simple")
+            shares = ((SINGLE, SINGLE), (SINGLE, IDLE), (IDLE, SINGLE))[int(extra.integers(3))]
+            person = pose_person(extra, load_body(coarse=True), 0.06, pool[extra.integers(len(pool), size=2)].clone(), shape, shares)
+        else:
+            person = pose_person(rng, load_body(coarse=True), 0.06, torch.zeros(2, 16, 3), shape, (HIDDEN, HIDDEN))
         if person is None:
             continue
         yaw = rotation(np.array([0, rng.normal(0, 0.45), 0]))
@@ -370,8 +422,32 @@ def _others(knobs: SceneKnobs, rng: np.random.Generator, camera: Camera, depth: 
         x = rng.choice([-1.0, 1.0]) * (rng.uniform(0.35, 1.1) * reach + 0.15)
         turned = np.diag([1.0, -1, -1]) @ yaw
         place = np.array([x, rng.normal(0, 0.15), z]) - turned @ person.posture.at["chest"]
-        found.append(_body_piece(replace(knobs, bare=0), rng, person, Skin.draw(rng, 0), (None, None), turned, place, headless=False))
-    return found
+        skin = Skin.draw(rng, 0)
+        if busy:
+            _add_hands(replace(knobs, bare=0), extra, person, skin, turned, place, company)
+        else:
+            company.pieces.append(_body_piece(replace(knobs, bare=0), rng, person, skin, (None, None), turned, place, headless=False))
+        company.pieces.extend(head_wear(extra, person, turned, place, knobs.glasses, knobs.hat))
+    return company
+
+
+def _add_hands(
+    knobs: SceneKnobs, rng: np.random.Generator, person: Person, skin: Skin, R: np.ndarray, offset: np.ndarray, company: _Company
+) -> None:
+    """One of the other people with both hands. Their pieces are no hands of the scene's pair: maps show things there."""
+    hand = load_bundled_hand()
+    posed = mesh(_moved(person.parameters, torch.from_numpy(R).float(), torch.from_numpy(offset).float()))
+    vertices = posed.vertices_m.numpy()
+    loop = load_hand_asset().wrist_loop.numpy()
+    loops = tuple((vertices[h, loop].astype(np.float64) - offset) @ R for h in (0, 1))
+    body, first = _body_piece(knobs, rng, person, skin, loops, R, offset, headless=False), len(company.pieces)
+    company.pieces.append(body)
+    for h in (0, 1):
+        own = hand_piece(knobs, rng, hand, vertices[h], h, skin, capped=False)
+        _meet_colours(person.posture.figure.body, body, own, h, loop)
+        company.welds.append(Weld(len(company.pieces), first, loop, person.posture.figure.body.loops[h]))
+        company.hands.append(ExtraHand(h, posed.keypoints_m[h].numpy(), len(company.pieces)))
+        company.pieces.append(replace(own, hand=-1))
 
 
 def _hidden_by_trunk(person: Person, used: np.ndarray, eye: np.ndarray) -> bool:
@@ -483,7 +559,7 @@ def _drawn_pair(seed: int, rng: np.random.Generator) -> HandParameters:
     return pair
 
 
-def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandModel, present: tuple[bool, bool]) -> HandParameters:
+def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, present: tuple[bool, bool]) -> HandParameters:
     """Both hands in a common frame, around the origin."""
     if all(present) and rng.random() < knobs.interacting:
         return _drawn_pair(seed, rng)
@@ -494,14 +570,14 @@ def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
     pose[0] = mirror_rotvec(fingers[0])
     shape = torch.from_numpy(rng.normal(0, knobs.shape_sigma, 10)).float().clamp(-2.5, 2.5)
     shape = shape + torch.from_numpy(rng.normal(0, 0.1, (2, 10))).float()
-    R = random_rotation((2,), torch.Generator().manual_seed(int(rng.integers(2**31))))
+    R = random_turn(rng, 2)
     if rng.random() < 0.6:  # both hands do something alike: one is about the mirror image of the other
         mirror = torch.diag(torch.tensor([-1.0, 1, 1]))
-        wobble = rotvec_to_matrix(torch.from_numpy(rng.normal(0, 0.5, 3)).float())
+        wobble = to_matrix(torch.from_numpy(rng.normal(0, 0.5, 3)).float())
         R = torch.stack([wobble @ mirror @ R[1] @ mirror, R[1]])
-    pose[:, 0] = matrix_to_rotvec(R)
+    pose[:, 0] = to_rotvec(R)
     parameters = HandParameters(pose, shape, torch.zeros(2, 3))
-    points = hand.pose_hands(parameters).keypoints()
+    points = keypoints(parameters)
     direction = rng.normal(0, 1, 3) * np.array([1.0, 0.6, 0.6])
     direction = torch.from_numpy(direction / np.linalg.norm(direction)).float()
     apart = rng.uniform(0.03, 0.28) if knobs.framing == "close" else rng.uniform(0.05, 0.7)
@@ -517,20 +593,20 @@ def _pair(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
 
 def _view(knobs: SceneKnobs, rng: np.random.Generator, used: Tensor, points: Tensor, present: tuple[bool, bool]) -> Tensor:
     """Rotation of the scene before the camera."""
-    R = random_rotation((), torch.Generator().manual_seed(int(rng.integers(2**31))))
+    R = random_turn(rng)[0]
     if rng.random() < knobs.upright:
         h = 1 if present[1] else 0
         finger = R @ (points[h, 9] - points[h, 0])
         angle = torch.atan2(finger[0], -finger[1]) + float(rng.normal(0, 0.6))
-        R = axis_rotation(2, -angle) @ R
+        R = to_matrix(torch.tensor([0.0, 0.0, -float(angle)])) @ R
     return R
 
 
-def _moved(hand: HandModel, p: HandParameters, R: Tensor, t: Tensor) -> HandParameters:
+def _moved(p: HandParameters, R: Tensor, t: Tensor) -> HandParameters:
     """The same hands after x -> R x + t. Hands turn about their wrist, so the translation has to make up for it."""
     pose = p.pose.clone()
-    pose[:, 0] = matrix_to_rotvec(R @ rotvec_to_matrix(p.pose[:, 0]))
-    wrist = hand.with_shape(p.shape).joints_rest_m[:, 0]
+    pose[:, 0] = to_rotvec(R @ to_matrix(p.pose[:, 0]))
+    wrist = joints_at_rest(p.shape)[:, 0]
     return HandParameters(pose, p.shape, (wrist + p.translation_m) @ R.T + t - wrist)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.joints import FINGERS, OPENPOSE21
-from twohands.synth.material import BLOTCHES, LAYERS, PLAIN, STRIPES, Material, cloth_colour
+from twohands.synth.material import BLOTCHES, LAYERS, LINE, PLAIN, STRIPES, Material, cloth_colour
 
 TONES = np.array(
     [
@@ -97,11 +97,11 @@ def noise_volume() -> np.ndarray:
 @numba.njit(cache=True, fastmath=True, inline="always")
 def noise_at(volume, x, y, z):
     """Trilinear look-up in the noise volume."""
-    mask = volume.shape[0] - 1
+    mask = np.uint32(volume.shape[0] - 1)
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
-    ix, iy, iz = int(fx) & mask, int(fy) & mask, int(fz) & mask
+    ix, iy, iz = np.uint32(np.int32(fx)) & mask, np.uint32(np.int32(fy)) & mask, np.uint32(np.int32(fz)) & mask
     gx, gy, gz = x - fx, y - fy, z - fz
-    jx, jy, jz = (ix + 1) & mask, (iy + 1) & mask, (iz + 1) & mask
+    jx, jy, jz = (ix + np.uint32(1)) & mask, (iy + np.uint32(1)) & mask, (iz + np.uint32(1)) & mask
     a = volume[ix, iy, iz] + (volume[jx, iy, iz] - volume[ix, iy, iz]) * gx
     b = volume[ix, jy, iz] + (volume[jx, jy, iz] - volume[ix, jy, iz]) * gx
     c = volume[ix, iy, jz] + (volume[jx, iy, jz] - volume[ix, iy, jz]) * gx
@@ -171,11 +171,19 @@ class Skin:
         """Bare skin."""
         return Material(None, grain=self.grain, grain_per_m=260, specular=self.specular, gloss=self.gloss, soft=1.0)
 
-    def hand_surface(self, rng: np.random.Generator, ring: float, tattoo: float) -> tuple[np.ndarray | None, tuple[Material, ...]]:
-        """What one hand wears: layers (see `Piece`) and materials. Gloves are the person's, rings and tattoos the hand's."""
+    def hand_surface(
+        self, rng: np.random.Generator, ring: float, tattoo: float, scar: float = 0.0, side: int = 0
+    ) -> tuple[np.ndarray | None, tuple[Material, ...]]:
+        """What one hand wears: layers (see `Piece`) and materials. Gloves are the person's; rings, tattoos and scars the hand's."""
         m = masks()
         layers: list[np.ndarray] = []
         materials = [self.material()]
+        if scar > 0:
+            drawn = np.random.default_rng([self.seed, 1, side])  # its own, so that all else stays what it is without scars
+            if drawn.random() < scar:
+                layer, material = self._scar(drawn)
+                layers.append(layer)
+                materials.append(material)
         if rng.random() < tattoo:
             spots = noise(m.rest_m, rng.uniform(40, 160), rng) - rng.uniform(0.4, 1.3)
             layers.append(np.where(m.palm < 0.4, spots, -1))
@@ -197,22 +205,53 @@ class Skin:
             materials.append(self.glove)
         return (np.stack(layers, 1).astype(np.float32) if layers else None), tuple(materials)
 
+    def _scar(self, rng: np.random.Generator) -> tuple[np.ndarray, Material]:
+        """An old cut, a line some millimetres wide that vertices are too far apart for (so it is a pattern), or a burn with a ragged edge."""
+        m = masks()
+        colour = np.array([1.1, 0.5, 0.45]) if rng.random() < 0.5 else np.array([1.7, 1.65, 1.65])  # fresh and red, or old and pale
+        scarred = np.clip(self.base * colour * rng.uniform(0.9, 1.15), 0, 1)
+        away = np.linalg.norm(m.rest_m - m.rest_m[rng.integers(len(m.rest_m))], axis=1)
+        if rng.random() < 0.25:
+            burn = Material(scarred, self.base * colour**0.4, BLOTCHES, 150, grain=0.1, specular=self.specular + 0.06, gloss=25, soft=0.7)
+            return rng.uniform(0.006, 0.016) - away + 0.005 * noise(m.rest_m, 130, rng), burn
+        axis = rng.normal(size=3) * np.array([1.0, 0.3, 1.0])  # across the surface, more often than into it
+        line = Material(
+            None, scarred, LINE, rng.uniform(25, 50), axis / np.linalg.norm(axis), self.grain, 260, self.specular, self.gloss, soft=1.0
+        )
+        return rng.uniform(0.01, 0.025) - away, line
+
     def hand_colour(self) -> Float[np.ndarray, "vert 3"]:
         """Colour of every vertex of a hand, linear light."""
         rng = np.random.default_rng(self.seed)
         m = masks()
-        colour = np.repeat(self.tone[None], len(m.palm), 0)
-        lighter = np.clip(self.tone * (1.06 + 0.9 * self.darkness) + np.array([0.05, 0.02, 0.01]), 0, 1)
-        colour += (lighter - colour) * (m.palm * rng.uniform(0.5, 1))[:, None]
-        red = self.tone * np.array([1.05, 0.78, 0.74])
-        colour += (red - colour) * (np.maximum(m.knuckle, 0.8 * m.tip) * rng.uniform(0.1, 0.75))[:, None]
-        nail = np.clip(self.tone * 0.6 + np.array([0.38, 0.27, 0.25]), 0, 1)
-        colour += (nail - colour) * (m.nail * rng.uniform(0.3, 1))[:, None]
-        colour *= (1 - 0.25 * rng.random() * m.crease)[:, None]
-        colour *= (1 + rng.uniform(0.01, 0.06) * noise(m.rest_m, rng.uniform(60, 300), rng))[:, None]
+        pale, red, nail, crease = rng.uniform(0.5, 1), rng.uniform(0.1, 0.75), rng.uniform(0.3, 1), 0.25 * rng.random()
+        mottle = rng.uniform(0.01, 0.06) * noise(m.rest_m, rng.uniform(60, 300), rng)
         # Veins run along the back of the hand: ridges of noise drawn out along the fingers.
-        ridge = np.clip(1 - 3 * np.abs(noise(m.rest_m * np.array([0.3, 1, 1]), rng.uniform(50, 90), rng)), 0, 1)
-        vein = ridge * (1 - m.palm) * (m.reach < 0.085) * rng.uniform(-0.05, 0.16)
-        colour *= 1 - np.clip(vein, 0, 1)[:, None] * np.array([1.0, 0.55, 0.4])
+        ridge = noise(m.rest_m * np.array([0.3, 1, 1]), rng.uniform(50, 90), rng)
+        vein = rng.uniform(-0.05, 0.16)
         blush = rng.uniform(0, 0.05) * noise(m.rest_m, rng.uniform(20, 60), rng)
-        return np.clip(colour * (1 + blush[:, None] * np.array([1.0, -1.0, -1.0])), 0, 1) ** DISPLAY_GAMMA
+        lighter = np.clip(self.tone * (1.06 + 0.9 * self.darkness) + np.array([0.05, 0.02, 0.01]), 0, 1)
+        nails = np.clip(self.tone * 0.6 + np.array([0.38, 0.27, 0.25]), 0, 1)
+        out = np.empty((len(m.palm), 3))
+        _paint(
+            self.tone, lighter, self.tone * np.array([1.05, 0.78, 0.74]), nails, pale, red, nail, crease, vein, mottle, ridge, blush,
+            m.palm, m.knuckle, m.tip, m.nail, m.crease, m.reach, out,
+        )  # fmt: skip
+        return out
+
+
+@numba.njit(cache=True)
+def _paint(
+    tone, lighter, reddened, nails, pale, red, nail, crease, vein, mottle, ridge, blush, palm, knuckle, tip, nail_mask, creases, reach, out
+):  # fmt: skip
+    tint, wash = (1.0, 0.55, 0.4), (1.0, -1.0, -1.0)
+    for i in range(out.shape[0]):
+        blood = max(knuckle[i], 0.8 * tip[i]) * red
+        shown = min(max(max(0.0, min(1.0, 1 - 3 * abs(ridge[i]))) * (1 - palm[i]) * (1.0 if reach[i] < 0.085 else 0.0) * vein, 0.0), 1.0)
+        for k in range(3):
+            c = tone[k] + (lighter[k] - tone[k]) * (palm[i] * pale)
+            c += (reddened[k] - c) * blood
+            c += (nails[k] - c) * (nail_mask[i] * nail)
+            c *= (1 - crease * creases[i]) * (1 + mottle[i])
+            c *= 1 - shown * tint[k]
+            out[i, k] = min(max(c * (1 + blush[i] * wash[k]), 0.0), 1.0) ** DISPLAY_GAMMA

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, Int32
 
-from twohands.geometry.rotations import random_rotation, rotvec_to_matrix
 from twohands.hands.bundled import load_hand_asset
 from twohands.hands.parameters import HandParameters
 from twohands.synth.material import BLOTCHES, CHECKS, PLAIN, PRINT, STRIPES, Material, cloth, cloth_colour
+from twohands.synth.posing import random_turn, to_matrix
 from twohands.synth.skin import Skin, noise
 
 
@@ -60,7 +59,7 @@ def forearm(
     if h == 0:
         loop = loop[::-1]
     centre = loop.mean(0)
-    R = rotvec_to_matrix(p.pose[h, 0]).numpy()
+    R = to_matrix(p.pose[h, 0]).numpy()
     back = R @ np.array([1.0 if h == 1 else -1.0, 0, 0])
     bend = R @ np.array([0, rng.normal(0, 0.4), rng.normal(0, 0.22)])
     arm = back + bend
@@ -78,8 +77,10 @@ def forearm(
     pieces = [tube(path, rings, np.concatenate([bare, bare[-1:]]), skin.material())]
 
     def at(along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ring = np.stack([np.stack([np.interp(along, shares, rings[:, i, c]) for c in range(3)], 1) for i in range(rings.shape[1])], 1)
-        return np.stack([np.interp(along, shares, path[:, c]) for c in range(3)], 1), ring
+        low = np.clip(np.searchsorted(shares, along, "right") - 1, 0, len(shares) - 2)
+        part = ((along - shares[low]) / (shares[low + 1] - shares[low]))[:, None]
+        ring = rings[low] + (rings[low + 1] - rings[low]) * part[..., None]
+        return path[low] + (path[low + 1] - path[low]) * part, ring
 
     if rng.random() < sleeve:
         start = rng.uniform(0.02, 0.6)
@@ -160,7 +161,7 @@ def stuff(rng: np.random.Generator, size_m: float) -> Material:
 
 def turn(rng: np.random.Generator) -> np.ndarray:
     """Any rotation."""
-    return random_rotation((), torch.Generator().manual_seed(int(rng.integers(2**31)))).numpy()
+    return random_turn(rng)[0].numpy()
 
 
 HELD = {
@@ -176,7 +177,7 @@ HELD = {
 
 def held(rng: np.random.Generator, points: np.ndarray, p: HandParameters, h: int) -> Piece:
     """A thing on the palm's side, as if held."""
-    R = rotvec_to_matrix(p.pose[h, 0]).numpy()
+    R = to_matrix(p.pose[h, 0]).numpy()
     kind = list(HELD)[int(rng.choice(len(HELD), p=[row[0] for row in HELD.values()]))]
     radius, half = rng.uniform(*HELD[kind][1]), rng.uniform(*HELD[kind][2])
     thick = rng.uniform(0.0035, 0.006) if kind == "phone" else radius
