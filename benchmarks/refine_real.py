@@ -28,10 +28,12 @@ import twohands
 from twohands.evaluation import real_photos
 from twohands.evaluation.real_photos import ExamPhoto
 from twohands.hands.model import HandModel
-from twohands.refine.refiner import RefineConfig, Refiner
+from twohands.refine.refiner import Refiner
 from twohands.schema import PhotoResult, TwoHands
 
 SPAN_PX = 256
+SURE = 0.8
+"""Confidence from which a keypoint counts as sure."""
 SIDES = ("left", "right")
 
 
@@ -109,7 +111,7 @@ def compared(photo: ExamPhoto, before: TwoHands, after: TwoHands) -> Row:
     xy = before.keypoints_xy.flatten(0, 1)
     scale = SPAN_PX / float((xy.amax(0) - xy.amin(0)).max())
     moved = scale * (after.keypoints_xy - before.keypoints_xy).norm(dim=-1)
-    sure = after.keypoint_confidence >= RefineConfig().sure
+    sure = after.keypoint_confidence >= SURE
     errors = [scale * annotated_errors_px(photo, hands) for hands in (before, after)]
     known = len(errors[0]) > 0
     return Row(

@@ -39,5 +39,6 @@ $bin/twohands train regressor --shards "$work/close" "$work/clasped" "$work/real
 # Stage 2 learns from what an early stage 1 gets wrong.
 $bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.65 0.35 --out "$work/early" --steps 600 \
     --trunk "$work/trunks/hand_landmark_full.tflite"
-$bin/twohands train refiner --out "$work/refiner" --regressor "$work/early/regressor.safetensors" --workers 2
+$bin/twohands train refiner --out "$work/refiner" --workers 2 \
+    --regressors "$work/early/regressor.safetensors" "$work/regressor/regressor.safetensors"
 cp "$work"/detector/detector.safetensors "$work"/regressor/regressor.safetensors "$work"/refiner/refiner.safetensors src/twohands/weights/

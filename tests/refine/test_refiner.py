@@ -9,6 +9,7 @@ from twohands.checkpoints import save_weights
 from twohands.errors import UserError
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
+from twohands.refine.evidence import EvidenceConfig, moved_scales
 from twohands.refine.refiner import FREE_CM3, RefineConfig, Refiner, shared_volumes_cm3, token_confidence
 
 QUICK = RefineConfig(steps=3)
@@ -54,16 +55,20 @@ def test_a_batch_of_eight_equals_eight_batches_of_one(hand: HandModel, refiner: 
         torch.testing.assert_close(alone.parameters.translation_m, together.parameters.translation_m[i], atol=1e-4, rtol=0)
 
 
-def test_sure_hands_move_no_farther_than_allowed(hand: HandModel) -> None:
-    hands, sure = crossing_hands(4, 4, gap_m=0.03), torch.ones(4, 2, 21)
-    for allowed_m in (0.0, 0.004):
-        refiner = Refiner(random_denoiser(0), dataclasses.replace(QUICK, largest_move_m=allowed_m))
-        result = refiner.refine(hand, hands, sure)
-        here, there = (hand.pose_hands(p).keypoints() for p in (hands, result.parameters))
-        ray = torch.nn.functional.normalize(here, dim=-1)
-        move = (there - here) - ((there - here) * ray).sum(-1, keepdim=True) * ray
-        # Spheres of a few millimetres' overlap allow as much.
-        assert float(move.norm(dim=-1).mean((1, 2)).max()) <= 0.012
+def test_a_guess_against_a_sure_picture_is_not_believed(hand: HandModel) -> None:
+    """A wild network moves hands that are surely seen no farther than the picture allows, or the projection without it takes."""
+    hands, surely = crossing_hands(4, 4, gap_m=0.03), torch.full((4, 2, 21), 0.99)
+    wild, limit = random_denoiser(0, 30.0), EvidenceConfig().farthest
+    careless = EvidenceConfig(hold_both=0.0, hold_each=0.0, trust=1e3, farthest=1e3)
+
+    def moved(config: RefineConfig) -> torch.Tensor:
+        result = Refiner(wild, config).refine(hand, hands, surely)
+        assert bool(result.resolved.all())
+        return moved_scales(hand, hands, result.parameters, surely, camera_frame=True)
+
+    plain = moved(dataclasses.replace(QUICK, steps=0))
+    assert bool((moved(QUICK) <= plain.clamp_min(limit) + 1e-3).all())
+    assert float(moved(dataclasses.replace(QUICK, evidence=careless)).max()) > 2 * limit
 
 
 @pytest.mark.parametrize("field", ["pose", "shape", "translation_m"])

@@ -93,23 +93,25 @@ def test_photographed_pairs_have_their_truth_before_the_camera(photographed: Pat
 
 def test_stretched_errors_run_from_the_truth_to_what_was_found(photographed: Path) -> None:
     hand, pairs = load_bundled_hand(), read_pairs(photographed)
-    whole, none = (stretched(hand, pairs, torch.full((4,), f)) for f in (1.0, 1e-4))
+    whole, none = (stretched(hand, pairs, torch.full((4, 2), f)) for f in (1.0, 1e-4))
     assert torch.equal(whole.parameters.pose, pairs.parameters.pose)
     for (a, b), atol in (((none.parameters, pairs.clean), 1e-3),):
         torch.testing.assert_close(hand.pose_hands(a).keypoints(), hand.pose_hands(b).keypoints(), atol=atol, rtol=0)
-    half = stretched(hand, pairs, torch.full((4,), 0.5))
+    half = stretched(hand, pairs, torch.tensor([0.5, 1.0]).expand(4, 2))
     assert bool((half.keypoint_confidence >= pairs.keypoint_confidence - 1e-6).all())
+    assert torch.equal(half.parameters.pose[:, 1], pairs.parameters.pose[:, 1])
+    assert not torch.equal(half.parameters.pose[:, 0], pairs.parameters.pose[:, 0])
 
 
 def test_training_goes_on_where_it_stopped_and_writes_weights_that_load(bank: Path, photographed: Path, tmp_path: Path) -> None:
     small = DenoiserConfig(width=16, depth=1, heads=2)
     with pytest.raises(UserError, match="resume"):
         train_refiner(tmp_path, bank, steps=2, batch=4, resume=True, config=small)
-    weights = train_refiner(tmp_path, bank, steps=2, batch=4, config=small, photographed=photographed)
+    weights = train_refiner(tmp_path, bank, steps=2, batch=4, config=small, photographed=[photographed])
     refiner = Refiner.load(weights, RefineConfig(steps=1))
     first = [p.clone() for p in refiner.denoiser.parameters()]
     assert not bool((refiner.denoiser.scale.deviation[:16, :6] == 1).any())
-    train_refiner(tmp_path, bank, steps=4, batch=4, resume=True, config=small, photographed=photographed)
+    train_refiner(tmp_path, bank, steps=4, batch=4, resume=True, config=small, photographed=[photographed])
     again = Refiner.load(weights, RefineConfig(steps=1))
     assert any(not torch.equal(a, b) for a, b in zip(first, again.denoiser.parameters(), strict=True))
     onwards = train_refiner(tmp_path / "next", bank, steps=1, batch=4, config=small, start_from=weights)
@@ -125,7 +127,7 @@ def test_a_run_that_dies_ends_bit_for_bit_where_an_unbroken_one_does(bank: Path,
     small, training = DenoiserConfig(width=16, depth=1, heads=2), RefinerTraining(checkpoint_steps=2, parts=2)
 
     def train(out: Path, resume: bool = False) -> dict[str, torch.Tensor]:
-        return load_file(train_refiner(out, bank, None, 6, 4, 0, resume, small, training, photographed=photographed))
+        return load_file(train_refiner(out, bank, None, 6, 4, 0, resume, small, training, photographed=[photographed]))
 
     def save_and_die(self: WholeCheckpoints, checkpoint: dict, path: Path, storage_options: None = None) -> None:
         save(self, checkpoint, path, storage_options)

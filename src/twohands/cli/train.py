@@ -75,9 +75,9 @@ def refiner(
     out: Path,
     bank: Path | None = None,
     pairs: int = 8500,
-    photographed: Path | None = None,
+    photographed: tuple[Path, ...] = (),
     photos: int = 8000,
-    regressor: Path | None = None,
+    regressors: tuple[Path, ...] = (),
     start_from: Path | None = None,
     minutes: float | None = None,
     steps: int = 20_000,
@@ -90,9 +90,9 @@ def refiner(
         out: Run folder: last.ckpt and, at the end, refiner.safetensors.
         bank: NPZ of clean interacting pairs (`twohands interactions`); made in `out` if it is not given and not there yet.
         pairs: How many pairs that bank holds.
-        photographed: NPZ of stage 1's outputs; made in `out`, from rendered photos of the bank's pairs, if not given and not there yet.
-        photos: How many outputs; 0 trains on clean pairs with errors alone.
-        regressor: Weights of the early stage 1 that reads those photos; those of the package by default.
+        photographed: NPZs of stage 1's outputs; made in `out`, from rendered photos of the bank's pairs, if none is given and they are not there.
+        photos: How many outputs of each stage 1; 0 trains on clean pairs with errors alone.
+        regressors: Weights of the stage 1 that reads those photos, early ones and good ones; those of the package by default.
         start_from: Weights of stage 2 to begin with; a run that has a checkpoint goes on from that instead.
         minutes: Ends the run after so much processor time, if that comes before `steps`.
         steps: Length of the run.
@@ -109,10 +109,12 @@ def refiner(
     if not bank.is_file():
         with progress_bar(pairs, "pairs", "pair") as bar:
             build_bank(bank, pairs, seed, workers, progress=bar.update)
-    if photographed is None and photos:
-        photographed = out / "photographed.npz"
-        if not photographed.is_file():
-            with progress_bar(photos) as bar:
-                photograph_bank(photographed, bank, photos, seed, regressor, workers, bar.update)
+    if not photographed and photos:
+        readers = regressors or (None,)
+        photographed = tuple(out / f"photographed_{k}.npz" for k in range(len(readers)))
+        for k, (path, weights) in enumerate(zip(photographed, readers, strict=True)):
+            if not path.is_file():
+                with progress_bar(photos) as bar:
+                    photograph_bank(path, bank, photos, seed + k, weights, workers, bar.update)
     resume = (out / "last.ckpt").is_file()
     print(train_refiner(out, bank, minutes, steps, REFINER_BATCH, seed, resume, REFINER, photographed=photographed, start_from=start_from))

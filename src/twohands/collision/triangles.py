@@ -65,32 +65,24 @@ def _edges_pierce(a, face_a, b, face_b):
     i, j, k = face_b[0], face_b[1], face_b[2]
     side = np.empty(3)
     for n in range(3):
-        side[n] = _volume(b, i, j, k, a, face_a[n])
+        side[n] = _volume(b, i, b, j, b, k, a, face_a[n])
     if (side[0] >= 0 and side[1] >= 0 and side[2] >= 0) or (side[0] <= 0 and side[1] <= 0 and side[2] <= 0):
         return False
     for n in range(3):
         p, q = face_a[n], face_a[(n + 1) % 3]
         if side[n] * side[(n + 1) % 3] >= 0:
             continue
-        x, y, z = _turn(a, p, q, b, i, j), _turn(a, p, q, b, j, k), _turn(a, p, q, b, k, i)
+        # On which side of each edge of the triangle the line through p and q passes.
+        x, y, z = _volume(a, p, a, q, b, i, b, j), _volume(a, p, a, q, b, j, b, k), _volume(a, p, a, q, b, k, b, i)
         if (x > 0 and y > 0 and z > 0) or (x < 0 and y < 0 and z < 0):
             return True
     return False
 
 
 @numba.njit(cache=True, nogil=True)
-def _volume(b, i, j, k, a, p):
-    """Six times the signed volume of the tetrahedron (b_i, b_j, b_k, a_p)."""
-    ux, uy, uz = b[j, 0] - b[i, 0], b[j, 1] - b[i, 1], b[j, 2] - b[i, 2]
-    vx, vy, vz = b[k, 0] - b[i, 0], b[k, 1] - b[i, 1], b[k, 2] - b[i, 2]
-    wx, wy, wz = a[p, 0] - b[i, 0], a[p, 1] - b[i, 1], a[p, 2] - b[i, 2]
-    return (uy * vz - uz * vy) * wx + (uz * vx - ux * vz) * wy + (ux * vy - uy * vx) * wz
-
-
-@numba.njit(cache=True, nogil=True)
-def _turn(a, p, q, b, i, j):
-    """The same of (a_p, a_q, b_i, b_j): on which side of the edge the line passes."""
-    ux, uy, uz = a[q, 0] - a[p, 0], a[q, 1] - a[p, 1], a[q, 2] - a[p, 2]
-    vx, vy, vz = b[i, 0] - a[p, 0], b[i, 1] - a[p, 1], b[i, 2] - a[p, 2]
-    wx, wy, wz = b[j, 0] - a[p, 0], b[j, 1] - a[p, 1], b[j, 2] - a[p, 2]
+def _volume(a, i, b, j, c, k, d, m):
+    """Six times the signed volume of the tetrahedron (a_i, b_j, c_k, d_m)."""
+    ux, uy, uz = b[j, 0] - a[i, 0], b[j, 1] - a[i, 1], b[j, 2] - a[i, 2]
+    vx, vy, vz = c[k, 0] - a[i, 0], c[k, 1] - a[i, 1], c[k, 2] - a[i, 2]
+    wx, wy, wz = d[m, 0] - a[i, 0], d[m, 1] - a[i, 1], d[m, 2] - a[i, 2]
     return (uy * vz - uz * vy) * wx + (uz * vx - ux * vz) * wy + (ux * vy - uy * vx) * wz

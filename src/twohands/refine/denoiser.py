@@ -20,6 +20,7 @@ from twohands.joints import MANO16, OPENPOSE21, OPENPOSE21_PARENTS
 from twohands.layers import Mlp, sinusoids
 from twohands.record import Record
 from twohands.refine.diffusion import alpha_bar
+from twohands.refine.evidence import log_error_scale
 from twohands.refine.state import TOKENS, WIDTH, PairFrame, StateScale, pack, place_numbers, used_numbers
 
 CONDITION_FEATURES = WIDTH + 3 + 3 + 3 + 4 + 3 + 2
@@ -220,7 +221,7 @@ class Denoiser(nn.Module):
                 condition.gap_m / condition.gap_m.new_tensor([1, 1, 1, config.push_scale_m]),
                 condition.view[..., None, :].expand(-1, -1, TOKENS, -1),
                 condition.confidence[..., None],
-                _log_error_scale(condition.confidence)[..., None],
+                log_error_scale(condition.confidence)[..., None],
             ],
             -1,
         )
@@ -230,11 +231,6 @@ class Denoiser(nn.Module):
         for block, bias in zip(self.blocks, near.permute(3, 0, 4, 1, 2), strict=True):
             tokens = block(tokens, time, bias)
         return self.out(self.norm(tokens)).view(batch, 2, TOKENS, WIDTH)
-
-
-def _log_error_scale(confidence: Float[Tensor, "batch hand 17"]) -> Float[Tensor, "batch hand 17"]:
-    """Logarithm of the Laplace error scale, in tenths of a hand, whose probability to stay below a tenth is the confidence."""
-    return -(-(1 - confidence.clamp(0.01, 0.999)).log()).log()
 
 
 def _distances(position_m: Float[Tensor, "batch hand 17 3"], bins: int) -> Float[Tensor, "batch 34 34 bin"]:

@@ -27,10 +27,10 @@ class GiveWayConfig:
     """At most; they end when no spheres of different hands overlap."""
     length: float = 1.4
     """Of a step, relative to Polyak's."""
-    finger_rad: tuple[float, float, float] = (0.05, 0.1, 0.2)
+    finger_rad: tuple[float, float, float] = (0.025, 0.05, 0.1)
     """How far a finger's joint turns (twist, spread, flexion), against how far a thumb's joint (each axis) and a wrist turn, and against how far
     a wrist goes (m). Fingers give way first: where a hand is, is known better than how its fingers bend."""
-    thumb_rad: float = 0.12
+    thumb_rad: float = 0.06
     wrist_rad: float = 0.005
     place_m: float = 0.001
     farthest: float = 3.0

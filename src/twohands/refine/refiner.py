@@ -18,6 +18,7 @@ from twohands.joints import MANO16, OPENPOSE21, OPENPOSE21_PARENTS
 from twohands.record import Record
 from twohands.refine.denoiser import Condition, Denoiser, DenoiserConfig
 from twohands.refine.diffusion import STEPS
+from twohands.refine.evidence import EvidenceConfig, held, moved_scales, share_believed
 from twohands.refine.give_way import give_way
 from twohands.refine.guidance import Energy, bind, guided, paper_energy, sphere_energy
 from twohands.refine.projection import ProjectionConfig, brought_together, drawn_apart, ways_out
@@ -64,14 +65,10 @@ class RefineConfig:
     """Hands that come in each other's way do touch: those that sampling parts are brought together up to this gap."""
     touch_reach_m: float = 0.03
     """Beyond this gap they stay apart."""
-    largest_move_m: float = 0.012
-    """Mean move across the viewing direction that sampling may give to keypoints that stage 1 is sure of; hands that lie deeper in each other
-    than this cannot both be right, and may move by as much as the deepest overlap of their spheres. What would move farther is projected
-    from where it was, which moves it no more than it must."""
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+    """How far the picture lets sampling go."""
     farthest_move_m: float = 0.12
     """Mean move that is allowed to all keypoints, sure or not."""
-    sure: float = 0.8
-    """Confidence from which a keypoint counts as sure."""
     seed: int = 0
 
 
@@ -128,8 +125,9 @@ class Refiner:
         """Hands that share no volume, as near to the given ones as what is sure of them asks for.
 
         `parameters` in the camera's frame, or with `camera_frame` false in any frame. Without `keypoint_confidence` all joints count as half
-        sure. A pair is returned changed only if its exact shared volume has fallen and its sure keypoints have moved, across the viewing
-        direction, no more than allowed, or no more than it takes. ValueError if numbers are not finite or shapes do not fit."""
+        sure. A pair is returned changed only if its exact shared volume has fallen. Where sampling would move keypoints across the viewing
+        direction by more than their confidence makes likely, they move no more than it takes to free the hands. ValueError if numbers are not
+        finite or shapes do not fit."""
         batch = parameters.shape.shape[:-2]
         if keypoint_confidence is None:
             keypoint_confidence = torch.full((*batch, 2, 21), 0.5)
@@ -171,15 +169,17 @@ class Refiner:
         self, model: HandModel, proxies: SphereProxies, given: HandParameters, sure: Tensor, camera_frame: bool
     ) -> tuple[HandParameters, Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
         """Hands that crossed, parted; their exact volume now, and whether they may be taken (CPU tensors)."""
-        found, volume, good = self._attempt(model, proxies, given, sure, camera_frame, sampled=True)
-        # What sampling would move too far may still be freed from where it is.
-        again = (~good | (volume > FREE_CM3)).nonzero()[:, 0]
+        found, volume, moved = self._attempt(model, proxies, given, sure, camera_frame, sampled=True)
+        # What sampling has moved too far, or could not free, may still be freed from where it is.
+        again = ((moved > self.config.evidence.farthest) | (volume > FREE_CM3)).nonzero()[:, 0]
         if len(again) and self.config.steps:
-            plain, plain_volume, plain_good = self._attempt(model, proxies, given[again], sure[again], camera_frame, sampled=False)
-            take = plain_good & (~good[again] | (plain_volume < volume[again]))
+            plain, plain_volume, plain_moved = self._attempt(model, proxies, given[again], sure[again], camera_frame, sampled=False)
+            free, was_free = plain_volume <= FREE_CM3, volume[again] <= FREE_CM3
+            take = torch.where(free == was_free, plain_moved < moved[again], free)
             _assign(found, again[take], plain[take])
-            volume[again[take]], good[again[take]] = plain_volume[take], True
-        return found, volume, good
+            volume[again[take]] = plain_volume[take]
+        move = model.pose_hands(found).keypoints() - model.pose_hands(given).keypoints()
+        return found, volume, (move.norm(dim=-1).mean((1, 2)) <= self.config.farthest_move_m).cpu()
 
     def sample(
         self, model: HandModel, parameters: HandParameters, keypoint_confidence: Float[Tensor, "batch hand 21"], camera_frame: bool = True
@@ -208,19 +208,44 @@ class Refiner:
 
     def _attempt(
         self, model: HandModel, proxies: SphereProxies, parameters: HandParameters, sure: Tensor, camera_frame: bool, sampled: bool
-    ) -> tuple[HandParameters, Float[Tensor, "batch"], Bool[Tensor, "batch"]]:
-        """Hands that were sampled (or not) and projected, their exact volume, and whether they stay near enough to those given."""
+    ) -> tuple[HandParameters, Float[Tensor, "batch"], Float[Tensor, "batch"]]:
+        """Hands that were sampled (or not) and projected, their exact volume, and how far they went from the picture (CPU tensors)."""
         config = self.config
         frame = PairFrame.of(model, parameters)
         condition = Condition.of(model, proxies, parameters, frame, token_confidence(sure), camera_frame)
         found = parameters
         if sampled and config.steps:
-            found = unpack(model, self._sampled(model, proxies, condition, frame), frame)
+            found = self._believed(model, proxies, parameters, condition, frame, sure, camera_frame)
         if config.project:
             ray = torch.nn.functional.normalize(frame.origin_m, dim=-1) if camera_frame else None
             found = self._projected(model, proxies, found.map(torch.clone), condition.confidence, ray)
-        stays = self._stays(model, proxies, parameters, found, sure, camera_frame, sampled)
-        return found, _volumes_where_crossing(model, found), stays.cpu()
+        moved = moved_scales(model, parameters, found, sure, camera_frame)
+        return found, _volumes_where_crossing(model, found), moved.cpu()
+
+    def _believed(
+        self,
+        model: HandModel,
+        proxies: SphereProxies,
+        given: HandParameters,
+        condition: Condition,
+        frame: PairFrame,
+        sure: Tensor,
+        camera_frame: bool,
+    ) -> HandParameters:
+        """Hands that were sampled, as far as they may be believed: held where the picture shows them, less of the way where that is too far."""
+        config = self.config.evidence
+        state = self._sampled(model, proxies, condition, frame)
+
+        def placed(state: Tensor) -> HandParameters:
+            found = unpack(model, state, frame)
+            return held(model, given, found, sure, config) if camera_frame else found
+
+        found = placed(state)
+        deepest_m = _deepest_overlap_m(proxies, model.pose_hands(given), given.shape)
+        share = share_believed(moved_scales(model, given, found, sure, camera_frame), deepest_m, config)
+        if bool((share < 1).any()):
+            found = placed(torch.lerp(condition.state, state, share[:, None, None, None]))
+        return found
 
     def _projected(
         self,
@@ -270,31 +295,6 @@ class Refiner:
                 return paper_energy()
             case other:
                 raise ValueError(f"there is no energy {other!r}; choose spheres or paper")
-
-    def _stays(
-        self,
-        model: HandModel,
-        proxies: SphereProxies,
-        before: HandParameters,
-        after: HandParameters,
-        sure: Tensor,
-        camera_frame: bool,
-        sampled: bool,
-    ) -> Bool[Tensor, "batch"]:
-        """Whether none of the hands goes astray and, if they were sampled, what stage 1 is sure of stays where the image shows it."""
-        hands = model.pose_hands(before)
-        here, there = hands.keypoints(), model.pose_hands(after).keypoints()
-        move = there - here
-        near = move.norm(dim=-1).mean((1, 2)) <= self.config.farthest_move_m
-        if not sampled:
-            return near
-        if camera_frame:
-            ray = torch.nn.functional.normalize(here, dim=-1)
-            move = move - (move * ray).sum(-1, keepdim=True) * ray
-        counts = (sure >= self.config.sure).to(move)
-        mean_m = (move.norm(dim=-1) * counts).sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)
-        allowed_m = _deepest_overlap_m(proxies, hands, before.shape).clamp_min(self.config.largest_move_m)
-        return near & (mean_m <= allowed_m)
 
 
 def _deepest_overlap_m(proxies: SphereProxies, hands: PosedHands, shape: Tensor) -> Float[Tensor, "batch"]:

@@ -80,6 +80,15 @@ class FitConfig:
     """Processes a rank that make batches ahead; 0 makes them in the training process."""
 
 
+@torch.no_grad()
+def move_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Moves the averaged weights towards those after `step` steps. Early averages forget fast, so that they do not remember the beginning."""
+    decay = min(decay, (1 + step) / (10 + step))
+    source, target = network.state_dict(), average.state_dict()
+    names = [name for name, value in source.items() if value.is_floating_point()]
+    torch._foreach_lerp_([target[n] for n in names], [source[n] for n in names], 1 - decay)
+
+
 class AveragedModule(lightning.LightningModule):
     """A network, its moving average, AdamW without decay on norms and biases, the rate's schedule. Subclasses give `loss`."""
 
@@ -121,11 +130,7 @@ class AveragedModule(lightning.LightningModule):
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Steps, then moves the average: here and not at the batch's end, where a checkpoint may already have been written without it."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        decay = min(self.fit_config.average, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():
-            source, target = self.network.state_dict(), self.average.state_dict()
-            names = [name for name, value in source.items() if value.is_floating_point()]
-            torch._foreach_lerp_([target[n] for n in names], [source[n] for n in names], 1 - decay)
+        move_average(self.average, self.network, self.fit_config.average, self.global_step)
 
     def configure_optimizers(self) -> Any:
         c = self.fit_config

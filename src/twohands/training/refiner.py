@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from twohands.refine.perturb import PerturbConfig, Perturbed, penetrates, pertur
 from twohands.refine.refiner import token_confidence
 from twohands.refine.state import PairFrame, pack, rest_wrists_m
 from twohands.synth.bank import read_bank
-from twohands.training.fit import Machines, SharedBatches, WholeCheckpoints, parts_of, seed_of, write_config
+from twohands.training.fit import Machines, SharedBatches, WholeCheckpoints, move_average, parts_of, seed_of, write_config
 from twohands.training.photographed import read_pairs
 
 ONE_CPU = Machines(accelerator="cpu")
@@ -53,7 +54,7 @@ class RefinerTraining:
     deep_weight: float = 4.0
     """How much more often those outputs are drawn that penetrate."""
     stretched_share: float = 0.5
-    """Share of the outputs whose errors are scaled, all of a pair alike."""
+    """Share of the outputs whose errors are scaled, each hand's by a number of its own."""
     stretch: tuple[float, float] = (0.4, 1.2)
     first_share: float = 0.85
     """Share of a batch at the noisiest step, without noise: where sampling begins, and with one step ends."""
@@ -109,8 +110,8 @@ class PairStream:
         if self.photographed is not None and outputs:
             rows = torch.multinomial(self.draw_weight, outputs, replacement=True, generator=generator)
             low, high = self.training.stretch
-            stretch = low + (high - low) * torch.rand(outputs, generator=generator)
-            whole = torch.rand(outputs, generator=generator) >= self.training.stretched_share
+            stretch = low + (high - low) * torch.rand(outputs, 2, generator=generator)
+            whole = torch.rand(outputs, 1, generator=generator) >= self.training.stretched_share
             parts.append(stretched(self.model, self.photographed[rows], torch.where(whole, 1.0, stretch)))
         return concatenate(parts)
 
@@ -119,11 +120,11 @@ def _starts(pairs: Perturbed) -> range:
     return range(0, pairs.keypoint_confidence.shape[0], 256)
 
 
-def stretched(model: HandModel, pairs: Perturbed, factor: Float[Tensor, "batch"]) -> Perturbed:
-    """The same pairs with errors so many times as large, and the confidence of a stage 1 that knows it: a Laplace scale so many times as
+def stretched(model: HandModel, pairs: Perturbed, factor: Float[Tensor, "batch hand"]) -> Perturbed:
+    """The same pairs with errors of each hand so many times as large, and the confidence of a stage 1 that knows it: a Laplace scale so many times as
     large. Rotations go along the shortest way."""
     clean, found = pairs.clean, pairs.parameters
-    part = factor[:, None, None]
+    part = factor[..., None]
     R_clean = rotvec_to_matrix(clean.pose)
     way = matrix_to_rotvec(R_clean.transpose(-1, -2) @ rotvec_to_matrix(found.pose))
     pose = matrix_to_rotvec(R_clean @ rotvec_to_matrix(part[..., None] * way))
@@ -131,7 +132,7 @@ def stretched(model: HandModel, pairs: Perturbed, factor: Float[Tensor, "batch"]
     wrist_clean, wrist_found = (rest_wrists_m(model, p.shape) + p.translation_m for p in (clean, found))
     place = wrist_clean + part * (wrist_found - wrist_clean) - rest_wrists_m(model, shape)
     confidence = 1 - (1 - pairs.keypoint_confidence.clamp_max(0.9999)) ** (1 / part)
-    whole = (factor == 1)[:, None, None]
+    whole = (factor == 1)[..., None]
     same = HandParameters(
         torch.where(whole[..., None], found.pose, pose),
         torch.where(whole, found.shape, shape),
@@ -232,11 +233,7 @@ class RefinerModule(L.LightningModule):
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Steps, then moves the average: here and not at the batch's end, where a checkpoint may already have been written without it."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        # Early averages forget fast, so that they do not remember the beginning.
-        decay = min(self.training_config.average_decay, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.denoiser.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
+        move_average(self.average, self.denoiser, self.training_config.average_decay, self.global_step)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.progress() >= 1:
@@ -277,11 +274,11 @@ def train_refiner(
     config: DenoiserConfig | None = None,
     training: RefinerTraining = RefinerTraining(),
     perturb_config: PerturbConfig | None = None,
-    photographed: Path | None = None,
+    photographed: Sequence[Path] = (),
     start_from: Path | None = None,
     machines: Machines = ONE_CPU,
 ) -> Path:
-    """Trains the denoiser on a bank of clean pairs and on stage 1's outputs (an NPZ of `photograph_bank`); writes `out/refiner.safetensors` and
+    """Trains the denoiser on a bank of clean pairs and on stage 1's outputs (NPZs of `photograph_bank`); writes `out/refiner.safetensors` and
     returns its path. `start_from` are weights of the same configuration to begin with; their scale of the state stays.
 
     Ends after `steps` or `minutes` of processor time, whichever comes first; the learning rate falls accordingly. `resume` goes on from
@@ -298,7 +295,7 @@ def train_refiner(
     if resume and not last.is_file():
         raise UserError(f"nothing to resume at {last}; start without resuming")
     with torch.no_grad():
-        outputs = None if photographed is None else read_pairs(photographed)
+        outputs = concatenate([read_pairs(path) for path in photographed]) if photographed else None
         some = PairStream(model, proxies, clean, outputs, 2048, seed, perturb_config, training).make(0)
         state, condition, _ = conditioned(model, proxies, some)
         for denoiser in (module.denoiser, module.average):
@@ -326,7 +323,7 @@ def train_refiner(
         log_every_n_steps=1,
     )
     if trainer.is_global_zero:
-        inputs = {"bank": bank, "photographed": photographed, "start_from": start_from}
+        inputs = {"bank": bank, "photographed": list(photographed), "start_from": start_from}
         numbers = {"steps": steps, "minutes": minutes, "batch": batch, "seed": seed}
         records: dict[str, Any] = {"network": config, "training": training, "perturb": perturb_config, "machines": machines}
         write_config(out, inputs | numbers | {name: dataclasses.asdict(record) for name, record in records.items()})
