@@ -21,7 +21,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
 from twohands.record import Record, stack
 from twohands.regress.align import CropPriors, KeypointReading
-from twohands.regress.crops import EXPANSION, PairView, view_pairs
+from twohands.regress.crops import EXPANSION, PairView, on_grid, view_pairs
 from twohands.regress.head import HandPrediction
 from twohands.regress.losses import predicted_joints_m
 from twohands.regress.network import PRIOR_GRID_FACTOR, Regressor, RegressorConfig
@@ -171,6 +171,7 @@ class Stage1:
 
     def _look(self, image: Tensor, camera: Camera, pair: HandPair) -> Stage1Hands:
         """One pass over the pairs."""
+        pair = on_grid(pair)
         view = view_pairs(camera, pair, self.network.config.crop_px)
         crops = view.crop.resample(image.cpu(), camera)
         priors, reading = self._ask_teacher(image, camera, pair, view)
