@@ -21,8 +21,9 @@ COMMON_EXPANSION = 1.5
 """The same of the pair's view over the box of both hands."""
 
 
-PLACES_A_SIDE, DIRECTIONS = 64, 256
-"""How fine `on_grid` is: about a crop's pixel."""
+PLACES_A_SIDE, DIRECTIONS = 16, 256
+"""How fine `on_grid` is: places in a box's side (up to twice as many, as its step is a power of two) and directions in a full turn. The coarser, the
+rarer a box lies between two places; stage 1 was trained on boxes that are off by more."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,12 @@ def view_pairs(camera: Camera, pair: HandPair, crop_px: int, expansion: float | 
 
 
 def on_grid(pair: HandPair) -> HandPair:
-    """The same pair, the corners of its boxes and its directions moved to the nearest of a coarse set, by half a crop's pixel at most.
+    """The same pair, the corners of its boxes and its directions moved to the nearest of a coarse set, by a few of the crop's pixels at most.
 
     The landmark trunk makes a hundred times as much of a difference of a hundred thousandth in what it sees, and a second look the same of the first
     one's answer. Two engines (or processors) that differ in the seventh digit would end millimetres apart at an unsure hand; so they look at the
-    very same crops. Only a corner that lies right between two places, one in some thousands, goes one way with the one and one with the other."""
+    very same crops. Only a corner that lies right between two places, one in some ten thousands, goes one way with the one and the other way with
+    the other."""
     low, high = pair.box_xyxy_px[..., :2], pair.box_xyxy_px[..., 2:]
     size = high - low
     side = size.amax(-1, keepdim=True).clamp_min(1e-6)
