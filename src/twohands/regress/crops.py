@@ -21,7 +21,7 @@ COMMON_EXPANSION = 1.5
 """The same of the pair's view over the box of both hands."""
 
 
-PLACES_A_SIDE, DIRECTIONS = 16, 256
+PLACES_A_SIDE, DIRECTIONS = 32, 256
 """How fine `on_grid` is: places in a box's side (up to twice as many, as its step is a power of two) and directions in a full turn. The coarser, the
 rarer a box lies between two places; stage 1 was trained on boxes that are off by more."""
 
