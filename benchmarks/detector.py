@@ -18,15 +18,12 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from twohands.data.shards import ShardSet
+from annotated_scenes import SceneOptions
 from twohands.detector import Detector
 from twohands.errors import UserError
 from twohands.evaluation.reliability import PrecisionRecall, precision_recall
 from twohands.evaluation.true_boxes import AnnotatedPicture, exam_pictures, overlaps
 from twohands.schema import Detection
-from twohands.synth.backgrounds import Photos
-from twohands.synth.generate import write_shards
-from twohands.synth.scene import SceneKnobs
 
 SEED = 802
 LOWEST = 0.02
@@ -38,17 +35,11 @@ POINTS_AT_CAMERA = 0.2
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(SceneOptions):
     """Detects, judges, prints, draws."""
 
-    out: tyro.conf.Positional[Path]
-    exam: Path | None = None
-    """Folder of real photos with an exam.json."""
     count: int = 500
-    backgrounds: Path | None = None
-    borders: Path | None = None
-    picture: Path | None = None
-    """Where the curves are drawn; OUT/detector.png by default."""
+    """Rendered scenes."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +69,7 @@ def main(options: Options) -> None:
     detector = Detector.load()
     threshold = detector.config.threshold
     detector.config = dataclasses.replace(detector.config, threshold=LOWEST)
-    folder = options.out / "scenes" / "wide"
-    write_shards(folder, SEED, options.count, SceneKnobs(framing="wide"), 100, photos=Photos(options.backgrounds, options.borders))
-    shards = ShardSet.read(sorted(folder.glob("*.npz")))
-    sets = {"rendered, wide": [AnnotatedPicture.of_sample(shards.sample(k), everyone=True) for k in range(len(shards))]}
+    sets = {"rendered, wide": options.scenes("wide", SEED, options.count, everyone=True)}
     if options.exam is not None:
         sets["photos"] = list(exam_pictures(options.exam))
     detections = {name: [detector(picture.image) for picture in tqdm(pictures, mininterval=5)] for name, pictures in sets.items()}

@@ -25,7 +25,7 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 import twohands
-from twohands.data.shards import ShardSet
+from annotated_scenes import SceneOptions
 from twohands.errors import UserError
 from twohands.evaluation.reliability import ReliabilityCurve, fit_scaling, reliability_curve
 from twohands.evaluation.true_boxes import AnnotatedPicture, exam_pictures, overlaps
@@ -34,9 +34,6 @@ from twohands.manifest import beside
 from twohands.people import Candidate
 from twohands.pipeline import Pipeline, Regressor
 from twohands.schema import HandPair, Stage1Hands
-from twohands.synth.backgrounds import Photos
-from twohands.synth.generate import write_shards
-from twohands.synth.scene import SceneKnobs
 
 CLOSE_SEED, WIDE_SEED = 801, 802
 AT_ONCE = 20
@@ -57,19 +54,12 @@ SOURCES = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(SceneOptions):
     """Collects statements and outcomes, prints errors, draws curves."""
 
-    out: tyro.conf.Positional[Path]
-    exam: Path | None = None
-    """Folder of real photos with an exam.json."""
     count: int = 1000
     """Rendered scenes."""
-    backgrounds: Path | None = None
-    borders: Path | None = None
     prior: Literal["auto", "encoder", "teacher"] = "encoder"
-    picture: Path | None = None
-    """Where the curves are drawn; OUT/reliability.png by default."""
 
 
 class Statements:
@@ -88,14 +78,13 @@ class Statements:
 def main(options: Options) -> None:
     """Collects what is missing, then reports."""
     (options.out / "statements").mkdir(parents=True, exist_ok=True)
-    photos = Photos(options.backgrounds, options.borders)
     pipeline: Pipeline | None = None
     found: dict[str, dict[str, np.ndarray]] = {}
     for name in SOURCES:
         if options.exam is None and name.startswith("photos"):
             continue
         slug = name.replace(", ", "_").replace(" ", "_")
-        pictures = list(exam_pictures(options.exam)) if name.startswith("photos") and options.exam else rendered(options, name, photos)
+        pictures = list(exam_pictures(options.exam)) if name.startswith("photos") and options.exam else rendered(options, name)
         parts: list[Path] = []
         for first in tqdm(range(0, len(pictures), AT_ONCE), desc=name):
             parts.append(options.out / "statements" / f"{slug}_{first:04d}.npz")
@@ -116,14 +105,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return {kind: stored[kind] for kind in KINDS}
 
 
-def rendered(options: Options, name: str, photos: Photos) -> list[AnnotatedPicture]:
+def rendered(options: Options, name: str) -> list[AnnotatedPicture]:
     """The scenes of a source."""
-    close = name.startswith("close")
-    folder = options.out / "scenes" / ("close" if close else "wide")
-    knobs = SceneKnobs(framing="close" if close else "wide")
-    write_shards(folder, CLOSE_SEED if close else WIDE_SEED, options.count // 2, knobs, 100, photos=photos)
-    shards = ShardSet.read(sorted(folder.glob("*.npz")))
-    return [AnnotatedPicture.of_sample(shards.sample(k)) for k in range(min(len(shards), options.count // 2))]
+    framing, seed = ("close", CLOSE_SEED) if name.startswith("close") else ("wide", WIDE_SEED)
+    return options.scenes(framing, seed, options.count // 2)
 
 
 class Listener:

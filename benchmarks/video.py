@@ -1,13 +1,16 @@
 """Video against frame by frame, on synthetic clips with exact truth.
 
     python benchmarks/video.py [--seeds 5] [--frames 60] [--size 320] [--kinds crossing clasping fast leaving] [--prior encoder|teacher]
-        [--boxes detector|truth]
+        [--boxes detector|truth] [--photos FILE ...]
 
 The clips (crossing and clasping hands, fast ones with motion blur, one that leaves the picture and comes back) are made from their seeds. Three
 ways of reading them are judged: each frame as a photo, the whole video offline, and live. MPJPE (wrist-aligned, no scale), its part over the
 frames that all ways found, acceleration error and jitter (jerk; the truth's own stands beside it) of the joints in the camera frame, hands found,
 frames with exchanged hands, changes of the person's number, calls of the detector, and seconds. With `--boxes truth` a detector that knows the
-true boxes takes the place of ours, for all ways alike. These are scores on synthetic clips."""
+true boxes takes the place of ours, for all ways alike. These are scores on synthetic clips.
+
+`--photos` takes real photos in their place and moves a window over each, up and down, to and fro, nearer and farther, with a sensor's noise: a
+real picture whose hands are known to keep their pose. There is no truth; what trembles then is what the program adds."""
 
 import argparse
 import json
@@ -18,10 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 import twohands
 from twohands.evaluation.metrics import mpjpe_mm
 from twohands.evaluation.motion import acceleration_error_m_s2, jitter_m_s3, swapped_frames, switches
+from twohands.geometry.photo import choose_camera
+from twohands.hands.parameters import HandParameters
 from twohands.pipeline import Pipeline
 from twohands.schema import Detection, HandMotion
 from twohands.synth.clips import KINDS, Clip, ClipKnobs, make_clip
@@ -150,6 +156,54 @@ def judged(answer: Answer, clip: Clip, everywhere: np.ndarray) -> dict[str, floa
     }
 
 
+FRAMES_PER_SECOND = 30.0
+WINDOW_PX = (320, 240)
+NOISE = 2.0
+"""Standard deviation of a sensor's noise, grey levels."""
+
+
+def swayed(photo: Path, count: int) -> list[np.ndarray]:
+    """A window that sways over a photo."""
+    image = Image.open(photo).convert("RGB")
+    width, height = WINDOW_PX
+    noise = np.random.default_rng(0)
+    pictures = []
+    for k in range(count):
+        t = k / FRAMES_PER_SECOND
+        share = 0.85 + 0.1 * np.sin(1.7 * t)
+        w, h = image.width * share, image.width * share * height / width
+        if h > image.height:
+            w, h = image.height * share * width / height, image.height * share
+        left = (image.width - w) * (0.5 + 0.45 * np.sin(2.3 * t))
+        top = (image.height - h) * (0.5 + 0.45 * np.cos(1.9 * t))
+        seen = image.resize(WINDOW_PX, Image.Resampling.BICUBIC, (left, top, left + w, top + h))
+        pictures.append((np.asarray(seen) + noise.normal(0, NOISE, (height, width, 3))).round().clip(0, 255).astype(np.uint8))
+    return pictures
+
+
+def of_photo(model: Pipeline, photo: Path, count: int, ways: list[str]) -> None:
+    """What each way makes of a swayed photo: jerk of all joints in the camera frame and relative to the wrist, hands and persons."""
+    images = swayed(photo, count)
+    time_s = np.arange(count) / FRAMES_PER_SECOND
+    camera, _ = choose_camera(*WINDOW_PX, None, None, None, None)
+    nothing = torch.zeros(count, 2, dtype=torch.bool)  # that is known of it
+    nobody = HandParameters.zeros(count)
+    points = torch.zeros(count, 2, 21, 3)
+    clip = Clip(torch.from_numpy(np.stack(images)), torch.from_numpy(time_s), camera, nobody, points, points[..., :2], nothing)
+    for way in ways:
+        answer = WAYS[way](model, clip)
+        hands = [(answer.keypoints_mm[:, side], answer.found[:, side]) for side in (0, 1)]
+        told = {
+            "left": int(answer.found[:, 0].sum()),
+            "right": int(answer.found[:, 1].sum()),
+            "jitter_m_s3": float(np.nanmean([jitter_m_s3(points, time_s, found) for points, found in hands])),
+            "jitter_in_hand_m_s3": float(np.nanmean([jitter_m_s3(points - points[:, :1], time_s, found) for points, found in hands])),
+            "switches": switches(answer.labels),
+            "detections": answer.detections,
+        }
+        print(f"{photo.name} {way:9s} " + "  ".join(f"{name} {value:.3g}" for name, value in told.items()), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[5])
@@ -159,9 +213,14 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--prior", choices=("encoder", "teacher"), default="encoder")
     parser.add_argument("--boxes", choices=("detector", "truth"), default="detector")
+    parser.add_argument("--photos", type=Path, nargs="+", default=[])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     model = twohands.load(prior=args.prior)
+    for photo in args.photos:
+        of_photo(model, photo, args.frames, args.ways)
+    if args.photos:
+        return
     rows: list[dict[str, object]] = []
     for seed in args.seeds:
         for kind in args.kinds:

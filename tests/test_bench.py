@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from scenes import Truth, blank_image, two_hands
 from twohands import bench
@@ -36,13 +37,19 @@ def test_a_child_process_tells_its_cost():
         bench._child(["-c", "1 / 0"])
 
 
-def test_engines_are_compared_by_their_farthest_vertex():
-    result = Truth([two_hands(0.2)]).pipeline().reconstruct(blank_image())
+def test_engines_are_compared_by_each_hands_farthest_vertex():
+    pipeline = Truth([two_hands(0.2)]).pipeline()
+    result = pipeline.reconstruct(blank_image())
     (person,) = result.people
     moved = person.vertices_m.clone()
     moved[1, 7, 0] += 0.0004
-    assert bench._apart_mm(result, replace(result, people=(replace(person, vertices_m=moved),))) == pytest.approx(0.4, abs=1e-3)
-    assert bench._apart_mm(result, replace(result, people=())) == float("inf")
+    apart = bench.hands_apart_mm(result, replace(result, people=(replace(person, vertices_m=moved),)))
+    assert apart == pytest.approx([0.0, 0.4], abs=1e-3)
+    assert bench.hands_apart_mm(result, replace(result, people=())) is None
+    nobody = Truth([]).pipeline()
+    told = bench.engines_apart(pipeline, pipeline, [blank_image()] * 2)
+    assert told == {"pictures": 2, "pictures with other hands": 0, "hands": 4, "median mm": 0.0, "95 % mm": 0.0, "most mm": 0.0}
+    assert bench.engines_apart(pipeline, nobody, [blank_image()])["pictures with other hands"] == 1
 
 
 def test_parts_alone_and_report_in_words():
@@ -51,19 +58,20 @@ def test_parts_alone_and_report_in_words():
     report = Report(targets={"import_s": 1.0, "video_fps": 9.0}, video={"frames": 4})
     report.alone["torch"] = bench._alone(pipeline, blank_image(), result, 1)
     assert {"detector", "stage 1", "stage 2", "mesh", "NPZ", "GLB", "OBJ", "overlay"} == set(report.alone["torch"])
+    report.found["torch"] = {"two hands": (1, 2)}
     report.photos["torch"] = {"two hands": {"total": Timing(12.0, 10.0, 11.0, 3)}}
     text = "\n".join(lines_of(report))
     assert "import: 1 s (target <= 1.5: met)" in text
     assert "9 frames/s (target >= 15: not met)" in text
-    assert "total 12 (10); processor 11" in text
+    assert "1 of 2 hands; total 12 (10); processor 11" in text
     assert json.loads(report.to_json())["photos"]["torch"]["two hands"]["total"]["least_ms"] == 10.0
 
 
 def test_pictures_are_made_from_seeds():
     photos = bench_photos(96)
-    assert list(photos) == ["one hand", "two hands", "clasped"]
-    assert all(p.shape == (96, 96, 3) and p.dtype == np.uint8 for p in photos.values())
-    assert np.array_equal(bench_photos(96)["clasped"], photos["clasped"])
+    assert {name: int(sample.hand_valid.sum()) for name, sample in photos.items()} == {"one hand": 1, "two hands": 2, "clasped": 2}
+    assert all(p.shape == (96, 96, 3) and p.dtype == np.uint8 for p in map(bench.as_pixels, photos.values()))
+    assert torch.equal(bench_photos(96)["clasped"].image, photos["clasped"].image)
     frames = film_frames(3)
     assert [f.shape for f in frames] == [(720, 1280, 3)] * 3
 

@@ -204,3 +204,18 @@ def test_the_command_writes_both_networks(tmp_path, monkeypatch, capsys):
     assert main(["onnx", "--out", str(tmp_path / "out")]) == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["detector.onnx", "regressor.onnx"]
     assert "rotation" in capsys.readouterr().out
+
+
+def test_the_shipped_networks_give_the_same_hands(tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="the fast extra is not installed")
+    from twohands import load
+    from twohands.bench import as_pixels, engines_apart, scenes
+    from twohands.synth.photo import take_photo
+
+    monkeypatch.setenv("TWOHANDS_HOME", str(tmp_path))
+    pictures = [as_pixels(take_photo(knobs, seed)) for knobs in scenes(256).values() for seed in (0, 1)]
+    told = engines_apart(load(engine="torch"), load(engine="openvino"), pictures)
+    assert told["pictures with other hands"] == 0
+    assert told["hands"] >= 6
+    assert told["most mm"] < 0.5
+    assert told["median mm"] < 0.01

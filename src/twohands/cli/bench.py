@@ -56,12 +56,13 @@ def lines_of(report: "Report") -> list[str]:
         lines += ["", f"photos by {engine}: median (least) ms, and the processor time of all"]
         for name, stages in photos.items():
             times = ", ".join(f"{stage} {t.median_ms:.0f} ({t.least_ms:.0f})" for stage, t in stages.items())
-            lines.append(f"  {name:10s} {times}; processor {stages['total'].cpu_ms:.0f}")
+            found, there = report.found[engine][name]
+            lines.append(f"  {name:10s} {found} of {there} hands; {times}; processor {stages['total'].cpu_ms:.0f}")
         parts = report.alone.get(engine, {})
         lines += [f"  {part:10s} alone {t.median_ms:.1f} ({t.least_ms:.1f}); processor {t.cpu_ms:.1f}" for part, t in parts.items()]
-    if report.engines_differ_mm:
-        differ = ", ".join(f"{name} {mm:g}" for name, mm in report.engines_differ_mm.items())
-        lines += ["", f"largest difference of the engines in mm (allowed 0.5): {differ}"]
+    if report.engines_differ:
+        lines += ["", "OpenVINO's results beside PyTorch's, by each hand's farthest vertex (allowed 0.5 mm)"]
+        lines += [f"  {name}: {value:g}" for name, value in report.engines_differ.items()]
     if report.video:
         lines += [
             "",

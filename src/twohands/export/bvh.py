@@ -1,5 +1,6 @@
 """BVH, a skeleton a file: what motion-capture tools read. Metres, y up, rotations in degrees about z, x, y in that order."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,10 @@ def bvh_text(track: SkeletonTrack) -> str:
     order = _depth_first()
     columns = [wrist]
     for joint in order:
-        degrees = Rotation.from_matrix(rotation[:, joint]).as_euler("ZXY", degrees=True)
+        with warnings.catch_warnings():
+            # At a quarter turn about X any split of the other two angles is right; scipy chooses one, and warns.
+            warnings.simplefilter("ignore", UserWarning)
+            degrees = Rotation.from_matrix(rotation[:, joint]).as_euler("ZXY", degrees=True)
         columns.append(np.unwrap(degrees, axis=0, period=360.0))
     rows = np.concatenate(columns, 1)
     lines = ["HIERARCHY", *_joint_lines(track, 0, 0), "MOTION", f"Frames: {len(rows)}", f"Frame Time: {step_s:.8f}"]

@@ -1,5 +1,6 @@
 """From boxes to what stage 1 sees: one crop per hand, the pair's common view, and where each crop lies in it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,11 @@ the landmark network was trained on."""
 
 COMMON_EXPANSION = 1.5
 """The same of the pair's view over the box of both hands."""
+
+
+PLACES_A_SIDE, DIRECTIONS = 32, 256
+"""How fine `on_grid` is: places in a box's side (up to twice as many, as its step is a power of two) and directions in a full turn. The coarser, the
+rarer a box lies between two places; stage 1 was trained on boxes that are off by more."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,25 @@ def view_pairs(camera: Camera, pair: HandPair, crop_px: int, expansion: float | 
     upright = torch.tensor([0.0, -1.0], device=box.device, dtype=box.dtype).expand(box.shape[0], 2)
     common = Crop.around(camera, union, upright, COMMON_EXPANSION, crop_px, torch.zeros(box.shape[0], dtype=torch.bool, device=box.device))
     return PairView(crop, common, pair_geometry(crop, common, pair.present))
+
+
+def on_grid(pair: HandPair) -> HandPair:
+    """The same pair, the corners of its boxes and its directions moved to the nearest of a coarse set, by a few of the crop's pixels at most.
+
+    The landmark trunk makes a hundred times as much of a difference of a hundred thousandth in what it sees, and a second look the same of the first
+    one's answer. Two engines (or processors) that differ in the seventh digit would end millimetres apart at an unsure hand; so they look at the
+    very same crops. Only a corner that lies right between two places, one in some ten thousands, goes one way with the one and the other way with
+    the other."""
+    low, high = pair.box_xyxy_px[..., :2], pair.box_xyxy_px[..., 2:]
+    size = high - low
+    side = size.amax(-1, keepdim=True).clamp_min(1e-6)
+    # A power of two: of its multiples, sums and halves are exact.
+    step = side / side.frexp().mantissa / (2 * PLACES_A_SIDE)
+    low, high = ((corner / step).round() * step for corner in (low, high))
+    high = torch.where(size > 0, torch.maximum(high, low + step), low)
+    turn = 2 * math.pi / DIRECTIONS
+    angle = (torch.atan2(pair.direction[..., 1], pair.direction[..., 0]) / turn).round() * turn
+    return HandPair(torch.cat([low, high], -1), torch.stack([angle.cos(), angle.sin()], -1), pair.present)
 
 
 def pair_geometry(crop: Crop, common: Crop, present: Tensor) -> Float[Tensor, "pair hand 8"]:

@@ -21,7 +21,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
 from twohands.record import Record, stack
 from twohands.regress.align import CropPriors, KeypointReading
-from twohands.regress.crops import EXPANSION, PairView, view_pairs
+from twohands.regress.crops import EXPANSION, PairView, on_grid, view_pairs
 from twohands.regress.head import HandPrediction
 from twohands.regress.losses import predicted_joints_m
 from twohands.regress.network import PRIOR_GRID_FACTOR, Regressor, RegressorConfig
@@ -90,6 +90,9 @@ class PlacementConfig:
     """Looks at the hands: from the second on, crops follow the keypoints of the one before, so that a box or direction that is off costs little."""
     box_share: float = 0.5
     """How far a later pass moves its box from the detector's towards the keypoints' own."""
+    on_grid: bool = True
+    """Look at crops on a grid (`crops.on_grid`), so that a photo's hands are the same on every engine. Hands that are followed through a film are
+    not: from frame to frame a crop would jump where the hand glides."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class Stage1:
 
     def _look(self, image: Tensor, camera: Camera, pair: HandPair) -> Stage1Hands:
         """One pass over the pairs."""
+        pair = on_grid(pair) if self.placement.on_grid else pair
         view = view_pairs(camera, pair, self.network.config.crop_px)
         crops = view.crop.resample(image.cpu(), camera)
         priors, reading = self._ask_teacher(image, camera, pair, view)

@@ -505,11 +505,12 @@ def _reading(hands: Stage1Hands, seen: Bool[Tensor, "hand"], number: int) -> Rea
 
 
 def one_look(regressor: Regressor) -> Regressor:
-    """The same stage 1, that looks once: boxes that come from the frame before need no second pass."""
+    """The same stage 1, that looks once, and where the hand is expected to the fraction of a pixel: boxes that come from the frame before need no
+    second pass, and glide."""
     if not isinstance(regressor, Stage1):
         return regressor
     once = copy.copy(regressor)
-    once.placement = replace(regressor.placement, passes=1)
+    once.placement = replace(regressor.placement, passes=1, on_grid=False)
     return once
 
 
