@@ -122,12 +122,20 @@ def _picture(parts: list[tuple[ShardSet, int]], size: int, t: DetectorTraining, 
         canvas[:, y0 : y0 + cell, x0 : x0 + cell] = inside * read + (1 - inside) * target
         width = image.shape[-1]
         inverse = np.linalg.inv(R)
-        for h in np.flatnonzero(shards.arrays["hand_valid"][index]):
-            normal = shards.arrays["keypoints_xy"][index][h] / width * 2 - 1
+        for side, keypoints_xy in _hands(shards, index):
+            normal = keypoints_xy / width * 2 - 1
             xy = ((normal - theta[0, :, 2].numpy()) @ inverse.T + 1) / 2 * cell
             if (xy > -0.15 * cell).all(1).mean() > 0.7 and (xy < 1.15 * cell).all(1).mean() > 0.7:
-                hands.append((int(h) ^ int(mirror), xy + np.array([x0, y0])))
+                hands.append((side ^ int(mirror), xy + np.array([x0, y0])))
     return canvas, hands
+
+
+def _hands(shards: ShardSet, index: int) -> list[tuple[int, np.ndarray]]:
+    """(side, keypoints in pixels (21, 2)) of every annotated hand of a sample, bystanders' too."""
+    arrays = shards.arrays
+    own = [(int(h), arrays["keypoints_xy"][index][h]) for h in np.flatnonzero(arrays["hand_valid"][index])]
+    extra = np.flatnonzero(arrays["extra_valid"][index])
+    return own + [(int(arrays["extra_sides"][index][k]), arrays["extra_keypoints_xy"][index][k]) for k in extra]
 
 
 def _filling(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -246,19 +254,19 @@ def detection_scores(network: nn.Module, shards: ShardSet, indices: list[int], c
         peaks = suppress(_peaks(network, shards, index, config), config)
         classes, boxes, direction = peaks.side, peaks.box, peaks.direction
         used: set[int] = set()
-        for h in np.flatnonzero(shards.arrays["hand_valid"][index]):
-            xy = torch.from_numpy(shards.arrays["keypoints_xy"][index][h])
+        for h, keypoints_xy in _hands(shards, index):
+            xy = torch.from_numpy(keypoints_xy)
             truth = torch.cat([xy.amin(0), xy.amax(0)])[None]
             total += 1
             if len(boxes) == 0:
                 continue
             iou = overlap(truth, boxes)[0]
-            iou = torch.where(classes == int(h), iou + 0.2, iou)  # of two boxes on clasped hands, the right side's
+            iou = torch.where(classes == h, iou + 0.2, iou)  # of two boxes on clasped hands, the right side's
             j = int(iou.argmax())
             if iou[j] > 0.5:
                 found += 1
                 used |= set((iou > 0.3).nonzero()[:, 0].tolist())
-                sided += int(classes[j] == int(h))
+                sided += int(classes[j] == h)
                 along = functional.normalize(xy[9] - xy[0], dim=0)
                 angles.append(float(torch.rad2deg(torch.acos((along * direction[j]).sum().clamp(-1, 1)))))
         false += len(boxes) - len(used)
@@ -300,7 +308,8 @@ def _peaks(network: nn.Module, shards: ShardSet, index: int, config: DetectorCon
 
 
 def _true_boxes(shards: ShardSet, index: int) -> Float[Tensor, "hand 4"]:
-    xy = torch.from_numpy(shards.arrays["keypoints_xy"][index][shards.arrays["hand_valid"][index].astype(bool)])
+    every = [torch.from_numpy(xy) for _, xy in _hands(shards, index)]
+    xy = torch.stack(every) if every else torch.zeros(0, 21, 2)
     return torch.cat([xy.amin(1), xy.amax(1)], -1)
 
 
