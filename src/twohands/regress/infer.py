@@ -90,6 +90,9 @@ class PlacementConfig:
     """Looks at the hands: from the second on, crops follow the keypoints of the one before, so that a box or direction that is off costs little."""
     box_share: float = 0.5
     """How far a later pass moves its box from the detector's towards the keypoints' own."""
+    hidden_hands: bool = True
+    """Where the network sees two hands of a pair in one place, let it overrule the teacher, who reads the nearer one twice. A film knows where each
+    hand was, and there this does harm: hands that clasp in its clips err twice as much with it."""
     on_grid: bool = True
     """Look at crops on a grid (`crops.on_grid`), so that a photo's hands are the same on every engine. Hands that are followed through a film are
     not: from frame to frame a crop would jump where the hand glides."""
@@ -112,7 +115,7 @@ CLASPED_STEEPNESS, CLASPED_REACH = 4.0, 0.3
 READ_TWICE = 0.15
 """Sizes of a hand within which two readings of a pair's hands are readings of one hand."""
 TWO_PLACES = 0.25
-PAIR_PRIOR = 1.0
+"""Sizes of a hand between the network's own keypoints of a pair's hands from which it sees two."""
 BOTH_SIDES = 1.0
 """Log odds of the network's own from which each hand of a pair has its side: of one hand with two boxes it denies the wrong one (-.6 and less in 95 %
 of held-out photos), of two that clasp it denies neither (2.2 and more in 95 % of rendered ones)."""
@@ -259,7 +262,8 @@ class Stage1:
         if reading is not None:
             apart = (reading.ray_xy - ray_xy).norm(dim=-1) / ((laplace + c.floor_xy) * to_ray)
             agreement = 1 / (1 + (apart.median(-1).values / c.teacher_apart).pow(4))
-            two = (pair.present.all(1) & (prediction.side_logit.amin(1) > BOTH_SIDES) & (_distance(ray_xy) > TWO_PLACES))[:, None]
+            sides = prediction.side_logit.amin(1) > BOTH_SIDES
+            two = (pair.present.all(1) & sides & (_distance(ray_xy) > TWO_PLACES))[:, None] & c.hidden_hands
             own = agreement * ~(two & _read_twice(reading))
             trust = ((reading.presence > c.teacher_presence) & pair.present).float() * own.sqrt()
             # What the network cannot see the reading has not seen either.
@@ -275,7 +279,7 @@ class Stage1:
             # crop of clasped hands, what it says is about that one; and of which of a pair it tells the side there, nobody knows.
             presence_logit = presence_logit + own * torch.logit(reading.presence, eps=1e-3)
             doubt = c.side_clasped * clasped * two
-            side_logit = torch.where(two, prediction.side_logit - PAIR_PRIOR, side_logit).clamp(-SIDE_BOUND, SIDE_BOUND)
+            side_logit = torch.where(two, prediction.side_logit - BOTH_SIDES, side_logit).clamp(-SIDE_BOUND, SIDE_BOUND)
             side_logit = side_logit + agreement * (1 - doubt) * torch.logit(reading.side_correct, eps=1e-3)
         # A hand that is there must not be pulled about by one that is not.
         both = (pair.present & (presence_logit > 0) & (side_logit > c.side_denied)).all(1)
