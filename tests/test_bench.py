@@ -28,6 +28,12 @@ def test_timing_warms_up_and_tells_waiting_from_work():
     assert timing.cpu_ms < 15, "sleeping is no work"
 
 
+def test_a_child_does_not_inherit_its_parents_memory():
+    held = bytearray(300_000_000)
+    child = bench._child(["-c", "print(1)"])
+    assert len(held) > 1e6 * child.peak_mb
+
+
 def test_a_child_process_tells_its_cost():
     child = bench._child(["-c", "x = bytearray(60_000_000); print(sum(range(300_000)))"])
     assert child.out == str(sum(range(300_000)))

@@ -289,22 +289,33 @@ def _cold(report: Report) -> None:
     }
 
 
+_LAUNCH = """
+import json, os, sys, time
+start = time.perf_counter()
+_, status, usage = os.wait4(os.posix_spawn(sys.executable, [sys.executable, *sys.argv[2:]], os.environ), 0)
+numbers = [time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, os.waitstatus_to_exitcode(status)]
+with open(sys.argv[1], "w") as file:
+    json.dump(numbers, file)
+"""
+
+
 def _child(arguments: list[str]) -> Child:
-    """A new interpreter, run to its end. UserError if it fails."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as told:
+    """A new interpreter, run to its end. UserError if it fails.
+
+    A small interpreter starts it: on Linux a process inherits the greatest memory of the one that starts it, and ours is large by now."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as told, tempfile.TemporaryDirectory() as folder:
+        numbers = Path(folder) / "numbers.json"
+        measured = hasattr(os, "wait4")
+        launch = ["-I", "-S", "-c", _LAUNCH, str(numbers)] if measured else []
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=told, text=True)
-        if hasattr(os, "wait4"):
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-        else:
-            process.wait()
-            cpu, peak = float("nan"), 0.0
-        wall = time.perf_counter() - started
+        code = subprocess.run([sys.executable, *launch, *arguments], stdout=out, stderr=told, text=True, check=False).returncode
+        wall, cpu, peak = time.perf_counter() - started, float("nan"), 0.0
+        if measured and code == 0:
+            wall, cpu, most, code = json.loads(numbers.read_text())
+            peak = most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6
         out.seek(0)
         told.seek(0)
-        if process.returncode:
+        if code:
             why = told.read().strip().splitlines()[-1:]
             raise UserError(f"`python {' '.join(arguments)[:80]}` failed in a new process: {why}; run it by itself to see why")
         return Child(out.read().strip(), wall, cpu, peak)
