@@ -59,6 +59,8 @@ class Candidate:
     """Log odds of this choice of sides, detector and stage 1 together."""
     hands: Stage1Hands
     keypoints_xy: Float[Tensor, "hand 21 2"]
+    shared_cm3: float | None = None
+    """Exact volume that both hands share, once it has been measured."""
 
 
 def sides_of_people(detection: Detection) -> list[Sides]:
@@ -102,23 +104,25 @@ def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
                 sure = {at: float(candidates[at[0]].hands.side_correct[at[1]]) for at in (a, b)}
                 if min(sure.values()) < 0.5 or apart < SAME_HAND_DISTANCE:
                     dropped.add(min(sure, key=lambda at: (sure[at], float(candidates[at[0]].score[at[1]]))))
-    kept = []
-    for i, candidate in enumerate(candidates):
-        gone = torch.tensor([(i, hand) in dropped for hand in (0, 1)])
-        present = candidate.present & ~gone
-        if present.any():
-            kept.append(replace(candidate, present=present, score=torch.where(present, candidate.score, 0.0)))
-    return kept
+    return _with_hands(candidates, [torch.tensor([(i, hand) not in dropped for hand in (0, 1)]) for i in range(len(candidates))])
 
 
 def without_unsure(candidates: list[Candidate]) -> list[Candidate]:
     """Drops hands of which stage 1 hardly knows whether they are there nor where."""
-    kept = []
-    for c in candidates:
-        present = c.present & (c.score * confidence_of_distance(c.hands.keypoint_confidence).mean(-1) >= LEAST_SURENESS)
-        if present.any():
-            kept.append(replace(c, present=present, score=torch.where(present, c.score, 0.0)))
-    return kept
+    sureness = [c.score * confidence_of_distance(c.hands.keypoint_confidence).mean(-1) for c in candidates]
+    return _with_hands(candidates, [s >= LEAST_SURENESS for s in sureness])
+
+
+def _with_hands(candidates: list[Candidate], kept: list[Bool[Tensor, "hand"]]) -> list[Candidate]:
+    """Candidates with those of their hands alone, and of those only who still have one."""
+    left = []
+    for candidate, stays in zip(candidates, kept, strict=True):
+        present = candidate.present & stays
+        if torch.equal(present, candidate.present):
+            left.append(candidate)
+        elif present.any():
+            left.append(replace(candidate, present=present, score=torch.where(present, candidate.score, 0.0), shared_cm3=None))
+    return left
 
 
 def guessed_pair(candidate: Candidate) -> Detection | None:
@@ -140,12 +144,13 @@ def guessed_pair(candidate: Candidate) -> Detection | None:
     return Detection(box[order], score[order], torch.tensor([0.0, 1.0]), along[order], (0, 0))
 
 
-def completes(alone: Candidate, guess: Detection, pair: Candidate, others: list[Float[Tensor, "21 2"]]) -> bool:
+def completes(alone: Candidate, pair: Candidate, others: list[Float[Tensor, "21 2"]]) -> bool:
     """Whether a second look that was told where the other hand should be found this hand where it was and another one, of the other side, somewhere
     else, where no hand is known (`others`)."""
     hand = int(alone.present[1])
     new = pair.keypoints_xy[1 - hand]
-    seen = log_odds(float(guess.score[1 - hand] / guess.score[hand]))
+    other = alone.hands.other
+    seen = 0.0 if other is None else log_odds(float(other.probability[hand]))
     return (
         bool(pair.present.all())
         and float(pair.hands.side_correct[hand]) >= OTHER_SIDE_LIMIT
@@ -162,10 +167,11 @@ def moved_to(detection: Detection, keypoints_xy: Float[Tensor, "hand 21 2"]) -> 
     return replace(detection, box_xyxy_px=keypoint_box(keypoints_xy), direction=along)
 
 
-def in_one_place(candidate: Candidate, shared_cm3: float) -> bool:
-    """Whether a person's two hands are where only one can be. Stage 2 parts hands that clasp deeply, but not one hand from itself."""
+def in_one_place(candidate: Candidate) -> bool:
+    """Whether a person's two hands, their shared volume measured, are where only one can be. Stage 2 parts hands that clasp deeply, but not one
+    hand from itself."""
     doubted = float(candidate.hands.side_correct.min()) < SURE_SIDE
-    return bool(candidate.present.all()) and shared_cm3 > (SHARED_LIMIT_CM3 if doubted else ONE_HAND_CM3)
+    return bool(candidate.present.all()) and (candidate.shared_cm3 or 0.0) > (SHARED_LIMIT_CM3 if doubted else ONE_HAND_CM3)
 
 
 def taken_twice(pair: HandPair, hands: Stage1Hands) -> Bool[Tensor, "hand"]:
@@ -190,8 +196,8 @@ def lone_pairs(candidates: list[Candidate]) -> list[tuple[int, int]]:
 
 
 def keypoint_distance(a_xy: Float[Tensor, "21 2"], b_xy: Float[Tensor, "21 2"]) -> float:
-    """Mean distance of two hands' keypoints over the larger hand's size."""
-    size = max(float((xy.max(0).values - xy.min(0).values).max()) for xy in (a_xy, b_xy))
+    """Mean distance of two hands' keypoints over the larger hand's size, at least a pixel."""
+    size = max(1.0, *(float((xy.max(0).values - xy.min(0).values).max()) for xy in (a_xy, b_xy)))
     return float((a_xy - b_xy).norm(dim=-1).mean()) / size
 
 

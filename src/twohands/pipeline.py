@@ -209,19 +209,24 @@ class Pipeline:
         for i, guess in asked:
             others = [c.keypoints_xy[h] for k, c in enumerate(kept) if k != i for h in (0, 1) if c.present[h]]
             (pair,) = self._infer(pixels, camera, guess, [(0, 1)], guessed=True)
-            if not completes(candidates[i], guess, pair, others) and float(pair.hands.presence.min()) >= LOOK_AGAIN:
+            if not completes(candidates[i], pair, others) and float(pair.hands.presence.min()) >= LOOK_AGAIN:
                 # A guess may be beside the hand, which then is half out of its crop: look where stage 1 has put it.
                 (pair,) = self._infer(pixels, camera, moved_to(guess, pair.keypoints_xy), [(0, 1)], guessed=True)
-            if completes(candidates[i], guess, pair, others):
+            if completes(candidates[i], pair, others):
                 kept[i] = pair
         return kept
 
+    def _measured(self, candidates: list[Candidate], camera: Camera) -> list[Candidate]:
+        """Candidates whose shared volume is known."""
+        unknown = [c for c in candidates if c.shared_cm3 is None]
+        volumes = iter(_volumes_cm3(self.network_hand, [c.hands.parameters for c in unknown], unknown, camera))
+        return [replace(c, shared_cm3=next(volumes)) if c.shared_cm3 is None else c for c in candidates]
+
     def _parted(self, pixels: Tensor, camera: Camera, candidates: list[Candidate]) -> list[Candidate]:
         """Of two hands in one place the likelier, which stage 1 looks at again by itself: the other one has pulled it about."""
-        volumes = _volumes_cm3(self.network_hand, [c.hands.parameters for c in candidates], candidates, camera)
         kept = []
-        for candidate, volume in zip(candidates, volumes, strict=True):
-            if not in_one_place(candidate, volume):
+        for candidate in self._measured(candidates, camera):
+            if not in_one_place(candidate):
                 kept.append(candidate)
                 continue
             left, right = candidate.sides
@@ -267,7 +272,8 @@ class Pipeline:
         parameters = [c.hands.parameters for c in candidates]
         given = list(parameters)
         with clock.stage("mesh"):
-            before = _volumes_cm3(self.network_hand, parameters, candidates, camera)
+            candidates = self._measured(candidates, camera)
+            before = [c.shared_cm3 or 0.0 for c in candidates]
         after, refined = list(before), [False] * len(candidates)
         penetrating = [i for i, volume in enumerate(before) if volume > 0]
         if refine and self.refiner is not None and penetrating:

@@ -37,15 +37,7 @@ def rasterize(
     face = np.empty((height, width), np.int32)
     barycentric = np.zeros((height, width, 3), np.float32)
     depth_m = np.empty((height, width), np.float32)
-    _rasterize(
-        np.ascontiguousarray(vertices_m, np.float32),
-        np.ascontiguousarray(faces, np.int32),
-        np.asarray(focal_px, np.float32),
-        np.asarray(principal_px, np.float32),
-        face,
-        barycentric,
-        depth_m,
-    )
+    _draw(vertices_m, faces, focal_px, principal_px, face, barycentric, depth_m)
     return Raster(face, barycentric, depth_m)
 
 
@@ -60,16 +52,17 @@ def depth_map(
     """`rasterize(...).depth_m` alone."""
     nothing, none = np.empty((0, 0), np.int32), np.empty((0, 0, 3), np.float32)
     depth_m = np.empty((height, width), np.float32)
-    _rasterize(
-        np.ascontiguousarray(vertices_m, np.float32),
-        np.ascontiguousarray(faces, np.int32),
-        np.asarray(focal_px, np.float32),
-        np.asarray(principal_px, np.float32),
-        nothing,
-        none,
-        depth_m,
-    )
+    _draw(vertices_m, faces, focal_px, principal_px, nothing, none, depth_m)
     return depth_m
+
+
+def _draw(
+    vertices_m: np.ndarray, faces: np.ndarray, focal_px: np.ndarray, principal_px: np.ndarray, face: np.ndarray, barycentric: np.ndarray,
+    depth_m: np.ndarray,
+) -> None:  # fmt: skip
+    """Into the last three, whatever the types of the others."""
+    floats = (np.asarray(focal_px, np.float32), np.asarray(principal_px, np.float32))
+    _rasterize(np.ascontiguousarray(vertices_m, np.float32), np.ascontiguousarray(faces, np.int32), *floats, face, barycentric, depth_m)
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")

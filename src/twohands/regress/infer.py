@@ -79,8 +79,6 @@ class PlacementConfig:
     """The same in crops of a hand by itself, of which the teacher has seen millions."""
     depth_share: float = 4.0
     """The same for the depths of both, in wrist - middle knuckle lengths a crop side of 2D error."""
-    side_clasped: float = 1.0
-    """How far the teacher's word on the side is left out where a crop, of a pair that was asked for, shows both hands in one place."""
     side_denied: float = -1.4
     """Log odds of the right side below which a hand, wherever its box, is no partner to whom the other one is fitted. A doubt is not enough here:
     a true pair that is not fitted together loses its relative place."""
@@ -255,7 +253,8 @@ class Stage1:
         shown = pair.present.float()[..., None]
         weight = shown / ((laplace + c.floor_xy) * to_ray)
         depth_weight = shown / (c.depth + c.depth_share * laplace)
-        agreement = torch.ones_like(shown[..., 0])
+        side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
+        presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
         # That a crop shows the other hand too, and that this lies on or behind the one in its middle.
         shared = (CLASPED_STEEPNESS * prediction.other[..., 0]).sigmoid()
         clasped = shared * ((CLASPED_REACH - prediction.other[..., 1:3].norm(dim=-1)) / 0.03).sigmoid()
@@ -272,15 +271,11 @@ class Stage1:
             ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, its_weight[..., None])
             depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / (c.teacher_depth + c.depth_share * laplace))
             weight = weight[..., 0]
-        side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
-        presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
-        if reading is not None:
             # The teacher has seen millions of hands, and things that are none. Where it reads another hand than the network does, as it will in a
             # crop of clasped hands, what it says is about that one; and of which of a pair it tells the side there, nobody knows.
             presence_logit = presence_logit + own * torch.logit(reading.presence, eps=1e-3)
-            doubt = c.side_clasped * clasped * two
             side_logit = torch.where(two, prediction.side_logit - BOTH_SIDES, side_logit).clamp(-SIDE_BOUND, SIDE_BOUND)
-            side_logit = side_logit + agreement * (1 - doubt) * torch.logit(reading.side_correct, eps=1e-3)
+            side_logit = side_logit + agreement * (1 - clasped * two) * torch.logit(reading.side_correct, eps=1e-3)
         # A hand that is there must not be pulled about by one that is not.
         both = (pair.present & (presence_logit > 0) & (side_logit > c.side_denied)).all(1)
         shape = torch.where(both[:, None, None], prediction.shape.mean(1, keepdim=True), prediction.shape)

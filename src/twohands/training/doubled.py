@@ -65,7 +65,7 @@ def hand_cutout(
         inside = torch.maximum(inside, 0.17 - _to_segment(grid, xy[0], xy[k]) / palm)
     for a, b in itertools.pairwise(PALM[1:]):
         inside = torch.maximum(inside, 0.12 - _to_segment(grid, xy[a], xy[b]) / palm)
-    back = xy[0] - xy[[5, 9, 13, 17]].mean(0)
+    back = xy[0] - xy[list(PALM[1:])].mean(0)
     end = xy[0] + functional.normalize(back, dim=0) * palm * arm
     forearm = 0.27 - _to_segment(grid, xy[0], end) / palm
     opacity = []

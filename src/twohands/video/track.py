@@ -18,7 +18,7 @@ from torch import Tensor
 from twohands.geometry.camera import Camera
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
-from twohands.people import Candidate
+from twohands.people import Candidate, keypoint_distance
 from twohands.pipeline import Pipeline, Regressor
 from twohands.record import Record
 from twohands.regress.infer import Stage1
@@ -316,9 +316,9 @@ class Tracker:
                 hand, twin = a.person.hands[i], b.person.hands[j]
                 if not (a.believed[i] and b.believed[j]) or hand is None or twin is None:
                     continue
-                apart = _apart(a.xy[i], b.xy[j])
+                apart = keypoint_distance(a.xy[i], b.xy[j])
                 doubted = min(float(a.hands.side_correct[i]), float(b.hands.side_correct[j])) < 0.5
-                collapsed = apart < 0.5 * _apart(hand.expected_xy(time_s), twin.expected_xy(time_s))
+                collapsed = apart < 0.5 * keypoint_distance(hand.expected_xy(time_s), twin.expected_xy(time_s))
                 if apart < c.same_hand or (apart < c.near_hand and (doubted or collapsed)):
                     worse, side = (a, i) if a.misfit[i] > b.misfit[j] else (b, j)
                     worse.believed[side] = False
@@ -457,7 +457,7 @@ class Tracker:
         """The hand is one that is followed already."""
         for person in self._people:
             for hand in person.hands:
-                if hand is not None and not hand.doubts and _apart(hand.keypoints_xy, xy) < self.config.near_hand:
+                if hand is not None and not hand.doubts and keypoint_distance(hand.keypoints_xy, xy) < self.config.near_hand:
                     return True
         return False
 
@@ -512,11 +512,6 @@ def one_look(regressor: Regressor) -> Regressor:
     once = copy.copy(regressor)
     once.placement = replace(regressor.placement, passes=1, on_grid=False, hidden_hands=False)
     return once
-
-
-def _apart(a: Float[Tensor, "21 2"], b: Float[Tensor, "21 2"]) -> float:
-    """Mean distance of corresponding keypoints, in sizes of the larger hand."""
-    return float((a - b).norm(dim=-1).mean()) / max(_size(a), _size(b), 1.0)
 
 
 def _alike(a_xyxy: Float[Tensor, "4"], b_xyxy: Float[Tensor, "4"]) -> bool:
