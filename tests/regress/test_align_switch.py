@@ -4,23 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_stage1 import CAMERA, PAIR, TINY
 
-from twohands.geometry.camera import Camera
 from twohands.geometry.rotations import rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.regress.crops import view_pairs
 from twohands.regress.infer import PlacementConfig, Stage1
-from twohands.regress.network import Regressor, RegressorConfig
-from twohands.schema import HandPair, Stage1Hands
-
-TINY = RegressorConfig(
-    trunk="residual", crop_px=32, stem=8, widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), align_widths=(8, 8, 8, 8), align_depths=(1, 1, 1, 1),
-    prior_width=8, width=24, heads=2, depth=1, pyramid=8, hidden=16,
-)  # fmt: skip
-CAMERA = Camera(torch.tensor([200.0, 200.0]), torch.tensor([80.0, 64.0]))
-PAIR = HandPair(
-    torch.tensor([[20.0, 30, 70, 90], [80.0, 30, 130, 90]]), torch.tensor([[0.0, -1], [0.0, -1]]), torch.ones(2, dtype=torch.bool)
-)
+from twohands.regress.network import Regressor
+from twohands.schema import Stage1Hands
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import torch
 
 from twohands.data.shards import ShardSet
 from twohands.geometry.camera import Camera
+from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.parameters import HandParameters
 from twohands.schema import Sample
 from twohands.training.doubled import DoublingConfig, doubled, hand_cutout, transplanted
@@ -120,3 +121,29 @@ def test_another_background_changes_nothing_but_the_background() -> None:
     corner = made.image[:, :20, :20]
     assert bool((corner == background[:, :20, :20]).all())
     assert transplanted(replace(sample, hand_valid=torch.ones(2, dtype=torch.bool)), background, np.random.default_rng(1)) is None
+
+
+def test_second_hand_in_3d_is_where_its_pixels_are(one_hand: Sample) -> None:
+    model = load_bundled_hand()
+    found = [doubled(one_hand, one_hand, np.random.default_rng(seed)) for seed in range(20)]
+    made = [m for m in found if m is not None]
+    assert len(made) >= 4
+    for m in made:
+        assert bool(m.parameters_valid.all())
+        torch.testing.assert_close(model.pose_hands(m.parameters).keypoints(), m.keypoints_camera_m, atol=1e-5, rtol=0)
+        size = float((m.keypoints_xy[0].amax(0) - m.keypoints_xy[0].amin(0)).max())
+        off = (m.camera.project(m.keypoints_camera_m)[0] - m.keypoints_xy[0]).norm(dim=-1).mean() / size
+        assert float(off) < 0.08  # turning a camera is not quite turning a picture
+        torch.testing.assert_close(m.parameters.shape[0], m.parameters.shape[1])
+        bones = [(m.keypoints_camera_m[h, 1:] - m.keypoints_camera_m[h, :1]).norm(dim=-1) for h in (0, 1)]
+        torch.testing.assert_close(bones[0], bones[1], atol=1e-4, rtol=0)
+
+
+def test_a_hand_on_the_other_is_nearer(one_hand: Sample) -> None:
+    config = DoublingConfig(offset=(0.0, 0.5))
+    made = [m for seed in range(20) if (m := doubled(one_hand, one_hand, np.random.default_rng(seed), config)) is not None]
+    depth = torch.stack([m.keypoints_camera_m[..., 2].mean(1) for m in made])
+    assert bool((depth[:, 0] < depth[:, 1]).all())
+    unknown = replace(one_hand, parameters_valid=torch.zeros(2, dtype=torch.bool))
+    flat = next(m for seed in range(20) if (m := doubled(unknown, unknown, np.random.default_rng(seed))) is not None)
+    assert not bool(flat.parameters_valid.any())

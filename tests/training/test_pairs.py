@@ -6,10 +6,13 @@ import numpy as np
 import torch
 
 from twohands.data.shards import ShardSet
+from twohands.geometry.camera import Camera
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.mirror import mirror_points
+from twohands.regress.crops import view_pairs
 from twohands.regress.losses import predicted_joints_m
-from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, _clasped_boxes, make_batch
+from twohands.schema import HandPair
+from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, _clasped_boxes, _others_keypoints, _smeared, _worn, make_batch
 
 
 def batch_of(shards: ShardSet, augment: AugmentConfig | None, seed: int = 0) -> PairBatch:
@@ -119,3 +122,45 @@ def test_boxes_of_clasped_hands_are_no_longer_told_apart() -> None:
     assert any(torch.equal(centre[0, 0], plain[0][0, hand]) for hand in (0, 1))
     single = _clasped_boxes(low, high, direction, ~both, rng, AugmentConfig(union=1.0))
     torch.testing.assert_close(single[0], plain[0])
+
+
+def test_a_teacher_reads_the_hand_that_is_there_in_its_second_box_too(shards: ShardSet) -> None:
+    single = torch.from_numpy(shards.arrays["hand_valid"]).sum(1) == 1
+    whole = single & torch.from_numpy(shards.arrays["keypoints_3d_valid"]).bool().all(-1).any(-1)
+    a = AugmentConfig(wrong_side=0, double=1, mirror=0, light_prior=1, full_prior=0, shift=0, turn_deg=0, wild_turn=0, zoom=(1, 1))
+    batch = batch_of(shards, a)
+    taught = batch.priors.map(lambda t: t.unflatten(0, (len(shards), 2)))
+    in_frame = batch.truth.xy_valid.all(-1).any(-1)
+    assert (whole & in_frame).any()
+    for i in (whole & in_frame).nonzero().flatten().tolist():
+        assert taught.has_keypoints[i].all()
+        # Both crops are of the same box, one of them mirrored: so are the keypoints.
+        left, right = taught.keypoints[i, :, :, :2]
+        assert float((left * torch.tensor([-1.0, 1.0]) - right).norm(dim=-1).median()) < 0.1
+
+
+def test_of_two_hands_in_a_crop_the_teacher_sometimes_reads_the_other() -> None:
+    both = torch.ones(1, 2, dtype=torch.bool)
+    base = torch.rand(21, 2, generator=torch.Generator().manual_seed(1)) * 40 + 80
+    xy = torch.stack([base, base + torch.tensor([8.0, 0.0])])[None]
+    camera = Camera.from_fov(200, 200, 60.0).map(lambda t: t[None])
+    scene = {"camera": camera, "keypoints_xy": xy, "hand_valid": both}
+    box = torch.cat([xy.amin(2), xy.amax(2)], -1)
+    view = view_pairs(camera, HandPair(box, torch.tensor([0.0, -1.0]).expand(1, 2, 2), both), 64)
+    truth = SimpleNamespace(joints_valid=torch.ones(1, 2, 21, dtype=torch.bool))
+    said, there = _others_keypoints(scene, view, torch.zeros(1, 2, 21), truth)  # type: ignore[arg-type]
+    assert there.all()
+    back = view.crop.crop_to_image(camera.map(lambda t: t[:, None]), (said[..., :2] + 0.5) * 64)
+    torch.testing.assert_close(back, xy.flip(1), atol=1e-2, rtol=1e-4)
+
+
+def test_worn_pictures_are_still_pictures_of_the_same() -> None:
+    fine = torch.rand(4, 2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    worn = _worn(fine, np.random.default_rng(2), AugmentConfig(worn=1.0))
+    assert worn.shape == fine.shape
+    assert bool(worn.isfinite().all())
+    torch.testing.assert_close(_worn(fine, np.random.default_rng(2), AugmentConfig(worn=0.0)), fine)
+    still = torch.linspace(0, 1, 64)[None, None, :, None].expand(2, 3, 64, 64)
+    torch.testing.assert_close(_smeared(still, 9.0, 0.0), still)  # along its stripes nothing moves
+    across = _smeared(still.mT.contiguous(), 9.0, 0.0)
+    torch.testing.assert_close(across[..., 10:-10], still.mT[..., 10:-10], atol=1e-5, rtol=0)  # a ramp's mean is its middle

@@ -154,15 +154,19 @@ class Stage1:
         if not pairs:
             return []
         pair = stack(pairs)
-        looked = self._look(image, camera, pair)
+        last = self.placement.passes - 1
+        looked = self._look(image, camera, pair, _apart(pair) if last == 0 else None)
         hands = [looked[k] for k in range(len(pairs))]
-        for _ in range(self.placement.passes - 1):
-            followed = self._follow(camera, pair, stack(hands))
-            # Where nothing was found that could be followed, a second look would show the same.
-            again = [k for k in range(len(pairs)) if not _same(followed[k], pair[k])]
+        for look in range(1, self.placement.passes):
+            before = stack(hands)
+            followed = self._follow(camera, pair, before)
+            alone = ~_sees_other(before, pair) if look == last else None
+            # Where nothing was found that could be followed, a second look would show the same; but the teacher's word is still to be heard.
+            heard = torch.zeros(len(pairs), dtype=torch.bool) if self.teacher is None or alone is None else alone
+            again = [k for k in range(len(pairs)) if bool(heard[k]) or not _same(followed[k], pair[k])]
             if not again:
                 break
-            looked = self._look(image, camera, followed[again])
+            looked = self._look(image, camera, followed[again], None if alone is None else alone[again])
             for place, k in enumerate(again):
                 hands[k] = looked[place]
             pair = followed
@@ -187,26 +191,31 @@ class Stage1:
             pair.present,
         )
 
-    def _look(self, image: Tensor, camera: Camera, pair: HandPair) -> Stage1Hands:
-        """One pass over the pairs."""
+    def _look(self, image: Tensor, camera: Camera, pair: HandPair, asked: Bool[Tensor, "pair"] | None) -> Stage1Hands:
+        """One pass over the pairs. `asked`: of whose hands the teacher is to say something, if there is one; the encoder reads the others."""
         pair = on_grid(pair) if self.placement.on_grid else pair
         view = view_pairs(camera, pair, self.network.config.crop_px)
         crops = view.crop.resample(image.cpu(), camera)
-        priors, reading = self._ask_teacher(image, camera, pair, view)
-        use = None if priors is None else torch.ones(pair.present.shape[0], dtype=torch.bool, device=self.device)
+        priors, said = self._ask_teacher(image, camera, pair, view, asked)
+        use = None if priors is None or asked is None else asked.to(self.device)
         moved = None if priors is None else priors.to(self.device)
         prediction, _ = self.network(crops.to(self.device), view.geometry.to(self.device), pair.present.to(self.device), moved, use)
         prediction = prediction.to("cpu").to(torch.float32)
-        if reading is None and prediction.reading is not None:
-            reading = _own_reading(view, prediction.reading)
+        reading = None if prediction.reading is None else _own_reading(view, prediction.reading)
+        if said is not None and asked is not None:
+            reading = (
+                said if reading is None else stack([(said if by_teacher else reading)[k] for k, by_teacher in enumerate(asked.tolist())])
+            )
         return self._place(camera, pair, view, prediction, reading)
 
-    def _ask_teacher(self, image: Tensor, camera: Camera, pair: HandPair, view: PairView) -> tuple[CropPriors | None, PlacedReading | None]:
-        """F_k's input from the light teacher, and its reading in the camera frame; None without a teacher."""
-        if self.teacher is None:
+    def _ask_teacher(
+        self, image: Tensor, camera: Camera, pair: HandPair, view: PairView, asked: Bool[Tensor, "pair"] | None
+    ) -> tuple[CropPriors | None, PlacedReading | None]:
+        """F_k's input from the light teacher, and its reading in the camera frame, for the pairs of whom it is asked; None if it is of nobody."""
+        if self.teacher is None or asked is None or not bool(asked.any()):
             return None, None
         count = pair.present.shape[0]
-        index = pair.present.flatten().nonzero()[:, 0]
+        index = (pair.present & asked[:, None]).flatten().nonzero()[:, 0]
         whole = image if image.dtype == torch.uint8 else (image * 255).round().clamp(0, 255).to(torch.uint8)
         pixels = np.ascontiguousarray(whole.permute(1, 2, 0).cpu().numpy())
         box = pair.box_xyxy_px.flatten(0, 1)[index].numpy()
@@ -313,6 +322,21 @@ def _other_hand(camera: Camera, crop: Crop, said: Float[Tensor, "pair hand 6"], 
     reach = xy[:, :, 1] - xy[:, :, 0]
     length = reach.norm(dim=-1).clamp_min(1e-3)
     return OtherHand(said[..., 0].sigmoid() * present, xy[:, :, 0], 2 * length, reach / length[..., None])
+
+
+def _sees_other(hands: Stage1Hands, pair: HandPair) -> Bool[Tensor, "pair"]:
+    """Whose crops show the person's other hand too. There the light teacher, who knows of one hand a crop, reads either of the two, or both into
+    one: of two hands that clasp it tells the side no better than chance."""
+    return (
+        torch.zeros(len(pair.present), dtype=torch.bool) if hands.other is None else ((hands.other.probability > 0.5) & pair.present).any(1)
+    )
+
+
+def _apart(pair: HandPair) -> Bool[Tensor, "pair"]:
+    """Whose boxes do not touch, as far as boxes tell."""
+    low = torch.maximum(pair.box_xyxy_px[:, 0, :2], pair.box_xyxy_px[:, 1, :2])
+    high = torch.minimum(pair.box_xyxy_px[:, 0, 2:], pair.box_xyxy_px[:, 1, 2:])
+    return ~(pair.present.all(1) & (high > low).all(1))
 
 
 def _read_twice(reading: PlacedReading) -> Bool[Tensor, "pair hand"]:

@@ -1,9 +1,9 @@
 """Photos of one hand, made into others: cut out, the hand is laid beside or over another one, or before another background.
 
 No photo here shows hands that touch, and a keypoint teacher finds none there; but a left hand in the mirror is a right hand of the same person in
-the same light. Such a pair has real skin, real borders between the hands, and keypoints that are known for both, hidden ones included. Its 3D place
-is not known: only the hand that was there keeps what it had. Hands by themselves are cut out too, and laid before other backgrounds, or a cut would
-mean a second hand.
+the same light. Such a pair has real skin, real borders between the hands, and keypoints that are known for both, hidden ones included. Where the 3D
+of both is known, the second one's is moved along: a hand that is laid on the other one is a little nearer, and so a little larger. Hands by
+themselves are cut out too, and laid before other backgrounds, or a cut would mean a second hand.
 """
 
 import dataclasses
@@ -16,9 +16,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
+from twohands.hands.mirror import mirror_rotvec
+from twohands.hands.parameters import HandParameters
 from twohands.joints import FINGERS
 from twohands.schema import Sample
 
+ON_TOP = 0.6
+"""Hands whose centres are nearer than this share of the mean of their sizes lie on one another."""
+NEAREST_M = 0.12
+"""No hand is laid nearer to the lens."""
 PALM = (1, 5, 9, 13, 17)
 """Keypoints that, with the wrist, are the corners of the palm."""
 FINGER_CHAINS = tuple(tuple(range(4 * f + 1, 4 * f + 5)) for f in range(len(FINGERS)))
@@ -32,6 +39,11 @@ class DoublingConfig:
     offset: tuple[float, float] = (0.0, 1.1)
     """Distance of the hands' centres over the first one's size: from one on the other to side by side."""
     scale: tuple[float, float] = (0.85, 1.2)
+    """Size of the second hand over the first one's, where their distances are not known."""
+    on_top_m: tuple[float, float] = (0.01, 0.07)
+    """How much nearer the second hand is where it lies on the first one."""
+    beside_m: float = 0.04
+    """Standard deviation of the difference of their distances where it lies beside it."""
     turn_deg: float = 60.0
     """Standard deviation of the second hand's turn in the image."""
     any_turn: float = 0.35
@@ -99,7 +111,7 @@ def _log_likelihood(image: Tensor, pixels: Tensor) -> Tensor:
 
 def doubled(sample: Sample, donor: Sample, rng: np.random.Generator, config: DoublingConfig | None = None) -> Sample | None:
     """`sample` with `donor`'s hand as the person's other hand, mirrored where that makes it one, and brought to the first one's size and colour. Both
-    may be the same. None if either does not show exactly one hand, or the second one would lie outside. The second hand has no 3D."""
+    may be the same. None if either does not show exactly one hand, or the second one would lie outside. The second hand has 3D if both had it."""
     c = config or DoublingConfig()
     if int(sample.hand_valid.sum()) != 1 or int(donor.hand_valid.sum()) != 1:
         return None
@@ -107,12 +119,24 @@ def doubled(sample: Sample, donor: Sample, rng: np.random.Generator, config: Dou
     xy, its_xy = sample.keypoints_xy[hand], donor.keypoints_xy[given]
     (centre, size), (its_centre, its_size) = _extent(xy), _extent(its_xy)
     angle = rng.uniform(-np.pi, np.pi) if rng.random() < c.any_turn else np.radians(rng.normal(0, c.turn_deg))
-    scale = float(np.exp(rng.uniform(*np.log(c.scale)))) * _palm(xy) / _palm(its_xy)
-    way = rng.uniform(-np.pi, np.pi)
-    reach = float(rng.uniform(*c.offset)) * (size + scale * its_size) / 2
+    way, offset = rng.uniform(-np.pi, np.pi), float(rng.uniform(*c.offset))
+    depth = _middle_depth_m(sample, hand)
+    if deep := bool(sample.parameters_valid[hand]) and bool(donor.parameters_valid[given]):
+        depth -= rng.uniform(*c.on_top_m) if offset < ON_TOP else rng.normal(0, c.beside_m)
+        depth = max(depth, NEAREST_M)
+        nearer = _middle_depth_m(donor, given) / depth
+        scale = nearer * float(sample.camera.focal_px.mean() / donor.camera.focal_px.mean())
+    else:
+        scale = float(np.exp(rng.uniform(*np.log(c.scale)))) * _palm(xy) / _palm(its_xy)
+    reach = offset * (size + scale * its_size) / 2
     target = centre + reach * torch.tensor([np.cos(way), np.sin(way)], dtype=torch.float32)
     turn = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], dtype=torch.float32)
-    forward = scale * turn @ torch.diag(torch.tensor([-1.0 if given == hand else 1.0, 1.0]))
+    mirrored = given == hand
+    forward = scale * turn @ torch.diag(torch.tensor([-1.0 if mirrored else 1.0, 1.0]))
+    if deep:
+        sample = _with_second_hand(sample, 1 - hand, donor, given, mirrored, turn, its_centre, target, depth)
+        # Towards the border of a picture things look larger than turning the camera would show them: the cut-out takes the size of the 3D hand.
+        forward, target = _fitted(its_xy - its_centre, sample.camera.project(sample.keypoints_camera_m)[1 - hand], forward)
     moved = (its_xy - its_centre) @ forward.T + target
     height, width = sample.image.shape[1:]
     frame = torch.tensor([width, height])
@@ -154,6 +178,64 @@ def doubled(sample: Sample, donor: Sample, rng: np.random.Generator, config: Dou
         priors=None,
         source=sample.source + "/doubled",
     )
+
+
+def _middle_depth_m(sample: Sample, hand: int) -> float:
+    return float(sample.keypoints_camera_m[hand, :, 2].mean())
+
+
+def _with_second_hand(
+    sample: Sample, hand: int, donor: Sample, given: int, mirrored: bool, turn: Float[Tensor, "2 2"], its_centre: Float[Tensor, "2"],
+    target: Float[Tensor, "2"], depth_m: float,
+) -> Sample:  # fmt: skip
+    """The sample with the donor's 3D hand: as it looked from the donor's camera along the line of sight through `its_centre`, it now looks along
+    the one through `target`, turned in the image, and mirrored if so told, with its middle at `depth_m`."""
+    flip = torch.diag(torch.tensor([-1.0 if mirrored else 1.0, 1.0, 1.0]))
+    around = torch.eye(3)
+    around[:2, :2] = turn
+    ray, its_ray = sample.camera.rays(target[None])[0], donor.camera.rays(its_centre[None])[0]
+    moved = _ahead(ray).T @ around @ flip @ _ahead(its_ray)
+    its_place = its_ray / its_ray[2] * _middle_depth_m(donor, given)
+    points = (donor.keypoints_camera_m[given] - its_place) @ moved.T + ray / ray[2] * depth_m
+    its = donor.parameters
+    # The model turns a hand about its wrist, which rests where wrist and translation differ.
+    rest = flip @ (donor.keypoints_camera_m[given, 0] - its.translation_m[given])
+    pose = mirror_rotvec(its.pose[given]) if mirrored else its.pose[given].clone()
+    pose[0] = matrix_to_rotvec(moved @ rotvec_to_matrix(its.pose[given, 0]) @ flip)
+
+    def put(values: Tensor, new: Tensor) -> Tensor:
+        values = values.clone()
+        values[hand] = new
+        return values
+
+    own = sample.parameters
+    return dataclasses.replace(
+        sample,
+        keypoints_camera_m=put(sample.keypoints_camera_m, points),
+        keypoints_3d_valid=put(sample.keypoints_3d_valid, donor.keypoints_3d_valid[given]),
+        parameters=HandParameters(put(own.pose, pose), put(own.shape, its.shape[given]), put(own.translation_m, points[0] - rest)),
+        parameters_valid=put(sample.parameters_valid, torch.tensor(True)),
+    )
+
+
+def _fitted(
+    points: Float[Tensor, "n 2"], wanted: Float[Tensor, "n 2"], forward: Float[Tensor, "2 2"]
+) -> tuple[Float[Tensor, "2 2"], Float[Tensor, "2"]]:
+    """(matrix, offset) that bring points nearest to where they are wanted: `forward`, scaled and turned."""
+    moved = points @ forward.T
+    a, b = moved - moved.mean(0), wanted - wanted.mean(0)
+    along, across = (a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()
+    change = torch.stack([torch.stack([along, -across]), torch.stack([across, along])]) / a.square().sum().clamp_min(1e-6)
+    forward = change @ forward
+    return forward, wanted.mean(0) - points.mean(0) @ forward.T
+
+
+def _ahead(ray: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """The smallest rotation that turns a ray into the camera's axis."""
+    unit = functional.normalize(ray, dim=0)
+    axis = torch.linalg.cross(unit, torch.tensor([0.0, 0.0, 1.0]))
+    sine = axis.norm()
+    return rotvec_to_matrix(axis / sine.clamp_min(1e-9) * torch.atan2(sine, unit[2]))
 
 
 def transplanted(

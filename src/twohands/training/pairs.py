@@ -53,12 +53,22 @@ class AugmentConfig:
     """Share of one-hand scenes whose other slot shows some other place of the image."""
     colour: float = 0.5
     """Strength of the colour changes."""
+    worn: float = 0.25
+    """Share of scenes seen badly: few pixels, little light, moved in the exposure; each of the three in half of them."""
+    few_pixels: tuple[float, float] = (0.1, 0.4)
+    """Sides to which such crops are shrunk: hands of 20 px and more."""
+    little_light: tuple[float, float] = (0.15, 0.6)
+    """What is left of the light; sensors' noise then shows."""
+    moved_px: tuple[float, float] = (0.03, 0.15)
+    """Length of the smear, in crop sides."""
     cover: float = 0.15
     """Share of crops with a patch pasted over."""
     mirror: float = 0.5
     """Share of scenes mirrored, hands swapped."""
     light_prior: float = 0.2
     """Share of pairs that get keypoints alone as their prior (the light teacher), with noise."""
+    misread: float = 0.3
+    """Share of hands with keypoints as their prior, and the other hand in their crop, whose keypoints are the other's: so the teacher errs."""
     full_prior: float = 0.15
     """Share of pairs that get all priors in place of F_fa."""
 
@@ -315,9 +325,18 @@ def _priors(
     confidence = torch.where(by_teacher, sure, truth.xy_valid.float())
     light = torch.zeros(count, dtype=torch.bool)
     full = torch.zeros(count, dtype=torch.bool)
+    annotated = truth.prior_valid
+    read = annotated
     if a:
         draw = torch.from_numpy(rng.random(count))
         light, full = draw < a.light_prior, (draw >= a.light_prior) & (draw < a.light_prior + a.full_prior)
+        # The teacher reads whatever hand it finds in a crop: in a second box of a hand that hand, and of two hands sometimes the other one.
+        other, in_crop = _others_keypoints(scene, view, keypoints[..., 2], truth)
+        misread = wrong | (annotated.all(1)[:, None] & torch.from_numpy(rng.random((count, 2)) < a.misread))
+        misread &= in_crop & light[:, None]
+        keypoints = torch.where(misread[..., None, None], other, keypoints)
+        confidence = torch.where(misread[..., None], (other[..., :2].abs().amax(-1) < 0.75).float(), confidence)
+        read = annotated | misread
         level = rng.uniform(0.005, 0.03, (count, 1, 1, 1)) * np.where(rng.random((count, 2, 21, 1)) < 0.06, 4, 1)
         noise = rng.normal(0, 1, (count, 2, 21, 3)) * level * np.array([1, 1, 8])
         common = rng.normal(0, 1, (count, 2, 1, 3)) * np.array([0.008, 0.008, 0.05])
@@ -329,16 +348,24 @@ def _priors(
         keypoints = torch.where(light[:, None, None, None], noisy, keypoints)
         dropped = torch.from_numpy(rng.random((count, 2, 21)) < 0.03)
         confidence = torch.where(light[:, None, None] & dropped, 0.0, confidence)
-    keypoints = torch.where(truth.xy_valid[..., None] & keypoints.isfinite(), keypoints, 0.0)
-    annotated = truth.prior_valid
+    keypoints = torch.where((confidence > 0)[..., None] & keypoints.isfinite(), keypoints, 0.0)
     maps = scene["has_maps"].bool()[:, None] & ~light[:, None] & annotated
     flat = CropPriors(
         keypoints.flatten(0, 1), confidence.flatten(0, 1), classes.flatten(0, 1), relative.flatten(0, 1),
-        annotated.flatten(), maps.flatten(), maps.flatten(),
+        read.flatten(), maps.flatten(), maps.flatten(),
     )  # fmt: skip
     # Without 3D the keypoints' depths are not known, and F_p would say that the hand is flat.
     deep = (known | ~annotated).all(1)
     return flat, (light | full) & deep, annotated & maps
+
+
+def _others_keypoints(scene: dict, view: PairView, z: Tensor, truth: HandTruth) -> tuple[Tensor, Tensor]:
+    """(keypoints, whether most of them are in the crop) of the hand in the other slot, in each crop's terms. `z` (pairs, 2, 21)."""
+    camera = scene["camera"].map(lambda t: t[:, None])
+    xy = view.crop.image_to_crop(camera, scene["keypoints_xy"].flip(1)) / view.crop.size_px - 0.5
+    known = scene["hand_valid"].bool().flip(1) & truth.joints_valid.all(-1).flip(1)
+    inside = (xy.isfinite() & (xy.abs() < 0.5)).all(-1).float().mean(-1) > 0.7
+    return torch.cat([xy, z.flip(1)[..., None]], -1), known & inside
 
 
 def _taught_keypoints(scene: dict, view: PairView) -> tuple[Tensor, Tensor]:
@@ -357,6 +384,7 @@ def _change_pixels(crops: Tensor, rng: np.random.Generator, a: AugmentConfig) ->
     crops = crops * torch.from_numpy(gain).float() + torch.from_numpy(offset).float()
     grey = torch.from_numpy(rng.random(pairs) < 0.12)
     crops = torch.where(grey[:, None, None, None, None], crops.mean(2, keepdim=True), crops)
+    crops = _worn(crops, rng, a)
     flat = crops.flatten(0, 1)
     soft = np.flatnonzero(rng.random(len(flat)) < 0.25)
     if len(soft):
@@ -374,6 +402,41 @@ def _change_pixels(crops: Tensor, rng: np.random.Generator, a: AugmentConfig) ->
             donor = int(rng.integers(len(flat)))
             flat[i, :, y : y + height, x : x + width] = flat[donor, :, y : y + height, x : x + width].clone()
     return flat.clamp(0, 1).unflatten(0, (pairs, 2))
+
+
+def _worn(crops: Tensor, rng: np.random.Generator, a: AugmentConfig) -> Tensor:
+    """Some scenes as a bad camera sees them from afar, in the dark, or in haste."""
+    size = crops.shape[-1]
+    crops = crops.clone()
+    for pair in np.flatnonzero(rng.random(len(crops)) < a.worn):
+        coarse, dark, moved = rng.random(3) < 0.5
+        hands = crops[pair]
+        if moved:
+            hands = _smeared(hands, rng.uniform(*a.moved_px) * size, rng.uniform(0, np.pi))
+        if dark:
+            left = float(np.exp(rng.uniform(*np.log(a.little_light))))
+            noise = torch.from_numpy(rng.standard_normal(hands.shape, dtype=np.float32)) * float(rng.uniform(0.01, 0.04))
+            hands = hands.clamp(0, 1).pow(float(rng.uniform(1, 1.5))) * left + noise
+            # Half of the cameras make it bright again, and the noise with it.
+            hands = hands * float(rng.uniform(0.3, 0.8)) / left if rng.random() < 0.5 else hands
+        if coarse:
+            few = max(8, int(size * np.exp(rng.uniform(*np.log(a.few_pixels)))))
+            small = functional.interpolate(hands, size=(few, few), mode="bilinear", antialias=True)
+            hands = functional.interpolate(small, size=(size, size), mode="bicubic" if rng.random() < 0.5 else "bilinear")
+        crops[pair] = hands
+    return crops
+
+
+def _smeared(images: Tensor, length_px: float, angle_rad: float) -> Tensor:
+    """Images (n, 3, size, size) averaged along a line."""
+    steps = int(np.clip(round(length_px), 2, 10))
+    along = torch.linspace(-0.5, 0.5, steps) * length_px * 2 / images.shape[-1]
+    grid = functional.affine_grid(torch.eye(2, 3)[None], [1, 1, *images.shape[-2:]], align_corners=False)
+    total = torch.zeros_like(images)
+    for t in along.tolist():
+        shifted = grid + torch.tensor([t * np.cos(angle_rad), t * np.sin(angle_rad)], dtype=torch.float32)
+        total += functional.grid_sample(images, shifted.expand(len(images), -1, -1, -1), padding_mode="border", align_corners=False)
+    return total / steps
 
 
 def _mirror_some(batch: PairBatch, which: Tensor) -> PairBatch:

@@ -1,0 +1,66 @@
+"""Of whose hands the light teacher is asked: of those that are alone in their crops."""
+
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny_stage1 import CAMERA, PAIR, TINY
+
+from twohands.hands.bundled import load_bundled_hand, load_hand_asset
+from twohands.regress.infer import PlacementConfig, Stage1
+from twohands.regress.network import Regressor
+from twohands.schema import HandPair
+
+LYING_TOGETHER = HandPair(PAIR.box_xyxy_px + torch.tensor([[10.0, 0, 10, 0], [-30.0, 0, -30, 0]]), PAIR.direction, PAIR.present)
+
+
+@dataclass
+class Listener:
+    """A teacher that sees a flat hand in the middle of every box, and remembers for how many it was asked."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def __call__(self, image: np.ndarray, box_xyxy_px: np.ndarray, direction: np.ndarray) -> SimpleNamespace:
+        n = len(box_xyxy_px)
+        self.asked.append(n)
+        hand = np.random.default_rng(0).uniform(-0.5, 0.5, (21, 2))
+        centre, size = (box_xyxy_px[:, :2] + box_xyxy_px[:, 2:]) / 2, (box_xyxy_px[:, 2:] - box_xyxy_px[:, :2])
+        world = np.concatenate([hand * 0.1, np.zeros((21, 1))], 1)
+        return SimpleNamespace(
+            keypoints_xy_image=centre[:, None] + hand * size[:, None], keypoints_world_m=np.tile(world, (n, 1, 1)),
+            presence=np.ones(n), right_probability=np.linspace(0, 1, n),
+        )  # fmt: skip
+
+
+def asked(pair: HandPair, passes: int, sees_other: float | None = None) -> list[int]:
+    torch.manual_seed(2)
+    network = Regressor(TINY).eval()
+    if sees_other is not None:
+        last = [m for m in network.other.modules() if isinstance(m, torch.nn.Linear)][-1]
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(torch.tensor([sees_other, 0.0, 0.0, 0.0, 0.0, 1.0]))
+    teacher = Listener()
+    placement = replace(PlacementConfig(), passes=passes)
+    hands = Stage1(network, load_bundled_hand(), load_hand_asset().limits, teacher, placement).infer(
+        torch.rand(3, 128, 160), CAMERA, [pair]
+    )[0]
+    assert bool(hands.keypoints_m.isfinite().all())
+    return teacher.asked
+
+
+def test_with_one_look_boxes_tell() -> None:
+    assert asked(PAIR, passes=1) == [2]
+    assert asked(LYING_TOGETHER, passes=1) == []
+
+
+@pytest.mark.parametrize("pair", [PAIR, LYING_TOGETHER])
+def test_with_two_looks_what_the_first_one_saw_tells(pair: HandPair) -> None:
+    assert asked(pair, passes=2, sees_other=-4.0) == [2]
+    assert asked(pair, passes=2, sees_other=4.0) == []
+
+
+def test_an_absent_hand_is_not_asked_about() -> None:
+    assert asked(replace(PAIR, present=torch.tensor([True, False])), passes=2, sees_other=-4.0) == [1]
