@@ -1,8 +1,12 @@
 """Where hands are put: never at the lens, and never out of reach of one another."""
 
+import math
+from dataclasses import replace
+
 import torch
 
-from twohands.regress.infer import PlacementConfig, _back_in_reach
+from twohands.regress.infer import PlacementConfig, _back_in_reach, _settled
+from twohands.schema import HandPair
 
 RELATIVE = torch.tensor([[0.1, 0.0, 0.05]])
 BOTH = torch.tensor([True])
@@ -36,3 +40,16 @@ def test_a_single_hand_is_left_alone():
     wrist = torch.tensor([[[0.1, 0.0, 9.0], [0.0, 0.0, 0.5]]])
     step = _back_in_reach(wrist, wrist[..., :2], RELATIVE, torch.ones(1, 2), torch.tensor([False]), PlacementConfig())
     assert (step == 0).all()
+
+
+def test_a_second_look_is_for_boxes_that_were_off() -> None:
+    config = PlacementConfig(settled_share=0.1, settled_turn_deg=10)
+    box = torch.tensor([[10.0, 10, 110, 110], [200.0, 0, 260, 60]])
+    up = torch.tensor([[0.0, -1], [0.0, -1]])
+    was = HandPair(box, up, torch.tensor([True, False]))
+    assert _settled(replace(was, box_xyxy_px=box + 9), was, config)
+    assert not _settled(replace(was, box_xyxy_px=box + 11), was, config)
+    angle = math.radians(11)
+    turned = torch.tensor([[math.sin(angle), -math.cos(angle)], [0.0, -1]])
+    assert not _settled(replace(was, direction=turned), was, config)
+    assert _settled(replace(was, direction=turned.flip(0)), was, config), "nobody looks at the absent hand"
