@@ -2,7 +2,7 @@
 
 import torch
 
-from twohands.regress.infer import PlacedReading, _read_twice
+from twohands.regress.infer import PlacedReading, _both_heard, _read_twice
 
 
 def reading(gap: float, left_correct: float, right_correct: float) -> PlacedReading:
@@ -19,3 +19,16 @@ def test_of_two_readings_of_one_place_the_one_with_the_wrong_side_is_of_the_othe
 
 def test_readings_apart_are_kept() -> None:
     assert not bool(_read_twice(reading(0.5, 0.9, 0.2)).any())
+
+
+def test_encoder_and_teacher_count_alike_where_the_teacher_was_asked_and_found_a_hand() -> None:
+    encoder, teacher = reading(0.5, 0.9, 0.8), reading(0.7, 0.2, 0.3)
+    unsure = PlacedReading(teacher.ray_xy + 1, teacher.depth + 1, torch.tensor([[0.9, 0.1]]), teacher.side_correct)
+    heard = _both_heard(encoder, unsure, torch.tensor([True]), least=0.5)
+    torch.testing.assert_close(heard.ray_xy[:, 0], (encoder.ray_xy + unsure.ray_xy)[:, 0] / 2)
+    torch.testing.assert_close(heard.depth[:, 0], torch.full((1, 21), 0.5))
+    torch.testing.assert_close(heard.ray_xy[:, 1], encoder.ray_xy[:, 1])
+    assert torch.equal(heard.presence, unsure.presence), "that it found nothing is an answer too"
+    nobody = _both_heard(encoder, unsure, torch.tensor([False]), least=0.5)
+    for name, value in nobody.__dict__.items():
+        assert torch.equal(value, getattr(encoder, name))

@@ -209,9 +209,7 @@ class Stage1:
         prediction = prediction.to("cpu").to(torch.float32)
         reading = None if prediction.reading is None else _own_reading(view, prediction.reading)
         if said is not None and asked is not None:
-            reading = (
-                said if reading is None else stack([(said if by_teacher else reading)[k] for k, by_teacher in enumerate(asked.tolist())])
-            )
+            reading = said if reading is None else _both_heard(reading, said, asked, self.placement.teacher_presence)
         return self._place(camera, pair, view, prediction, reading)
 
     def _ask_teacher(
@@ -398,6 +396,18 @@ def _own_reading(view: PairView, reading: KeypointReading) -> PlacedReading:
     palm = reading.joints_m[:, :, MIDDLE_MCP].norm(dim=-1).clamp_min(1e-3)[..., None]
     depth = view.crop.to_camera_frame(reading.joints_m)[..., 2] / palm
     return PlacedReading(rays[..., :2] / rays[..., 2:], depth, reading.presence_logit.sigmoid(), reading.side_logit.sigmoid())
+
+
+def _both_heard(encoder: PlacedReading, teacher: PlacedReading, asked: Bool[Tensor, "pair"], least: float) -> PlacedReading:
+    """What encoder and teacher read: their mean where the teacher was asked and found a hand, for the two have looked at different crops of it;
+    of presence and side the teacher's word, where it was asked."""
+    found = asked[:, None] & (teacher.presence > least)
+    return PlacedReading(
+        torch.where(found[..., None, None], (encoder.ray_xy + teacher.ray_xy) / 2, encoder.ray_xy),
+        torch.where(found[..., None], (encoder.depth + teacher.depth) / 2, encoder.depth),
+        torch.where(asked[:, None], teacher.presence, encoder.presence),
+        torch.where(asked[:, None], teacher.side_correct, encoder.side_correct),
+    )
 
 
 def _fuse(a: Tensor, weight_a: Tensor, b: Tensor, weight_b: Tensor) -> tuple[Tensor, Tensor]:
