@@ -253,66 +253,112 @@ class Stage1:
     ) -> Stage1Hands:
         """Parameters in the camera frame that agree with the 2.5D joints, the shape and the relative translation (all at once, least squares)."""
         c = self.placement
+        seen = _Seen.of(predicted_joints_m(self.hand, prediction), pair, view, prediction, c)
+        side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
+        presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
+        observed = seen.keypoints
+        if reading is not None:
+            heard = _Heard.of(reading, seen, pair, prediction, c)
+            observed = heard.keypoints
+            # The teacher has seen millions of hands, and things that are none. Where it reads another hand than the network does, as it will in a
+            # crop of clasped hands, what it says is about that one; and of which of a pair it tells the side there, nobody knows.
+            presence_logit = presence_logit + heard.own * torch.logit(reading.presence, eps=1e-3)
+            side_logit = torch.where(heard.two, prediction.side_logit - BOTH_SIDES, side_logit).clamp(-SIDE_BOUND, SIDE_BOUND)
+            side_logit = side_logit + heard.agreement * (1 - seen.clasped * heard.two) * torch.logit(reading.side_correct, eps=1e-3)
+        # A hand that is there must not be pulled about by one that is not.
+        both = (pair.present & (presence_logit > 0) & (side_logit > c.side_denied)).all(1)
+        relative = (prediction.relative_m[:, None] @ view.common.R_crop_camera)[:, 0]
+        fitted, keypoints = self._fitted(view, prediction, observed, relative, both)
+        confidence = 1 - torch.exp(-0.1 / EXPANSION / seen.laplace)
+        moved_m = _back_in_reach(keypoints[:, :, 0], observed.ray_xy[:, :, 0], relative, confidence.mean(-1), both, c)
+        fitted = HandParameters(fitted.pose, fitted.shape, fitted.translation_m + moved_m)
+        shown = pair.present.float()
+        return Stage1Hands(
+            fitted, keypoints + moved_m[:, :, None], confidence * shown[..., None], presence_logit.sigmoid() * shown, side_logit.sigmoid() * shown,
+            _other_hand(camera, view.crop, prediction.other, shown),
+        )  # fmt: skip
+
+    def _fitted(
+        self, view: PairView, prediction: HandPrediction, observed: KeypointObservation, relative_m: Float[Tensor, "pair 3"],
+        both: Bool[Tensor, "pair"],
+    ) -> tuple[HandParameters, Float[Tensor, "pair hand 21 3"]]:  # fmt: skip
+        """(parameters, keypoints) in the camera frame: what the parameter head said, pulled to the keypoints; of two hands one person's."""
+        c = self.placement
+        shape = torch.where(both[:, None, None], prediction.shape.mean(1, keepdim=True), prediction.shape)
+        rotation = left_as_right_rotation(prediction.rotation)
+        R_camera_crop = view.crop.R_crop_camera.transpose(-1, -2)
+        rotation = torch.cat([R_camera_crop[:, :, None] @ rotation[:, :, :1], rotation[:, :, 1:]], 2)
+        start = HandParameters(matrix_to_rotvec(rotation), shape, torch.zeros(*shape.shape[:2], 3))
+        start = place_hands(self.hand, start, observed.ray_xy, observed.ray_weight)
+        config = FitConfig(c.orientation_rad, c.pose_rad, c.shape, 1.0, 0.3, iterations=c.iterations)
+        apart = (both.float() / c.relative_m)[:, None].expand(-1, 3)
+        fitted = fit_hands(self.hand, start, observed, config, self.limits, relative_m, apart, c.same_person_shape)
+        return fitted, self.hand.pose_hands(fitted).keypoints()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the network sees, in the camera frame."""
+
+    keypoints: KeypointObservation
+    laplace: Float[Tensor, "pair hand 21"]
+    """Scale of the 2D error, crop sides."""
+    to_ray: Float[Tensor, "pair hand 1"]
+    """From crop sides to the rays' unit."""
+    shared: Float[Tensor, "pair hand"]
+    """That a crop shows the other hand too,"""
+    clasped: Float[Tensor, "pair hand"]
+    """and that this lies on or behind the one in its middle."""
+
+    @staticmethod
+    def of(
+        joints_crop_m: Float[Tensor, "pair hand 21 3"], pair: HandPair, view: PairView, prediction: HandPrediction, config: PlacementConfig
+    ) -> "_Seen":
         crop, size = view.crop, view.crop.size_px
-        joints_crop = predicted_joints_m(self.hand, prediction)
-        palm = joints_crop[:, :, MIDDLE_MCP].norm(dim=-1).clamp_min(1e-3)[..., None, None]
+        palm = joints_crop_m[:, :, MIDDLE_MCP].norm(dim=-1).clamp_min(1e-3)[..., None, None]
         # 2.5D joints as points in palm units; their depth along the crop's axis becomes depth along the camera's.
-        points = torch.cat([joints_crop[..., :2] / palm, prediction.joints_z[..., None]], -1)
+        points = torch.cat([joints_crop_m[..., :2] / palm, prediction.joints_z[..., None]], -1)
         depth = crop.to_camera_frame(points - points[:, :, :1])[..., 2]
         rays = crop.rays((prediction.joints_xy + 0.5) * size)
-        ray_xy = rays[..., :2] / rays[..., 2:]
         laplace = prediction.log_scale_xy.clamp(-7, 1).exp()
         to_ray = (size / crop.focal_px)[..., None]
         shown = pair.present.float()[..., None]
-        weight = shown / ((laplace + c.floor_xy) * to_ray)
-        depth_weight = shown / (c.depth + c.depth_share * laplace)
-        side_logit = (prediction.side_logit - SIDE_PRIOR).clamp(-SIDE_BOUND, SIDE_BOUND)
-        presence_logit = (prediction.presence_logit - PRESENCE_PRIOR).clamp(-PRESENCE_BOUND, PRESENCE_BOUND)
-        # That a crop shows the other hand too, and that this lies on or behind the one in its middle.
+        weight = shown / ((laplace + config.floor_xy) * to_ray)
+        depth_weight = shown / (config.depth + config.depth_share * laplace)
         shared = (CLASPED_STEEPNESS * prediction.other[..., 0]).sigmoid()
         clasped = shared * ((CLASPED_REACH - prediction.other[..., 1:3].norm(dim=-1)) / 0.03).sigmoid()
-        if reading is not None:
-            apart = (reading.ray_xy - ray_xy).norm(dim=-1) / ((laplace + c.floor_xy) * to_ray)
-            agreement = 1 / (1 + (apart.median(-1).values / c.teacher_apart).pow(4))
-            sides = prediction.side_logit.amin(1) > BOTH_SIDES
-            two = (pair.present.all(1) & sides & (_distance(ray_xy) > TWO_PLACES))[:, None] & c.hidden_hands
-            own = agreement * ~(two & _read_twice(reading))
-            trust = ((reading.presence > c.teacher_presence) & pair.present).float() * own.sqrt()
-            # What the network cannot see the reading has not seen either.
-            share = c.teacher_share_alone + (c.teacher_share - c.teacher_share_alone) * shared[..., None]
-            its_weight = trust[..., None] / ((c.teacher_xy + share * laplace) * to_ray)
-            ray_xy, weight = _fuse(ray_xy, weight[..., None], reading.ray_xy, its_weight[..., None])
-            depth, depth_weight = _fuse(depth, depth_weight, reading.depth, trust[..., None] / (c.teacher_depth + c.depth_share * laplace))
-            weight = weight[..., 0]
-            # The teacher has seen millions of hands, and things that are none. Where it reads another hand than the network does, as it will in a
-            # crop of clasped hands, what it says is about that one; and of which of a pair it tells the side there, nobody knows.
-            presence_logit = presence_logit + own * torch.logit(reading.presence, eps=1e-3)
-            side_logit = torch.where(two, prediction.side_logit - BOTH_SIDES, side_logit).clamp(-SIDE_BOUND, SIDE_BOUND)
-            side_logit = side_logit + agreement * (1 - clasped * two) * torch.logit(reading.side_correct, eps=1e-3)
-        # A hand that is there must not be pulled about by one that is not.
-        both = (pair.present & (presence_logit > 0) & (side_logit > c.side_denied)).all(1)
-        shape = torch.where(both[:, None, None], prediction.shape.mean(1, keepdim=True), prediction.shape)
-        rotation = left_as_right_rotation(prediction.rotation)
-        R_camera_crop = crop.R_crop_camera.transpose(-1, -2)
-        rotation = torch.cat([R_camera_crop[:, :, None] @ rotation[:, :, :1], rotation[:, :, 1:]], 2)
-        start = HandParameters(matrix_to_rotvec(rotation), shape, torch.zeros(*shape.shape[:2], 3))
-        start = place_hands(self.hand, start, ray_xy, weight)
-        relative = (prediction.relative_m[:, None] @ view.common.R_crop_camera)[:, 0]
-        config = FitConfig(c.orientation_rad, c.pose_rad, c.shape, 1.0, 0.3, iterations=c.iterations)
-        fitted = fit_hands(
-            self.hand, start, KeypointObservation(ray_xy, weight, depth, depth_weight), config, self.limits, relative,
-            (both.float() / c.relative_m)[:, None].expand(-1, 3), c.same_person_shape,
-        )  # fmt: skip
-        keypoints = self.hand.pose_hands(fitted).keypoints()
-        confidence = 1 - torch.exp(-0.1 / EXPANSION / laplace)
-        moved_m = _back_in_reach(keypoints[:, :, 0], ray_xy[:, :, 0], relative, confidence.mean(-1), both, c)
-        fitted = HandParameters(fitted.pose, fitted.shape, fitted.translation_m + moved_m)
-        keypoints = keypoints + moved_m[:, :, None]
-        present = shown[..., 0]
-        return Stage1Hands(
-            fitted, keypoints, confidence * shown, presence_logit.sigmoid() * present, side_logit.sigmoid() * present,
-            _other_hand(camera, crop, prediction.other, present),
-        )  # fmt: skip
+        return _Seen(KeypointObservation(rays[..., :2] / rays[..., 2:], weight, depth, depth_weight), laplace, to_ray, shared, clasped)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What a reading adds to what is seen."""
+
+    keypoints: KeypointObservation
+    """Both together."""
+    agreement: Float[Tensor, "pair hand"]
+    """How far reading and network speak of one hand, 0 to 1,"""
+    own: Float[Tensor, "pair hand"]
+    """and that hand is not the person's other one, which was read twice."""
+    two: Bool[Tensor, "pair 1"]
+    """Where the network itself sees two hands, each on its side."""
+
+    @staticmethod
+    def of(reading: PlacedReading, seen: _Seen, pair: HandPair, prediction: HandPrediction, config: PlacementConfig) -> "_Heard":
+        c, now = config, seen.keypoints
+        apart = (reading.ray_xy - now.ray_xy).norm(dim=-1) / ((seen.laplace + c.floor_xy) * seen.to_ray)
+        agreement = 1 / (1 + (apart.median(-1).values / c.teacher_apart).pow(4))
+        sides = prediction.side_logit.amin(1) > BOTH_SIDES
+        two = (pair.present.all(1) & sides & (_distance(now.ray_xy) > TWO_PLACES))[:, None] & c.hidden_hands
+        own = agreement * ~(two & _read_twice(reading))
+        trust = ((reading.presence > c.teacher_presence) & pair.present).float() * own.sqrt()
+        # What the network cannot see the reading has not seen either.
+        share = c.teacher_share_alone + (c.teacher_share - c.teacher_share_alone) * seen.shared[..., None]
+        weight = trust[..., None] / ((c.teacher_xy + share * seen.laplace) * seen.to_ray)
+        ray_xy, weight = _fuse(now.ray_xy, now.ray_weight[..., None], reading.ray_xy, weight[..., None])
+        depth_weight = trust[..., None] / (c.teacher_depth + c.depth_share * seen.laplace)
+        depth, depth_weight = _fuse(now.depth, now.depth_weight, reading.depth, depth_weight)
+        return _Heard(KeypointObservation(ray_xy, weight[..., 0], depth, depth_weight), agreement, own, two)
 
 
 def _other_hand(camera: Camera, crop: Crop, said: Float[Tensor, "pair hand 6"], present: Float[Tensor, "pair hand"]) -> OtherHand:
