@@ -198,14 +198,14 @@ def test_a_guess_that_shows_the_same_hand_again_is_not_taken():
 
 @pytest.mark.parametrize("doubted", [0, 1])
 def test_of_two_hands_in_one_place_the_likelier_stays(doubted):
-    """Where stage 1 doubts a side; hands that it is sure of are stage 2's."""
-    truth = Truth([two_hands(0.07)], side_correct={(0, doubted): 0.7})
+    """Where stage 1 doubts a side, and joints lie near joints; all others are stage 2's."""
+    truth = Truth([two_hands(0.02)], side_correct={(0, doubted): 0.7})
     (person,) = truth.pipeline().reconstruct(blank_image()).people
     assert person.hand_present.tolist() == [doubted == 1, doubted == 0]
     assert truth.refinements == 0
-    apart = Truth([two_hands(0.3)], side_correct={(0, doubted): 0.7})
-    (person,) = apart.pipeline().reconstruct(blank_image()).people
-    assert bool(person.hand_present.all())
+    for gap_m in (0.07, 0.3):
+        (person,) = Truth([two_hands(gap_m)], side_correct={(0, doubted): 0.7}).pipeline().reconstruct(blank_image()).people
+        assert bool(person.hand_present.all())
 
 
 def test_no_two_hands_share_a_quarter_of_a_hand():

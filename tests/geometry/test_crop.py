@@ -129,3 +129,12 @@ def test_one_camera_each_is_the_same_as_one_for_all():
 def test_box_without_area_is_refused():
     with pytest.raises(ValueError, match="x0 y0 x1 y1"):
         Crop.around(CAMERA, torch.tensor([10.0, 10.0, 10.0, 40.0]), torch.tensor([0.0, -1.0]), 1.0, 64, torch.tensor(False))
+
+
+@pytest.mark.parametrize("centre", [1e3, 1e5, 1e8])
+def test_a_box_beyond_what_a_camera_sees_is_black(centre):
+    """A fit that failed may ask for it; half of such a crop looks backwards."""
+    box = torch.tensor([centre, 0.0, 3 * centre, centre], dtype=DOUBLE)
+    crop = Crop.around(CAMERA, box, torch.tensor([0.0, -1.0], dtype=DOUBLE), 1.7, 32, torch.tensor(False))
+    assert bool(crop.pixel_grid(CAMERA, 32).isfinite().all())
+    assert float(crop.resample(torch.ones(3, 40, 60, dtype=DOUBLE), CAMERA).abs().max()) == 0

@@ -14,6 +14,9 @@ from torch.nn import functional
 from twohands.geometry.camera import Camera
 from twohands.record import Record
 
+NOWHERE_PX = 1e6
+"""Farther out than any image reaches."""
+
 
 @dataclass(frozen=True)
 class Crop(Record):
@@ -100,12 +103,15 @@ class Crop(Record):
         return camera.matrix() @ self.R_crop_camera.transpose(-1, -2) @ (self._flip[..., None] * to_ray)
 
     def pixel_grid(self, camera: Camera, samples: int) -> Float[Tensor, "*batch 2 samples samples"]:
-        """Image positions of a regular grid of `samples` x `samples` points over the crop (x, then y)."""
+        """Image positions of a regular grid of `samples` x `samples` points over the crop (x, then y); far outside any image (NOWHERE_PX) where the
+        crop looks beyond what a camera can see."""
         axis = (torch.arange(samples, dtype=self.focal_px.dtype, device=self.focal_px.device) + 0.5) * (self.size_px / samples)
         x, y = torch.meshgrid(axis, axis, indexing="xy")
         points = torch.stack([x, y, torch.ones_like(x)]).flatten(1)
         projected = self.homography(camera) @ points
-        return (projected[..., :2, :] / projected[..., 2:, :]).unflatten(-1, (samples, samples))
+        z = projected[..., 2:, :]
+        seen = (projected[..., :2, :] / z.clamp_min(1e-6)).clamp(-NOWHERE_PX, NOWHERE_PX)
+        return torch.where(z > 1e-6, seen, -NOWHERE_PX).unflatten(-1, (samples, samples))
 
     def resample(
         self, image: Float[Tensor, "channel height width"] | UInt8[Tensor, "channel height width"], camera: Camera
@@ -117,7 +123,7 @@ class Crop(Record):
         views = []
         for grid in grids:
             step_px = float((grid[-1, -1] - grid[0, 0]).norm() / (self.size_px - 1) / 2**0.5)
-            views.append(_sample(image, grid, shrink=max(1, int(step_px))))
+            views.append(_sample(image, grid, shrink=min(max(1, int(step_px)), *image.shape[1:])))
         return torch.stack(views).reshape(*batch, image.shape[0], self.size_px, self.size_px)
 
 

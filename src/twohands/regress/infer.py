@@ -189,7 +189,8 @@ class Stage1:
         # Foreshortened hands have no reliable direction in the image, and a fit that failed may lie anywhere: keep what was known.
         length = (xy[:, :, MIDDLE_MCP] - xy[:, :, 0]).norm(dim=-1) / (high - low).amax(-1).clamp_min(1e-3)
         side = (pair.box_xyxy_px[..., 2:] - pair.box_xyxy_px[..., :2]).amax(-1)
-        sane = ((high - low).amax(-1) > 0.5 * side) & ((high - low).amax(-1) < 2 * side) & xy.isfinite().all(-1).all(-1)
+        strayed = (own - pair.box_xyxy_px).unflatten(-1, (2, 2)).mean(-2).norm(dim=-1)  # of the box's middle
+        sane = ((high - low).amax(-1) > 0.5 * side) & ((high - low).amax(-1) < 2 * side) & (strayed < side) & xy.isfinite().all(-1).all(-1)
         trusted = pair.present & sane & (hands.presence > 0.3)
         return HandPair(
             torch.where(trusted[..., None], box, pair.box_xyxy_px),
