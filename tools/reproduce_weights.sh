@@ -23,19 +23,19 @@ if [ ! -f "$work/labels.npz" ]; then
 fi
 [ -d "$work/real" ] || $bin/python tools/make_real_shards.py "$photos" "$work/labels.npz" "$work/real"
 [ -d "$work/photos" ] || $bin/python tools/make_detector_shards.py "$photos" "$work/labels.npz" "$work/photos"
-[ -d "$work/real-doubled" ] || $bin/python tools/make_doubled_shards.py "$work/real" "$work/real-doubled" --count 4000 --seed 1
+[ -d "$work/real-doubled" ] || $bin/python tools/make_doubled_shards.py "$work/real" "$work/real-doubled" --count 10000 --seed 1
 [ -d "$work/photos-doubled" ] || $bin/python tools/make_doubled_shards.py "$work/photos" "$work/photos-doubled" --count 4000 --seed 2 --hold-back 200
 behind=(--borders "$photos" ${backgrounds:+--backgrounds "$backgrounds"})
-[ -d "$work/real-alone" ] || $bin/python tools/make_doubled_shards.py "$work/real" "$work/real-alone" --count 4000 --seed 3 --alone "${behind[@]}"
+[ -d "$work/real-alone" ] || $bin/python tools/make_doubled_shards.py "$work/real" "$work/real-alone" --count 8000 --seed 3 --alone "${behind[@]}"
 [ -d "$work/photos-alone" ] || $bin/python tools/make_doubled_shards.py "$work/photos" "$work/photos-alone" --count 3000 --seed 4 --hold-back 200 --alone "${behind[@]}"
 $bin/twohands synth --out "$work/close" --seed 11 --count 20000 --framing close --workers 2 "${behind[@]}"
 $bin/twohands synth --out "$work/clasped" --seed 70 --count 10000 --framing clasped --workers 2 "${behind[@]}"
 $bin/twohands synth --out "$work/wide" --seed 40 --count 8000 --framing wide --workers 2 "${behind[@]}"
 $bin/twohands teachers install --folder "$work/trunks" --trunks
 $bin/twohands train detector --shards "$work/photos" "$work/photos-doubled" "$work/photos-alone" "$work/real-doubled" "$work/real-alone" "$work/wide" "$work/close" "$work/clasped" \
-    --mixture 0.15 0.1 0.1 0.1 0.1 0.3 0.05 0.1 --out "$work/detector" --steps 9000 --trunk "$work/trunks/palm_detection_full.tflite"
+    --mixture 0.15 0.1 0.1 0.1 0.1 0.3 0.05 0.1 --out "$work/detector" --steps 11000 --trunk "$work/trunks/palm_detection_full.tflite"
 $bin/twohands train regressor --shards "$work/close" "$work/clasped" "$work/real" "$work/real-doubled" "$work/real-alone" --mixture 0.27 0.22 0.16 0.15 0.2 \
-    --out "$work/regressor" --steps 10000 --trunk "$work/trunks/hand_landmark_full.tflite"
+    --out "$work/regressor" --steps 12000 --trunk "$work/trunks/hand_landmark_full.tflite"
 # Stage 2 learns from what an early stage 1 gets wrong.
 $bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.65 0.35 --out "$work/early" --steps 600 \
     --trunk "$work/trunks/hand_landmark_full.tflite"
