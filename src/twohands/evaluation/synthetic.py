@@ -73,6 +73,7 @@ _CLOSE = SceneKnobs(
     light="varied",
     faults="varied",
     background="varied",
+    finish="thorough",
 )
 
 

@@ -20,7 +20,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.record import Record
 from twohands.synth.backgrounds import DISPLAY_GAMMA, background
 from twohands.synth.interactions import sample_interactions
-from twohands.synth.photo import OVERSAMPLING, compose
+from twohands.synth.photo import OVERSAMPLING, lay_over, reduced
 from twohands.synth.poses import sample_poses
 from twohands.synth.scene import Scene, SceneKnobs, hand_piece
 from twohands.synth.shading import draw_light, shade
@@ -213,7 +213,7 @@ def _expose(move: Move, time_s: float, hand: HandModel, camera: Camera, knobs: C
     for k in range(count):
         picture = behind.copy()
         scene = _scene(hands[k], hand, camera, seed)
-        compose(shade(scene, knobs.size_px, OVERSAMPLING, draw_light(np.random.default_rng([seed, 4]), scene)), picture)
+        lay_over(reduced(shade(scene, knobs.size_px, OVERSAMPLING, draw_light(np.random.default_rng([seed, 4]), scene))), picture)
         total += picture / count
     rng = np.random.default_rng([seed, 5])
     # Exposed for the room, which stands still: hands that come and go must not change it.

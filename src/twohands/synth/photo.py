@@ -17,7 +17,7 @@ from twohands.render import Raster, rasterize
 from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
 from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape, wall_picture
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
-from twohands.synth.shading import Joined, draw_light, joined, plain_light, shade
+from twohands.synth.shading import AS_OWN, Joined, draw_light, joined, plain_light, shade
 
 OVERSAMPLING = 1.5
 """Shading happens at this resolution and is averaged down: edges are soft, and it costs 2.25 times, not 4."""
@@ -73,12 +73,18 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     size = knobs.size_px
     light = draw_light(rng, scene)
     whole = joined(scene.pieces) if scene.pieces else None
-    shaded = shade(scene, size, OVERSAMPLING, plain_light() if knobs.light == "plain" else light, whole)
-    if rng.random() < MOVING:
-        angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(3, 22)
-        shaded = shaded if knobs.faults == "none" else _smeared(shaded, angle, length)
+    thorough = knobs.finish == "thorough"
+    shaded = shade(scene, size, OVERSAMPLING, plain_light() if knobs.light == "plain" else light, whole, thorough)
+    moving = rng.random() < MOVING
+    angle, length = (rng.uniform(0, 2 * np.pi), rng.uniform(3, 22)) if moving else (0.0, 0.0)
+    moving &= knobs.faults == "varied"
+    if moving and thorough:
+        shaded = _smeared(shaded, angle, length)
+    front = reduced(shaded)
+    if moving and not thorough:
+        front = _smeared(front, angle, length / OVERSAMPLING)
     picture = background(rng, size, photos) if knobs.background == "varied" else wall_picture(rng, size)
-    compose(shaded, picture)
+    lay_over(front, picture)
     if rng.random() < knobs.pasted:
         picture = paste_shape(rng, picture, rng.uniform(0.12, 0.45))
     image = _camera_faults(picture, rng) if knobs.faults == "varied" else _well_taken(picture)
@@ -161,27 +167,41 @@ def _visible(scene: Scene, raster: Raster | None, classes: np.ndarray, xy: np.nd
 
 
 @numba.njit(cache=True, fastmath=True)
-def compose(shaded, picture):
-    """Averages the 1.5-fold picture down and lays it over the background, in place."""
-    area = np.float32(1 / 2.25)
-    for v in range(picture.shape[0]):
+def reduced(shaded):
+    """The 1.5-fold picture averaged down: colour times coverage, and coverage. Each pixel has a sample of its own, which stands for those that
+    were not shaded (`AS_OWN`), shares two with a neighbour and one with three."""
+    size_v, size_u = 2 * shaded.shape[0] // 3, 2 * shaded.shape[1] // 3
+    out = np.empty((size_v, size_u, 4), np.float32)
+    area, nothing = np.float32(1 / 2.25), np.float32(0)
+    for v in range(size_v):
         v0 = 3 * (v // 2) + v % 2
         wv = np.float32(0.5) if v % 2 else np.float32(1)
-        for u in range(picture.shape[1]):
+        xv = np.float32(1.5) - wv
+        for u in range(size_u):
             u0 = 3 * (u // 2) + u % 2
             wu = np.float32(0.5) if u % 2 else np.float32(1)
-            xv, xu = np.float32(1.5) - wv, np.float32(1.5) - wu
-            total = wv * (wu * shaded[v0, u0, 3] + xu * shaded[v0, u0 + 1, 3]) + xv * (
-                wu * shaded[v0 + 1, u0, 3] + xu * shaded[v0 + 1, u0 + 1, 3]
-            )
-            cover = area * total
-            if cover == 0:
+            xu = np.float32(1.5) - wu
+            a, b, c, d = shaded[v0, u0], shaded[v0, u0 + 1], shaded[v0 + 1, u0], shaded[v0 + 1, u0 + 1]
+            if a[3] == nothing and b[3] == nothing and c[3] == nothing and d[3] == nothing:
+                out[v, u] = nothing
                 continue
-            for k in range(3):
-                value = wv * (wu * shaded[v0, u0, k] + xu * shaded[v0, u0 + 1, k]) + xv * (
-                    wu * shaded[v0 + 1, u0, k] + xu * shaded[v0 + 1, u0 + 1, k]
-                )
-                picture[v, u, k] = area * value + (1 - cover) * picture[v, u, k]
+            own = shaded[v0 + v % 2, u0 + u % 2]
+            a, b = own if a[3] == AS_OWN else a, own if b[3] == AS_OWN else b
+            c, d = own if c[3] == AS_OWN else c, own if d[3] == AS_OWN else d
+            for k in range(4):
+                out[v, u, k] = area * (wv * (wu * a[k] + xu * b[k]) + xv * (wu * c[k] + xu * d[k]))
+    return out
+
+
+@numba.njit(cache=True, fastmath=True)
+def lay_over(front, picture):
+    """What `reduced` gave over the background, in place."""
+    for v in range(picture.shape[0]):
+        for u in range(picture.shape[1]):
+            cover = front[v, u, 3]
+            if cover > 0:
+                for k in range(3):
+                    picture[v, u, k] = front[v, u, k] + (np.float32(1) - cover) * picture[v, u, k]
 
 
 def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator) -> np.ndarray:
@@ -294,18 +314,23 @@ def _smeared(shaded: Float32[np.ndarray, "height width 4"], angle: float, length
 def _smear(shaded, dx, dy, length, out):
     height, width = shaded.shape[:2]
     steps = int(length / 1.5) + 2
-    for v in range(height):
-        for u in range(width):
-            for k in range(4):
-                out[v, u, k] = 0
-            for i in range(steps):
-                s = (np.float32(i) / (steps - 1) - np.float32(0.5)) * length
-                x = min(max(int(u + dx * s + np.float32(0.5)), 0), width - 1)
-                y = min(max(int(v + dy * s + np.float32(0.5)), 0), height - 1)
+    out[:] = 0
+    part = np.float32(1) / steps
+    for i in range(steps):
+        s = (np.float32(i) / (steps - 1) - np.float32(0.5)) * length
+        du, dv = int(np.floor(dx * s + np.float32(0.5))), int(np.floor(dy * s + np.float32(0.5)))
+        first, last = max(0, -du), min(width, width - du)
+        for v in range(height):
+            source, target = shaded[min(max(v + dv, 0), height - 1)], out[v]
+            for u in range(first):
                 for k in range(4):
-                    out[v, u, k] += shaded[y, x, k]
-            for k in range(4):
-                out[v, u, k] /= steps
+                    target[u, k] += part * source[0, k]
+            for u in range(first, last):
+                for k in range(4):
+                    target[u, k] += part * source[u + du, k]
+            for u in range(last, width):
+                for k in range(4):
+                    target[u, k] += part * source[width - 1, k]
 
 
 def _motion(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -6,7 +6,8 @@ import numba
 import numpy as np
 from jaxtyping import Float, Float32
 
-from twohands.render import depth_map, rasterize, smooth_normals
+from twohands.render import depth_map, smooth_normals, visibility, weights_at
+from twohands.synth.body import cross, unit
 from twohands.synth.material import BLOTCHES, CHECKS, DOTS, LAYERS, LINE, PRINT, STRANDS, STRIPES, WIDTH
 from twohands.synth.scene import Scene
 from twohands.synth.skin import noise_at, noise_volume
@@ -102,8 +103,15 @@ def joined(pieces: tuple[Piece, ...]) -> Joined:
     return np.concatenate([p.vertices_m for p in pieces]), faces, owner
 
 
-def shade(scene: Scene, size: int, oversampling: float, light: Light, whole: Joined | None = None) -> Float32[np.ndarray, "height width 4"]:
-    """Linear RGB and coverage at `oversampling` times the size. `whole`: the scene's pieces `joined`, if at hand."""
+AS_OWN = np.float32(-1)
+"""Coverage of a sample that was not shaded, because it shows the same surface as the own samples of the pixels that share it."""
+
+
+def shade(
+    scene: Scene, size: int, oversampling: float, light: Light, whole: Joined | None = None, every: bool = True
+) -> Float32[np.ndarray, "height width 4"]:
+    """Linear RGB and coverage at `oversampling` times the size. `whole`: the scene's pieces `joined`, if at hand. Without `every` (and at
+    1.5 times the size) the inner of surfaces is shaded once a pixel of the picture, borders at every sample; see `AS_OWN`."""
     big = round(size * oversampling)
     out = np.zeros((big, big, 4), np.float32)
     if not scene.pieces:
@@ -111,53 +119,75 @@ def shade(scene: Scene, size: int, oversampling: float, light: Light, whole: Joi
     pieces = scene.pieces
     vertices, faces, owner = whole or joined(pieces)
     count = len(vertices)
-    colour = np.concatenate([p.colour for p in pieces]).astype(np.float32)
-    rest = np.concatenate([p.vertices_m if p.rest_m is None else p.rest_m for p in pieces]).astype(np.float32)
+    starts = np.cumsum([0, *[len(p.vertices_m) for p in pieces]])
+    colour, rest = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
     layers = np.full((count, LAYERS), -1, np.float32)
     own_colour = np.zeros((len(pieces), LAYERS + 1), np.float32)
     table = np.zeros((len(pieces), LAYERS + 1, WIDTH), np.float32)
-    start = 0
     for k, p in enumerate(pieces):
+        rows = slice(starts[k], starts[k + 1])
+        colour[rows] = p.colour
+        rest[rows] = p.vertices_m if p.rest_m is None else p.rest_m
         if p.layers is not None:
-            layers[start : start + len(p.vertices_m), : p.layers.shape[1]] = p.layers
+            layers[rows, : p.layers.shape[1]] = p.layers
         for j, material in enumerate(p.materials):
             table[k, j] = material.packed()
             own_colour[k, j] = material.colour is None or j == 0
-        start += len(p.vertices_m)
+    closed = np.array([p.hand >= 0 for p in pieces])[owner]
     focal, principal = scene.camera.focal_px.numpy() * oversampling, scene.camera.principal_px.numpy() * oversampling
-    raster = rasterize(vertices, faces, focal, principal, big, big)
+    seen = visibility(vertices, faces, focal, principal, big, big, closed)
     normals = smooth_normals(vertices, faces)
-    starts = np.cumsum([0, *[len(p.vertices_m) for p in pieces]])
     for weld in scene.welds:
         a, b = weld.first_vertices + starts[weld.first], weld.second_vertices + starts[weld.second]
         total = normals[a] + normals[b]
-        normals[a] = normals[b] = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-6)
+        normals[a] = normals[b] = total / np.maximum(np.sqrt((total * total).sum(1, keepdims=True)), 1e-6)
     hands = [p.vertices_m for p in pieces if p.hand >= 0]
     focus = np.concatenate(hands) if hands else vertices[:: max(1, count // 500)]
     focus = focus[focus[:, 2] > 0.05]
-    near = _shadow(vertices, faces, focus if len(focus) else vertices, light.to_light[0])
+    near = _shadow(vertices, faces, closed, focus if len(focus) else vertices, light.to_light[0])
     body = max(pieces, key=lambda p: len(p.vertices_m)).vertices_m[::17]
-    wide = _shadow(vertices, faces, body, light.to_light[0]) if len(body) > 200 else near
+    wide = _shadow(vertices, faces, closed, body, light.to_light[0]) if len(body) > 200 else near
+    surface = np.empty(len(faces), np.int32)
+    layered = _surfaces(faces, owner, layers, len(pieces), surface)
     _shade_pixels(
-        raster.face, raster.barycentric, raster.depth_m, faces, owner, normals, colour, rest, layers, own_colour, table,
+        seen.face, seen.screen, seen.depth_m, faces, owner, surface, layered, normals, colour, rest, layers, own_colour, table,
         np.float32(focal), np.float32(principal), light.sky, light.to_light, light.power,
-        *near, *wide, noise_volume(), out,
+        *near, *wide, noise_volume(), every, out,
     )  # fmt: skip
     return out
+
+
+@numba.njit(cache=True)
+def _surfaces(faces, owner, layers, pieces, surface):
+    """A number for what each face shows, negative if it shows the border of a layer; returns how many layers each piece can have."""
+    width = layers.shape[1]
+    worn = np.zeros(layers.shape[0], np.uint8)
+    most = np.zeros(layers.shape[0], np.uint8)
+    for i in range(layers.shape[0]):
+        for k in range(width):
+            if layers[i, k] > 0:
+                worn[i] |= 1 << k
+            if layers[i, k] != -1:
+                most[i] = k + 1
+    layered = np.zeros(pieces, np.int64)
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        layered[owner[f]] = max(layered[owner[f]], most[a])
+        surface[f] = owner[f] * (1 << width) + worn[a] if worn[a] == worn[b] and worn[a] == worn[c] else -1
+    return layered
 
 
 ShadowMap = tuple[np.ndarray, np.ndarray, np.floating, np.ndarray]
 """Rotation and shift into the light's frame, its focal length, and the depth of what is lit."""
 
 
-def _shadow(vertices: np.ndarray, faces: np.ndarray, focus: np.ndarray, to_light: np.ndarray) -> ShadowMap:
+def _shadow(vertices: np.ndarray, faces: np.ndarray, closed: np.ndarray, focus: np.ndarray, to_light: np.ndarray) -> ShadowMap:
     """What the light sees of the scene, zoomed to `focus`."""
     centre = (focus.max(0) + focus.min(0)) / 2
-    radius = max(0.03, float(np.linalg.norm(focus - centre, axis=1).max()))
+    radius = max(0.03, float(np.sqrt(((focus - centre) ** 2).sum(1).max())))
     z = -to_light.astype(np.float64)
-    x = np.cross(z, [0.3, 0.5, 0.8])
-    x /= np.linalg.norm(x)
-    R = np.stack([x, np.cross(z, x), z])
+    x = unit(cross(z, np.array([0.3, 0.5, 0.8])))
+    R = np.stack([x, cross(z, x), z])
     far = 12 * max(radius, 0.3)
     shift = np.array([0, 0, far]) - R @ centre
     focal = np.float32(SHADOW_PX / 2 * far / (1.15 * radius))
@@ -167,7 +197,7 @@ def _shadow(vertices: np.ndarray, faces: np.ndarray, focus: np.ndarray, to_light
         R.astype(np.float32),
         shift.astype(np.float32),
         focal,
-        depth_map(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX),
+        depth_map(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX, closed),
     )
 
 
@@ -334,8 +364,8 @@ def _add_light(lane, form, to_light, power):
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _shade_pixels(
-    face, barycentric, depth, faces, owner, normals, colour, rest, layers, own_colour, table, focal, principal, sky, to_light, power,
-    R, shift, shadow_focal, shadow, R2, shift2, shadow_focal2, shadow2, volume, out,
+    face, screen, depth, faces, owner, surface, layered, normals, colour, rest, layers, own_colour, table, focal, principal, sky, to_light, power,
+    R, shift, shadow_focal, shadow, R2, shift2, shadow_focal2, shadow2, volume, every, out,
 ):  # fmt: skip
     one, half, nothing = np.float32(1), np.float32(0.5), np.float32(0)
     height, width = face.shape
@@ -345,14 +375,6 @@ def _shade_pixels(
     for v in range(height):
         rays_y[v] = (v + half - principal[1]) / focal[1]
     focal_x = focal[0]
-    # Layers of a piece that a vertex of it can have.
-    layered = np.zeros(table.shape[0], np.int64)
-    for f in range(faces.shape[0]):
-        worn, vertex = owner[f], np.uint64(faces[f, 0])
-        for k in range(layers.shape[1] - 1, layered[worn] - 1, -1):
-            if layers[vertex, k] != -1:
-                layered[worn] = k + 1
-                break
     # The sky's harmonics as a quadratic form of the normal: constant, linear, and products.
     form = np.empty((3, 9), np.float32)
     for channel in range(3):
@@ -369,25 +391,40 @@ def _shade_pixels(
     lane = np.zeros(LANES * CHUNK, np.float32)
     place = np.empty(CHUNK, np.int64)
     filled = 0
-    # Shadow and hidden sky are found once for two by two pixels of one surface: they are half of the cost.
+    # Shadow and hidden sky are found once for two by two samples (or pixels) of one surface: they are half of the cost.
+    stride = 2 if every else 3
     cell_piece = np.full(width // 2 + 1, -1, np.int32)
     cell_z, cell_lit = np.zeros(width // 2 + 1, np.float32), np.zeros(width // 2 + 1, np.float32)
     cell_sky = np.zeros(width // 2 + 1, np.float32)
     for v in range(height):
-        if v % 2 == 0:
+        if v % stride == 0:
             cell_piece[:] = -1
+        middle = v % 3 == 1
         for u in range(width):
             if face[v, u] < 0:
                 continue
             t = np.uint64(face[v, u])  # unsigned: a signed index costs a test for counting from the end
+            z = depth[v, u]
+            if not every and surface[t] >= 0 and (middle or u % 3 == 1):
+                first_u, last_u = (u - 1, u + 1) if u % 3 == 1 else (u, u)
+                first_v, last_v = (v - 1, v + 1) if middle else (v, v)
+                same = last_u < width and last_v < height
+                limit = np.float32(0.002) + np.float32(2.5) * z / focal_x
+                for i in range(first_v, last_v + 1, 2):
+                    for j in range(first_u, last_u + 1, 2):
+                        other = face[np.uint32(i), np.uint32(j)] if same else -1
+                        same = same and other >= 0 and surface[np.uint32(other)] == surface[t]
+                        same = same and abs(depth[np.uint32(i), np.uint32(j)] - z) < limit
+                if same:
+                    out[v, u, 3] = AS_OWN
+                    continue
             a, b, c = np.uint64(faces[t, 0]), np.uint64(faces[t, 1]), np.uint64(faces[t, 2])
-            w0, w1, w2 = barycentric[v, u, 0], barycentric[v, u, 1], barycentric[v, u, 2]
+            w0, w1, w2 = weights_at(screen, a, b, c, u, v, z)
             nx = w0 * normals[a, 0] + w1 * normals[b, 0] + w2 * normals[c, 0]
             ny = w0 * normals[a, 1] + w1 * normals[b, 1] + w2 * normals[c, 1]
             nz = w0 * normals[a, 2] + w1 * normals[b, 2] + w2 * normals[c, 2]
             scale = one / np.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
             nx, ny, nz = nx * scale, ny * scale, nz * scale
-            z = depth[v, u]
             x, y = rays_x[u] * z, rays_y[v] * z
             view = one / np.sqrt(x * x + y * y + z * z)
             facing = (nx * x + ny * y + nz * z) * view
@@ -428,7 +465,7 @@ def _shade_pixels(
             if amplitude > 0:
                 grain = one + amplitude * noise_at(volume, px * per_m, py * per_m, pz * per_m)
                 cr, cg, cb = cr * grain, cg * grain, cb * grain
-            cell = np.uint64(u // 2)
+            cell = np.uint64(u // stride)
             if cell_piece[cell] == owner[t] and abs(cell_z[cell] - z) < np.float32(0.004):
                 lit, open_sky = cell_lit[cell], cell_sky[cell]
             else:
