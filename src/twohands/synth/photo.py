@@ -1,11 +1,12 @@
 """Scene to photo: the shaded scene before a background, the camera's faults, and exact maps of what is seen."""
 
 import io
+from functools import cache
 
 import numba
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageFilter
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.render import Raster, rasterize
 from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
 from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape, wall_picture
+from twohands.synth.resample import filtered, gaussian, shrunk_and_back
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.shading import AS_OWN, Joined, draw_light, joined, plain_light, shade
 
@@ -87,7 +89,7 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     lay_over(front, picture)
     if rng.random() < knobs.pasted:
         picture = paste_shape(rng, picture, rng.uniform(0.12, 0.45))
-    image = _camera_faults(picture, rng) if knobs.faults == "varied" else _well_taken(picture)
+    image = _camera_faults(picture, rng, thorough) if knobs.faults == "varied" else _well_taken(picture)
     return _annotate(scene, image, size, whole)
 
 
@@ -204,7 +206,7 @@ def lay_over(front, picture):
                     picture[v, u, k] = front[v, u, k] + (np.float32(1) - cover) * picture[v, u, k]
 
 
-def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator) -> np.ndarray:
+def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> np.ndarray:
     """Exposure, white balance, tone curve, saturation, grey and infrared sensors, blur, motion, noise and JPEG; uint8 out."""
     mean = float(picture[::4, ::4].mean()) + 1e-4
     # Cameras expose for a middle grey and do not always get it; a dark room stays darker than a bright one.
@@ -226,28 +228,57 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
         curve = rng.uniform(0.02, 0.2) + curve * rng.uniform(0.65, 0.85)
     encoded = np.empty(picture.shape, np.uint8)
     _develop(picture, np.float32(gain * balance), np.float32(np.clip(curve, 0, 1)), np.float32(weights), np.float32(saturation), encoded)
-    image = Image.fromarray(encoded)
-    size = image.width
-    kind = rng.random()
-    if kind < 0.25:
-        small = int(size * rng.uniform(0.3, 0.9))
-        back = Image.Resampling.BICUBIC if rng.random() < 0.5 else Image.Resampling.BILINEAR
-        image = image.resize((small, small), Image.Resampling.BILINEAR).resize((size, size), back)
-    elif kind < 0.42:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 2.2)))
-    elif kind < 0.5:
-        image = _motion(image, rng)
+    image = _unsharp(encoded, rng, thorough)
     if rng.random() < 0.5:
-        strength = rng.gamma(1.3, 3.0)
-        grain = rng.standard_normal((size, size, 3 if rng.random() < 0.6 else 1), np.float32)
-        noisy = np.empty((size, size, 3), np.uint8)
-        _add_grain(np.asarray(image), np.float32(strength), grain, noisy)
-        image = Image.fromarray(noisy)
+        image = _grainy(image, rng, thorough)
     if rng.random() < 0.5:
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
-        image = Image.open(buffer)
-    return np.asarray(image).copy()
+        Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
+        image = np.asarray(Image.open(buffer)).copy()
+    return image
+
+
+def _unsharp(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> UInt8[np.ndarray, "size size 3"]:
+    """Of half of the pictures: too few pixels, out of focus, or moved."""
+    size = image.shape[0]
+    kind = rng.random()
+    if kind < 0.25:
+        small, cubic = int(size * rng.uniform(0.3, 0.9)), rng.random() < 0.5
+        if not thorough:
+            return filtered(image, shrunk_and_back(size, small, "cubic" if cubic else "linear"))
+        back = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
+        return np.asarray(Image.fromarray(image).resize((small, small), Image.Resampling.BILINEAR).resize((size, size), back))
+    if kind < 0.42:
+        sigma = rng.uniform(0.3, 2.2)
+        if not thorough:
+            return filtered(image, gaussian(size, sigma))
+        return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
+    return _motion(image, rng) if kind < 0.5 else image
+
+
+def _grainy(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> UInt8[np.ndarray, "size size 3"]:
+    """With noise, of every colour by itself or of all alike."""
+    size = image.shape[0]
+    strength, coloured = rng.gamma(1.3, 3.0), rng.random() < 0.6
+    if thorough or size > GRAIN_PX:
+        grain = rng.standard_normal((size, size, 3 if coloured else 1), np.float32)
+    else:  # a piece of the stock, some way up: no two of 250,000 are alike
+        stock = _grain(3 if coloured else 1)
+        v, u = rng.integers(0, stock.shape[0] - size + 1, 2)
+        grain = stock[v : v + size, u : u + size]
+        grain = grain[:: 1 if rng.random() < 0.5 else -1, :: 1 if rng.random() < 0.5 else -1]
+    noisy = np.empty_like(image)
+    _add_grain(image, np.float32(strength), grain, noisy)
+    return noisy
+
+
+GRAIN_PX = 512
+"""Side of the stock of noise; wider pictures get noise of their own."""
+
+
+@cache
+def _grain(channels: int) -> Float32[np.ndarray, "side side channel"]:
+    return np.random.default_rng(channels).standard_normal((GRAIN_PX, GRAIN_PX, channels), np.float32)
 
 
 def _well_taken(picture: Float32[np.ndarray, "size size 3"]) -> np.ndarray:
@@ -274,29 +305,32 @@ def _add_grain(image, strength, grain, out):
 def _develop(picture, gain, curve, weights, saturation, out):
     """Gain, tone curve (its entries lie at the squares of even steps: dark tones need more), saturation; 0 to 255."""
     last = curve.shape[0] - 1
-    scale = np.float32(last) / np.sqrt(np.float32(4.0))
-    ends, zero, full = np.float32(last), np.float32(0), np.float32(255)
-    steps = np.zeros(last + 2, np.float32)
-    for j in range(last):
-        steps[j] = curve[j + 1] - curve[j]
-    for v in range(picture.shape[0]):
-        for u in range(picture.shape[1]):
-            grey = zero
-            r = g = b = zero
-            for k in range(3):
-                place = min(np.sqrt(max(picture[v, u, k] * gain[k], zero)) * scale, ends)
-                i = np.uint32(np.int32(place))
-                value = curve[i] + steps[i] * (place - np.float32(i))
-                grey += weights[k] * value
-                if k == 0:
-                    r = value
-                elif k == 1:
-                    g = value
-                else:
-                    b = value
-            out[v, u, 0] = np.uint8(min(max(grey + (r - grey) * saturation, zero), np.float32(1)) * full)
-            out[v, u, 1] = np.uint8(min(max(grey + (g - grey) * saturation, zero), np.float32(1)) * full)
-            out[v, u, 2] = np.uint8(min(max(grey + (b - grey) * saturation, zero), np.float32(1)) * full)
+    scale = np.float32(last) / np.sqrt(np.float32(CURVE_TOP))
+    ends, zero, one, full = np.float32(last), np.float32(0), np.float32(1), np.float32(255)
+    pairs = np.zeros((last + 1, 2), np.float32)  # each entry, and the step to the next
+    for j in range(last + 1):
+        pairs[j, 0], pairs[j, 1] = curve[j], curve[min(j + 1, last)] - curve[j]
+    count = 3 * picture.shape[1]
+    gains = np.empty(count, np.float32)
+    for i in range(count):
+        gains[i] = gain[i % 3]
+    light, encoded = picture.reshape(picture.shape[0], count), out.reshape(picture.shape[0], count)
+    place, shown = np.empty(count, np.float32), np.empty(count, np.float32)
+    entry = np.empty(count, np.int32)
+    for v in range(picture.shape[0]):  # one thing at a time along a row, so that the processor does many at once
+        for i in range(count):
+            place[i] = min(np.sqrt(max(light[v, i] * gains[i], zero)) * scale, ends)
+            entry[i] = np.int32(place[i])
+        for i in range(count):
+            j = np.uint32(entry[i])
+            shown[i] = pairs[j, 0] + pairs[j, 1] * (place[i] - np.float32(entry[i]))
+        if saturation != one:
+            for i in range(0, count, 3):
+                grey = weights[0] * shown[i] + weights[1] * shown[i + 1] + weights[2] * shown[i + 2]
+                for j in range(i, i + 3):
+                    shown[j] = grey + (shown[j] - grey) * saturation
+        for i in range(count):
+            encoded[v, i] = np.uint8(np.int32(min(max(shown[i], zero), one) * full))
 
 
 MOVING = 0.07
@@ -333,13 +367,13 @@ def _smear(shaded, dx, dy, length, out):
                     target[u, k] += part * source[width - 1, k]
 
 
-def _motion(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _motion(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "size size 3"]:
     """The mean of a few shifted copies."""
-    pixels = np.asarray(image).astype(np.float32)
+    pixels = image.astype(np.float32)
     steps = int(rng.integers(3, 9))
     angle = rng.uniform(0, np.pi)
     total = np.zeros_like(pixels)
     for k in range(steps):
         shift = (k - steps / 2) * rng.uniform(0.8, 1.6)
         total += np.roll(pixels, (round(np.sin(angle) * shift), round(np.cos(angle) * shift)), (0, 1))
-    return Image.fromarray((total / steps).astype(np.uint8))
+    return (total / steps).astype(np.uint8)
