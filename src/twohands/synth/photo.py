@@ -14,7 +14,7 @@ from twohands.geometry.camera import Camera
 from twohands.hands.bundled import load_hand_asset
 from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
-from twohands.render import Raster, rasterize
+from twohands.render import Visibility, visibility
 from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
 from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape, wall_picture
 from twohands.synth.resample import filtered, gaussian, shrunk_and_back
@@ -47,24 +47,29 @@ def hand_maps(
     return _maps(raster, np.concatenate(classes), mesh, camera, height, width, present, stride)
 
 
-def _small_raster(vertices: np.ndarray, faces: np.ndarray, camera: Camera, height: int, width: int, stride: int) -> Raster:
+def _small_raster(vertices: np.ndarray, faces: np.ndarray, camera: Camera, height: int, width: int, stride: int) -> Visibility:
     focal, principal = camera.focal_px.numpy() / stride, camera.principal_px.numpy() / stride
-    return rasterize(vertices, faces, focal, principal, height // stride, width // stride)
+    return visibility(vertices, faces, focal, principal, height // stride, width // stride)
 
 
 def _maps(
-    raster: Raster | None, classes: np.ndarray, mesh: HandMesh, camera: Camera, height: int, width: int, present: Tensor, stride: int
+    raster: Visibility | None, classes: np.ndarray, mesh: HandMesh, camera: Camera, height: int, width: int, present: Tensor, stride: int
 ) -> PriorMaps:
     """`classes` holds the segmentation class of each face, 0 for what is no hand."""
-    segmentation = np.zeros((height // stride, width // stride), np.uint8)
-    depth = np.zeros(segmentation.shape, np.float32)
+    segmentation, depth = np.zeros((height // stride, width // stride), np.uint8), np.zeros((height // stride, width // stride), np.float32)
     if raster is not None:
-        seen = raster.face >= 0
-        segmentation[seen] = classes[raster.face[seen]]
-        depth[segmentation > 0] = raster.depth_m[segmentation > 0]
+        _look_up(raster.face, raster.depth_m, classes, segmentation, depth)
     xy = torch.where(present[:, None, None], camera.project(mesh.keypoints_m), 0.0)
     confidence = present[:, None].float().expand(2, 21)
     return PriorMaps(xy, confidence, torch.from_numpy(segmentation), torch.from_numpy(depth))
+
+
+@numba.njit(cache=True)
+def _look_up(face, depth_m, classes, segmentation, depth):
+    for v in range(face.shape[0]):
+        for u in range(face.shape[1]):
+            if face[v, u] >= 0 and classes[face[v, u]] > 0:
+                segmentation[v, u], depth[v, u] = classes[face[v, u]], depth_m[v, u]
 
 
 def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair: HandParameters | None = None) -> Sample:
@@ -95,25 +100,22 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
 
 def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) -> Sample:
     raster = None if whole is None else _small_raster(whole[0], whole[1], scene.camera, size, size, MAP_STRIDE)
-    classes = _classes(scene)
     present = torch.tensor(scene.present)
-    maps = _maps(raster, classes, scene.mesh, scene.camera, size, size, present, MAP_STRIDE)
-    xy = scene.camera.project(scene.mesh.keypoints_m)
-    visible = _visible(scene, raster, classes, xy.numpy(), size)
+    maps = _maps(raster, _classes(scene), scene.mesh, scene.camera, size, size, present, MAP_STRIDE)
+    points = scene.mesh.keypoints_m
+    xy = scene.camera.project(points)
+    visible, valid = np.zeros((2, 21), np.float32), np.zeros(2, np.bool_)
     assert maps.segmentation is not None
-    own = torch.stack([((maps.segmentation > 16 * h) & (maps.segmentation <= 16 * h + 16)).sum() for h in (0, 1)])
-    # A hand of which almost nothing is seen cannot be asked for: a few map cells (fewer of a small hand), or hardly any joint inside the
-    # picture. A hand well seen must be asked for, or the detector learns to miss it.
-    inside = ((xy > 0) & (xy < size)).all(-1).sum(1)
-    cells = (xy.amax(1) - xy.amin(1)).prod(-1) / MAP_STRIDE**2
-    valid = present & (own >= (0.1 * cells).clamp(2, 6)) & (inside >= 8)
+    if raster is not None:
+        depth = points[..., 2].numpy()
+        _seen(xy.numpy(), depth, np.array(scene.present), maps.segmentation.numpy(), raster.depth_m, size, visible, valid)
     return Sample(
         image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
         camera=scene.camera,
-        hand_valid=valid,
+        hand_valid=torch.from_numpy(valid),
         keypoints_xy=xy,
         keypoint_visible=torch.from_numpy(visible),
-        keypoints_camera_m=scene.mesh.keypoints_m,
+        keypoints_camera_m=points,
         keypoints_3d_valid=present[:, None].expand(2, 21),
         parameters=scene.parameters,
         parameters_valid=present,
@@ -124,7 +126,32 @@ def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) 
     )
 
 
-def _extra(scene: Scene, raster: Raster | None, whole: Joined | None, size: int) -> ExtraHands:
+@numba.njit(cache=True)
+def _seen(xy, depth, present, segmentation, surface, size, visible, valid):
+    """Which joints of each hand are seen on the map, and which hands well enough to be asked for."""
+    own = np.zeros(2, np.int64)
+    for v in range(segmentation.shape[0]):
+        for u in range(segmentation.shape[1]):
+            if segmentation[v, u] > 0:
+                own[(segmentation[v, u] - 1) // 16] += 1
+    for h in range(2):
+        inside = 0
+        for k in range(21):
+            x, y = xy[h, k]
+            if not (0 < x < size and 0 < y < size):
+                continue
+            inside += 1
+            u, v = int(x / MAP_STRIDE), int(y / MAP_STRIDE)
+            shown = segmentation[v, u] > 0 and (segmentation[v, u] - 1) // 16 == h
+            if present[h] and shown and depth[h, k] - surface[v, u] < HAND_THICKNESS_M:
+                visible[h, k] = 1
+        # A hand of which almost nothing is seen cannot be asked for: a few map cells (fewer of a small hand), or hardly any joint inside
+        # the picture. A hand well seen must be asked for, or the detector learns to miss it.
+        cells = (xy[h, :, 0].max() - xy[h, :, 0].min()) * (xy[h, :, 1].max() - xy[h, :, 1].min()) / MAP_STRIDE**2
+        valid[h] = present[h] and own[h] >= min(max(0.1 * cells, 2.0), 6.0) and inside >= 8
+
+
+def _extra(scene: Scene, raster: Visibility | None, whole: Joined | None, size: int) -> ExtraHands:
     """Other people's hands, those that are well seen by the same measure as the pair's."""
     points, side = np.zeros((EXTRA_HANDS, 21, 2), np.float32), np.zeros(EXTRA_HANDS, np.uint8)
     valid = np.zeros(EXTRA_HANDS, np.bool_)
@@ -144,28 +171,14 @@ def _extra(scene: Scene, raster: Raster | None, whole: Joined | None, size: int)
 
 def _classes(scene: Scene) -> np.ndarray:
     """The segmentation class of every face."""
-    part = load_hand_asset().part.numpy()
-    classes = [
-        (1 + 16 * p.hand + part[p.faces[:, 0]]).astype(np.uint8) if p.hand >= 0 else np.zeros(len(p.faces), np.uint8) for p in scene.pieces
-    ]
-    return np.concatenate(classes) if classes else np.zeros(0, np.uint8)
-
-
-def _visible(scene: Scene, raster: Raster | None, classes: np.ndarray, xy: np.ndarray, size: int) -> np.ndarray:
-    visible = np.zeros((2, 21), np.float32)
-    if raster is None:
-        return visible
-    depth = scene.mesh.keypoints_m[..., 2].numpy()
-    limit = size // MAP_STRIDE
-    cell = np.floor(xy / MAP_STRIDE)
-    within = ((cell >= 0) & (cell < limit)).all(-1) & np.array(scene.present)[:, None]
-    u, v = (np.where(within, cell[..., k], 0).astype(int) for k in (0, 1))
-    face = raster.face[v, u]
-    seen = np.where(face >= 0, classes[face], 0).astype(int)
-    own = (seen > 0) & ((seen - 1) // 16 == np.arange(2)[:, None])
-    with np.errstate(invalid="ignore"):
-        visible[within & own & (depth - raster.depth_m[v, u] < HAND_THICKNESS_M)] = 1
-    return visible
+    classes = np.zeros(sum(len(p.faces) for p in scene.pieces), np.uint8)
+    start = 0
+    for piece in scene.pieces:
+        end = start + len(piece.faces)
+        if piece.hand >= 0:
+            classes[start:end] = 1 + 16 * piece.hand + load_hand_asset().part.numpy()[piece.faces[:, 0]]
+        start = end
+    return classes
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -234,7 +247,7 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
     if rng.random() < 0.5:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
-        image = np.asarray(Image.open(buffer)).copy()
+        image = np.array(Image.open(buffer))
     return image
 
 
@@ -247,12 +260,12 @@ def _unsharp(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator, 
         if not thorough:
             return filtered(image, shrunk_and_back(size, small, "cubic" if cubic else "linear"))
         back = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
-        return np.asarray(Image.fromarray(image).resize((small, small), Image.Resampling.BILINEAR).resize((size, size), back))
+        return np.array(Image.fromarray(image).resize((small, small), Image.Resampling.BILINEAR).resize((size, size), back))
     if kind < 0.42:
         sigma = rng.uniform(0.3, 2.2)
         if not thorough:
             return filtered(image, gaussian(size, sigma))
-        return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
+        return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
     return _motion(image, rng) if kind < 0.5 else image
 
 

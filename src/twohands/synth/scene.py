@@ -20,7 +20,7 @@ from twohands.synth.outfits import dress
 from twohands.synth.people import EGO, ELLIPSOIDS, HIDDEN, IDLE, SINGLE, Person, pose_pair, pose_person
 from twohands.synth.poses import sample_poses
 from twohands.synth.posing import joints_at_rest, keypoints, mesh, random_turn, to_matrix, to_rotvec
-from twohands.synth.skin import Skin
+from twohands.synth.skin import Skin, masks
 from twohands.synth.things import Piece, clutter, forearm, held, occluder
 
 BLOCK = 2000
@@ -237,20 +237,17 @@ def hand_piece(
     knobs: SceneKnobs, rng: np.random.Generator, hand: HandModel, vertices: np.ndarray, h: int, skin: Skin, capped: bool
 ) -> Piece:
     layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo, knobs.scar, h)
-    faces = hand.faces[h].numpy()
-    if not capped:  # the wrist's lid would darken the seam
-        faces = faces[~_lid(h)]
-    rest = load_hand_asset().v_template.numpy()
-    return Piece(vertices.astype(np.float32), faces.astype(np.int32), skin.hand_colour(), h, materials, rest.astype(np.float32), layers)
+    # Where the hand goes on, the wrist's lid would darken the seam.
+    return Piece(vertices.astype(np.float32), _hand_faces(h, capped), skin.hand_colour(), h, materials, np.float32(masks().rest_m), layers)
 
 
-@lru_cache(maxsize=2)
-def _lid(h: int) -> np.ndarray:
-    """Faces that close the wrist: those round the middle of the rim."""
+@lru_cache(maxsize=4)
+def _hand_faces(h: int, capped: bool) -> np.ndarray:
+    """A hand's faces; unless it is capped, without those that close the wrist (round the middle of the rim)."""
     loop = set(load_hand_asset().wrist_loop.tolist())
     faces = load_bundled_hand().faces[h].tolist()
     counts = np.bincount([v for f in faces if len(loop & set(f)) == 2 for v in f if v not in loop])
-    return np.array([int(counts.argmax()) in f for f in faces])
+    return np.array([f for f in faces if capped or int(counts.argmax()) not in f], np.int32)
 
 
 def _person(knobs: SceneKnobs, body: BodyAsset, seed: int, rng: np.random.Generator) -> Person | None:
