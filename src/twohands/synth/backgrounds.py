@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from twohands.errors import UserError
+from twohands.synth.light import Light, changed, read_lights
 from twohands.synth.resample import add_enlarged, enlarge_linear
 
 Picture = Float32[np.ndarray, "size size 3"]
@@ -31,17 +32,18 @@ class Photos:
 
 
 @lru_cache(maxsize=4)
-def _photos(folder: Path, side: int, most: int = 500) -> list[np.ndarray]:
-    """Small copies of some photos of a folder, kept in memory."""
+def _photos(folder: Path, side: int, most: int = 500) -> list[tuple[np.ndarray, Light | None]]:
+    """Small copies of some photos of a folder, kept in memory, and the light of those of which the folder tells it."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if not files:
         raise UserError(f"{folder} holds no .jpg or .png; give a folder of photos for backgrounds, or none")
     chosen = np.random.default_rng(0).permutation(len(files))[:most]
-    small = []
+    lights = read_lights(folder)
+    small: list[tuple[np.ndarray, Light | None]] = []
     for k in sorted(chosen):
         with Image.open(files[k]) as image:
             image.thumbnail((side, side))
-            small.append(np.asarray(image.convert("RGB")))
+            small.append((np.asarray(image.convert("RGB")), lights.get(files[k].name)))
     return small
 
 
@@ -215,13 +217,23 @@ def _choose(mask, first, second, picture):
                 picture[v, u, k] = second[k] if mask[v, u] else first[k]
 
 
-def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Picture:
-    """A piece of a photo, linear light. Of photos that may show hands, a piece of the border of at most 35 % of its side."""
+@dataclass(frozen=True)
+class Scenery:
+    """What is behind a scene."""
+
+    picture: Picture
+    """Linear light."""
+    light: Light | None = None
+    """What lit it, if that is known."""
+
+
+def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Scenery:
+    """A piece of a photo. Of photos that may show hands, a piece of the border of at most 35 % of its side."""
     whole = photos.borders is None or (photos.whole is not None and rng.random() < 0.75)
     folder = photos.whole if whole else photos.borders
     assert folder is not None
     pictures = _photos(folder, 448 if whole else 256)
-    photo = pictures[rng.integers(len(pictures))]
+    photo, light = pictures[rng.integers(len(pictures))]
     height, width = photo.shape[:2]
     side = int(min(height, width) * (rng.uniform(0.4, 1.0) if whole else rng.uniform(0.2, 0.35)))
     x, y = rng.integers(0, width - side + 1), rng.integers(0, height - side + 1)
@@ -234,10 +246,10 @@ def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Pictur
         image = image.resize((coarse, coarse), Image.Resampling.BILINEAR)
     mirrored = rng.random() < 0.5
     order = rng.permutation(3) if rng.random() < 0.1 else np.arange(3)
-    table = LINEAR * np.float32(np.exp(rng.normal(0, 0.35)))
+    gain = np.exp(rng.normal(0, 0.35))
     out = np.empty((size, size, 3), np.float32)
-    enlarge_linear(np.asarray(image), table, mirrored, order, out)
-    return out
+    enlarge_linear(np.asarray(image), LINEAR * np.float32(gain), mirrored, order, out)
+    return Scenery(out, None if light is None else changed(light, bool(mirrored), order, float(gain)))
 
 
 @numba.njit(cache=True)
@@ -279,11 +291,18 @@ def wall_picture(rng: np.random.Generator, size: int) -> Picture:
 
 def background(rng: np.random.Generator, size: int, photos: Photos | None) -> Picture:
     """A picture in linear light."""
+    return scenery(rng, size, photos).picture
+
+
+def scenery(rng: np.random.Generator, size: int, photos: Photos | None) -> Scenery:
+    """A picture, with its light if it is a photo whose folder tells it."""
+    light = None
     if photos is not None and (photos.whole is not None or photos.borders is not None) and rng.random() < photos.share:
-        picture = photo_picture(rng, size, photos)
+        found = photo_picture(rng, size, photos)
         if rng.random() < 0.85:
-            return picture
-        encoded = np.clip(picture, 0, 1) ** np.float32(1 / DISPLAY_GAMMA)
+            return found
+        light = found.light
+        encoded = np.clip(found.picture, 0, 1) ** np.float32(1 / DISPLAY_GAMMA)
     else:
         makers = (gradient_picture, noise_picture, stripes_picture, bricks_picture, shelf_picture, text_picture)
         encoded = makers[int(rng.choice(6, p=[0.34, 0.24, 0.12, 0.12, 0.12, 0.06]))](rng, size)
@@ -292,4 +311,4 @@ def background(rng: np.random.Generator, size: int, photos: Photos | None) -> Pi
             encoded = paste_shape(rng, encoded, rng.uniform(0.1, 0.7))
     out = np.empty((size, size, 3), np.float32)
     _decode(np.ascontiguousarray(encoded, np.float32), LINEAR, out)
-    return out
+    return Scenery(out, light)

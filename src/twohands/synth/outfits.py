@@ -91,8 +91,8 @@ def _noise(body: BodyAsset, per_m: float, rng: np.random.Generator) -> tuple[np.
     return _bank(body, per_m)[int(rng.integers(BANK))], float(rng.choice([-1.0, 1.0]))
 
 
-def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float) -> Outfit:
-    """Draws an outfit. `bare` is the share of people in strapless tops and shorts."""
+def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float, hairs: float = 0.0) -> Outfit:
+    """Draws an outfit. `bare` is the share of people in strapless tops and shorts, `hairs` of those with some on forearms and shins."""
     place = _places(body)
     v = body.vertices_m
     colour = _skin_colour(rng, body, skin)
@@ -147,7 +147,20 @@ def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float) ->
     skin_material = Material(
         None, None, PLAIN, grain=rng.uniform(0.01, 0.05), grain_per_m=250, specular=skin.specular, gloss=skin.gloss, soft=1.0
     )
-    return Outfit(colour, layers, (skin_material, trousers, cloth(rng), shoe, hair_cloth), lift, np.concatenate(faces))
+    garments: tuple[Material, ...] = (trousers, cloth(rng), shoe, hair_cloth)
+    hairy = skin.hairs(hairs)
+    if hairy is not None:
+        layers = np.concatenate([_limb_hair(body), layers], 1)
+        garments = (hairy, *garments)
+    return Outfit(colour, layers, (skin_material, *garments), lift, np.concatenate(faces))
+
+
+@cache
+def _limb_hair(body: BodyAsset) -> np.ndarray:
+    """Forearms and shins, thinning out towards elbows and knees."""
+    ragged = 0.25 * _bank(body, 60.0)[0]
+    limb = np.where(body.arm >= 0, body.arm - 1.15, np.where(body.leg >= 0, np.minimum(body.leg - 1.15, 2.02 - body.leg) * 2, OUTSIDE))
+    return np.where(limb > OUTSIDE, limb + ragged, OUTSIDE)[:, None].astype(np.float32)
 
 
 class _Cut(NamedTuple):

@@ -16,10 +16,11 @@ from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.render import Visibility, visibility
 from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
-from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape, wall_picture
+from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, Scenery, paste_shape, scenery, wall_picture
+from twohands.synth.light import draw_light, exposed, light_of_picture, plain_light
 from twohands.synth.resample import filtered, gaussian, shrunk_and_back
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
-from twohands.synth.shading import AS_OWN, Joined, draw_light, joined, plain_light, shade
+from twohands.synth.shading import AS_OWN, Joined, joined, shade
 
 OVERSAMPLING = 1.5
 """Shading happens at this resolution and is averaged down: edges are soft, and it costs 2.25 times, not 4."""
@@ -78,19 +79,25 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     scene = build_scene(knobs, seed, pair)
     rng = np.random.default_rng([seed, 2])
     size = knobs.size_px
-    light = draw_light(rng, scene)
+    light = draw_light(rng)
     whole = joined(scene.pieces) if scene.pieces else None
-    thorough = knobs.finish == "thorough"
-    shaded = shade(scene, size, OVERSAMPLING, plain_light() if knobs.light == "plain" else light, whole, thorough)
     moving = rng.random() < MOVING
     angle, length = (rng.uniform(0, 2 * np.pi), rng.uniform(3, 22)) if moving else (0.0, 0.0)
     moving &= knobs.faults == "varied"
+    behind = scenery(rng, size, photos) if knobs.background == "varied" else Scenery(wall_picture(rng, size))
+    picture = behind.picture
+    own = np.random.default_rng([seed, 8])  # without light from behind, a scene is what it was before that existed
+    if knobs.light == "plain":
+        light = plain_light()
+    elif own.random() < knobs.lit_from_behind:
+        light = light_of_picture(picture, own) if behind.light is None else exposed(behind.light, picture)
+    thorough = knobs.finish == "thorough"
+    shaded = shade(scene, size, OVERSAMPLING, light, whole, thorough)
     if moving and thorough:
         shaded = _smeared(shaded, angle, length)
     front = reduced(shaded)
     if moving and not thorough:
         front = _smeared(front, angle, length / OVERSAMPLING)
-    picture = background(rng, size, photos) if knobs.background == "varied" else wall_picture(rng, size)
     lay_over(front, picture)
     if rng.random() < knobs.pasted:
         picture = paste_shape(rng, picture, rng.uniform(0.12, 0.45))

@@ -83,6 +83,9 @@ class SceneKnobs:
     tattoo: float = 0.05
     scar: float = 0.07
     """Of the hands: an old cut or burn. Lines on the skin that are no crease."""
+    hair: float = 0.4
+    """Of the people: hairs to be seen on the backs of hands and fingers and on forearms, as most men and some women have them; at 256 px dark
+    strokes, further away a darker skin."""
     glasses: float = 0.28
     """Of the heads that are seen: a quarter to a half of grown people wear some, a third of these dark here."""
     hat: float = 0.18
@@ -102,6 +105,9 @@ class SceneKnobs:
     measure what a family of variety is worth: the rest of a seed's scene stays as it is."""
     light: Literal["varied", "plain"] = "varied"
     """plain: always the same overcast sky and lamp."""
+    lit_from_behind: float = 0.5
+    """Scenes lit by what is seen behind them: by the environment map it was taken from, or by a guess from the picture's own light and colours.
+    Hands that are lit as their room is are what photos show; the other half keeps networks from relying on it."""
     faults: Literal["varied", "none"] = "varied"
     """Of the camera. none: well exposed, sharp, without noise, motion and JPEG."""
     background: Literal["varied", "plain"] = "varied"
@@ -207,7 +213,7 @@ def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
             if not (skin.glove is not None and skin.glove_end > 0.5):
                 ring = np.arange(len(loop))
                 welds.append(Weld(len(pieces) - 1, len(pieces), loop[::-1] if h == 0 else loop, ring))
-            pieces.extend(forearm(rng, placed, vertices[h], h, skin, knobs.sleeve, knobs.watch))
+            pieces.extend(forearm(rng, placed, vertices[h], h, skin, knobs.sleeve, knobs.watch, knobs.hair))
         if rng.random() < knobs.held:
             pieces.append(held(rng, posed.keypoints_m[h].numpy(), placed, h))
     pieces.extend(_before_and_behind(knobs, rng, camera, posed, present, float(offset[2]), skin, 1.05))
@@ -236,7 +242,7 @@ def _before_and_behind(
 def hand_piece(
     knobs: SceneKnobs, rng: np.random.Generator, hand: HandModel, vertices: np.ndarray, h: int, skin: Skin, capped: bool
 ) -> Piece:
-    layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo, knobs.scar, h)
+    layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo, knobs.scar, h, knobs.hair)
     # Where the hand goes on, the wrist's lid would darken the seam.
     return Piece(vertices.astype(np.float32), _hand_faces(h, capped), skin.hand_colour(), h, materials, np.float32(masks().rest_m), layers)
 
@@ -342,7 +348,7 @@ def _body_piece(
 ) -> Piece:
     figure = person.posture.figure
     body = figure.body
-    outfit = dress(rng, body, skin, knobs.bare)
+    outfit = dress(rng, body, skin, knobs.bare, knobs.hair)
     rest = figure.vertices_m + body.normals * (outfit.lift_m * np.float32(figure.size))[:, None]
     vertices = skin_body(person.posture, person.arms, loops, rest) @ R.T.astype(np.float32) + offset.astype(np.float32)
     faces = outfit.faces

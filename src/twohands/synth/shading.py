@@ -1,95 +1,18 @@
 """Light on a scene: a sky of low frequency, lamps with shadows, and materials with patterns. Linear light; all of it on the CPU."""
 
-from dataclasses import dataclass
-
 import numba
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from twohands.render import depth_map, smooth_normals, visibility, weights_at
 from twohands.synth.body import cross, unit
-from twohands.synth.material import BLOTCHES, CHECKS, DOTS, LAYERS, LINE, PRINT, STRANDS, STRIPES, WIDTH
+from twohands.synth.light import Light
+from twohands.synth.material import BLOTCHES, CHECKS, DOTS, HAIRS, LAYERS, LINE, PRINT, STRANDS, STRIPES, WIDTH
 from twohands.synth.scene import Scene
 from twohands.synth.skin import noise_at, noise_volume
 from twohands.synth.things import Piece
 
 SHADOW_PX = 128
-
-
-@dataclass(frozen=True)
-class Light:
-    """What lights a scene."""
-
-    sky: Float32[np.ndarray, "9 3"]
-    """Spherical harmonics (order 2) of the light that arrives at a surface facing a direction of the camera frame, over pi."""
-    to_light: Float32[np.ndarray, "lamp 3"]
-    """Unit vectors; the first lamp casts shadows."""
-    power: Float32[np.ndarray, "lamp 3"]
-
-
-def harmonics(n: Float[np.ndarray, "*rows 3"]) -> Float[np.ndarray, "*rows 9"]:
-    """The real spherical harmonics up to order 2 of unit vectors."""
-    x, y, z = n[..., 0], n[..., 1], n[..., 2]
-    return np.stack(
-        [
-            np.full_like(x, 0.282095), 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z,
-            0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y),
-        ],
-        -1,
-    )  # fmt: skip
-
-
-COSINE = np.array([1, *(2 / 3,) * 3, *(1 / 4,) * 5])
-"""A cosine lobe's weight for each harmonic, over pi: radiance to what a matt white surface sends back."""
-
-
-def sky_of(directions: Float[np.ndarray, "source 3"], colours: Float[np.ndarray, "source 3"]) -> Float32[np.ndarray, "9 3"]:
-    """The sky of broad sources: each gives the light of its colour, if alone, to a surface that faces it."""
-    Y = harmonics(directions)
-    peak = (Y[:1] * COSINE * Y[:1]).sum()
-    return ((Y * COSINE).T @ colours / peak).astype(np.float32)
-
-
-def plain_light() -> Light:
-    """An overcast sky and a lamp over the camera's shoulder, always the same."""
-    sky = sky_of(np.array([[0.0, -1, 0], [0, 1, 0]]), np.array([[0.45] * 3, [0.2] * 3]))
-    to_light = np.array([[-0.35, -0.6, -0.72]], np.float32)
-    return Light(sky, to_light / np.linalg.norm(to_light), np.full((1, 3), 0.55, np.float32))
-
-
-def draw_light(rng: np.random.Generator, scene: Scene) -> Light:
-    """Rooms, windows, studios, flashes, dusk, coloured lamps."""
-    up = np.array([rng.normal(0, 0.25), -1.0, rng.normal(0, 0.25)])
-    up /= np.linalg.norm(up)
-    warm = np.exp(rng.normal(0, 0.12) * np.array([1, 0, -1.0]))
-    kind = rng.random()
-    count = int(rng.integers(1, 4))
-    to_light = rng.normal(size=(count, 3)) + np.array([0, -0.6, -0.9])
-    power = rng.uniform(0.25, 1.0, (count, 1)) * np.array([1, 0.5, 0.5])[:count, None]
-    ambient = rng.uniform(0.15, 0.75)
-    if kind < 0.1:  # flash at the camera
-        to_light[0], power[0], ambient = np.array([rng.normal(0, 0.1), -0.15, -1.0]), rng.uniform(0.8, 1.3), rng.uniform(0.05, 0.3)
-    elif kind < 0.22:  # overcast, or a light tent
-        power, ambient = power * rng.uniform(0.05, 0.3), rng.uniform(0.6, 1.0)
-    elif kind < 0.32:  # a window at one side, a dark room
-        to_light[0] = np.array([rng.choice([-1.0, 1.0]), rng.normal(-0.2, 0.2), rng.normal(-0.1, 0.4)])
-        power[0], ambient = rng.uniform(0.6, 1.2), rng.uniform(0.08, 0.25)
-    elif kind < 0.38:  # from behind
-        to_light[0] = np.array([rng.normal(0, 0.6), -0.5, 1.0])
-        power[0], ambient = rng.uniform(0.7, 1.5), rng.uniform(0.15, 0.5)
-    to_light /= np.linalg.norm(to_light, axis=1, keepdims=True)
-    tint = np.exp(rng.normal(0, 0.08, (count, 3))) * warm
-    if rng.random() < 0.08:  # party light
-        tint *= np.exp(rng.normal(0, 0.7, (count, 3)))
-    broad = int(rng.integers(2, 5))
-    sources = np.concatenate([[up, -up], rng.normal(size=(broad, 3)) + 0.4 * up])
-    sources /= np.linalg.norm(sources, axis=1, keepdims=True)
-    ground = rng.uniform(0.1, 0.6) * np.exp(rng.normal(0, 0.12, 3))
-    colours = np.concatenate(
-        [[np.ones(3) * 0.7, ground * 0.6], rng.uniform(0.0, 0.7, (broad, 1)) * np.exp(rng.normal(0, 0.18, (broad, 3)))]
-    )
-    sky = sky_of(sources, colours * np.exp(rng.normal(0, 0.06, 3)) * ambient)
-    return Light(sky, to_light.astype(np.float32), (tint * power).astype(np.float32))
 
 
 Joined = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -229,7 +152,15 @@ def _pattern(kind, x, y, z, per_m, ax, ay, az, volume):
     if kind == LINE:  # thin and a little crooked, one a period
         place = along + np.float32(0.2) * noise_at(volume, x * np.float32(70), y * np.float32(70), z * np.float32(70))
         return np.float32(1) if abs(place - np.floor(place) - np.float32(0.5)) < np.float32(0.06) else np.float32(0)
+    if kind == HAIRS:  # strokes: noise drawn out along the axis, where it is high
+        back = np.float32(0.92) * along
+        value = noise_at(volume, x * per_m - back * ax, y * per_m - back * ay, z * per_m - back * az)
+        return min(max((value - np.float32(0.3)) * np.float32(0.8), np.float32(0)), np.float32(0.8))
     return np.float32(0)
+
+
+HAIR_MEAN, HAIR_M = np.float32(0.17), np.float32(0.0007)
+"""What a skin with hairs has of their colour on average, and the size of a pixel from which on that is all one sees of them."""
 
 
 @numba.njit(cache=True, fastmath=True, inline="always")
@@ -453,10 +384,15 @@ def _shade_pixels(
                     table[piece, layer, 10],
                     volume,
                 )
-            if own_colour[piece, layer] > 0 and mix == 0:
+            if own_colour[piece, layer] > 0 and (mix == 0 or kind == HAIRS):
                 cr = w0 * colour[a, 0] + w1 * colour[b, 0] + w2 * colour[c, 0]
                 cg = w0 * colour[a, 1] + w1 * colour[b, 1] + w2 * colour[c, 1]
                 cb = w0 * colour[a, 2] + w1 * colour[b, 2] + w2 * colour[c, 2]
+                if kind == HAIRS:
+                    mix = HAIR_MEAN + (mix - HAIR_MEAN) * min(HAIR_M * focal_x / z, one)
+                    cr += (table[piece, layer, 3] - cr) * mix
+                    cg += (table[piece, layer, 4] - cg) * mix
+                    cb += (table[piece, layer, 5] - cb) * mix
             else:
                 cr = table[piece, layer, 0] + (table[piece, layer, 3] - table[piece, layer, 0]) * mix
                 cg = table[piece, layer, 1] + (table[piece, layer, 4] - table[piece, layer, 1]) * mix
