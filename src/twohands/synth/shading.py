@@ -238,9 +238,8 @@ LANES = 19
 
 @numba.njit(cache=True, fastmath=True, inline="always")
 def _put(lane, place, count, out):
-    width = out.shape[1]
     for i in range(count):
-        v, u = np.uint64(place[i] // width), np.uint64(place[i] % width)
+        v, u = place[i, 0], place[i, 1]
         out[v, u, 0], out[v, u, 1] = lane[15 * CHUNK + i], lane[16 * CHUNK + i]
         out[v, u, 2], out[v, u, 3] = lane[17 * CHUNK + i], np.float32(1)
 
@@ -320,10 +319,13 @@ def _shade_pixels(
         form[channel, 8] = np.float32(0.546274) * sky[8, channel]
     near = np.full(48, np.float32(1e6), np.float32)
     lane = np.zeros(LANES * CHUNK, np.float32)
-    place = np.empty(CHUNK, np.int64)
+    place = np.empty((CHUNK, 2), np.uint32)
     filled = 0
     # Shadow and hidden sky are found once for two by two samples (or pixels) of one surface: they are half of the cost.
     stride = 2 if every else 3
+    cell_of, shared = np.empty(width, np.uint32), np.empty(width, np.bool_)
+    for u in range(width):
+        cell_of[u], shared[u] = u // stride, u % 3 == 1
     cell_piece = np.full(width // 2 + 1, -1, np.int32)
     cell_z, cell_lit = np.zeros(width // 2 + 1, np.float32), np.zeros(width // 2 + 1, np.float32)
     cell_sky = np.zeros(width // 2 + 1, np.float32)
@@ -336,8 +338,8 @@ def _shade_pixels(
                 continue
             t = np.uint64(face[v, u])  # unsigned: a signed index costs a test for counting from the end
             z = depth[v, u]
-            if not every and surface[t] >= 0 and (middle or u % 3 == 1):
-                first_u, last_u = (u - 1, u + 1) if u % 3 == 1 else (u, u)
+            if not every and (middle or shared[u]) and surface[t] >= 0:
+                first_u, last_u = (u - 1, u + 1) if shared[u] else (u, u)
                 first_v, last_v = (v - 1, v + 1) if middle else (v, v)
                 same = last_u < width and last_v < height
                 limit = np.float32(0.002) + np.float32(2.5) * z / focal_x
@@ -401,7 +403,7 @@ def _shade_pixels(
             if amplitude > 0:
                 grain = one + amplitude * noise_at(volume, px * per_m, py * per_m, pz * per_m)
                 cr, cg, cb = cr * grain, cg * grain, cb * grain
-            cell = np.uint64(u // stride)
+            cell = cell_of[u]
             if cell_piece[cell] == owner[t] and abs(cell_z[cell] - z) < np.float32(0.004):
                 lit, open_sky = cell_lit[cell], cell_sky[cell]
             else:
@@ -416,7 +418,7 @@ def _shade_pixels(
             lane[8 * CHUNK + filled], lane[9 * CHUNK + filled], lane[10 * CHUNK + filled] = cr, cg, cb
             lane[11 * CHUNK + filled], lane[12 * CHUNK + filled] = table[piece, layer, 13], table[piece, layer, 14]
             lane[13 * CHUNK + filled], lane[14 * CHUNK + filled] = table[piece, layer, 15], facing
-            place[filled] = v * width + u
+            place[filled, 0], place[filled, 1] = v, u
             filled += 1
             if filled == CHUNK:
                 _add_light(lane, form, to_light, power)

@@ -1,6 +1,7 @@
 """Meshes around the hands: sleeves and bare tubes for forearms, things that hands hold or that stand before and behind them."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
@@ -109,6 +110,7 @@ def forearm(
     return pieces
 
 
+@cache
 def unit_solid(kind: str) -> tuple[np.ndarray, np.ndarray]:
     """A unit cylinder, ball, box or cup round the origin, its axis along z, faces outward."""
     n, m = (20, 9)
