@@ -65,7 +65,7 @@ def view_of(environment: np.ndarray, rng: np.random.Generator) -> tuple[Image.Im
     turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     R_camera_map = np.diag([1.0, -1, 1]) @ (turn @ rise).T  # a camera's y points down
     small = environment[::SKIP, ::SKIP] if min(environment.shape[:2]) > 64 * SKIP else environment
-    return Image.fromarray((encoded * 255).astype(np.uint8)), light_of_environment(np.float32(small * gain), R_camera_map)
+    return Image.fromarray((encoded * 255).astype(np.uint8)), light_of_environment((small * gain).astype(np.float32), R_camera_map)
 
 
 def main() -> None:

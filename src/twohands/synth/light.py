@@ -97,11 +97,13 @@ def read_lights(folder: Path) -> dict[str, Light]:
         return {}
     try:
         with np.load(path) as stored:
-            arrays = [np.float32(stored[name]) for name in ("sky", "to_light", "power")]
-            names = [str(name) for name in stored["name"]]
+            names, sky, to_light, power = (stored[name] for name in ("name", "sky", "to_light", "power"))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is no readable file of lights ({error}); make it anew with tools/make_backgrounds.py") from error
-    return {name: Light(sky, to[None], power[None]) for name, sky, to, power in zip(names, *arrays, strict=True)}
+    return {
+        str(name): Light(sky[k].astype(np.float32), to_light[k : k + 1].astype(np.float32), power[k : k + 1].astype(np.float32))
+        for k, name in enumerate(names)
+    }
 
 
 def changed(light: Light, mirrored: bool, order: Float[np.ndarray, "3"], gain: float) -> Light:
@@ -120,9 +122,10 @@ def light_of_environment(environment: Float32[np.ndarray, "height width 3"], R_c
     height, width = environment.shape[:2]
     latitude = (0.5 - (np.arange(height) + 0.5) / height)[:, None] * np.pi
     longitude = ((np.arange(width) + 0.5) / width)[None] * 2 * np.pi
-    direction = np.stack(
-        np.broadcast_arrays(np.cos(latitude) * np.sin(longitude), np.sin(latitude), np.cos(latitude) * np.cos(longitude)), -1
-    ) @ R_camera_map.T
+    direction = (
+        np.stack(np.broadcast_arrays(np.cos(latitude) * np.sin(longitude), np.sin(latitude), np.cos(latitude) * np.cos(longitude)), -1)
+        @ R_camera_map.T
+    )
     solid = np.cos(latitude) * (np.pi / height) * (2 * np.pi / width) * np.ones((1, width))
     flux = (environment * solid[..., None]).reshape(-1, 3).astype(np.float64)
     direction = direction.reshape(-1, 3)

@@ -116,7 +116,7 @@ def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float, ha
     style = rng.random()
     line = rng.uniform(-0.12, 0.3)
     nothing = _bank(body, 60.0)[0]
-    locks = _noise(body, 60.0, rng) if style > 0.07 else (nothing, 0.0)
+    locks, locks_sign = _noise(body, 60.0, rng) if style > 0.07 else (nothing, 0.0)
     beard = rng.uniform(0, 0.03) if style > 0.07 and rng.random() < 0.2 else np.inf
     hair = np.array([0.06, 0.04, 0.03]) * np.exp(rng.normal(0, 0.9))
     if rng.random() < 0.2:
@@ -127,15 +127,16 @@ def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float, ha
         hair = rng.random(3) * 0.7
     hair = np.clip(hair, 0.004, 0.9)
     loose = rng.uniform(0.003, 0.011) + 0.016 * (rng.random() < 0.2)
-    wrinkles = _noise(body, 14.0, rng)
+    wrinkles, wrinkles_sign = _noise(body, 14.0, rng)
     cut = _Cut(
         waist, length, neck, tilt, deep, wedge, turtleneck, sleeve, hem, top, shorts, shoes, style > 0.07, line, beard, loose,
         rng.uniform(0.004, 0.02),
     )  # fmt: skip
+    tufts, tufts_sign = _noise(body, 60.0, rng)
     layers, lift = np.empty((len(v), 4), np.float32), np.empty(len(v), np.float32)
     _wear(
         cut, v, body.arm, body.leg, place.head, place.scalp, place.chin, body.masks["lips"], place.hair, place.skirt, place.eye,
-        *locks, *wrinkles, *_noise(body, 60.0, rng), layers, lift,
+        locks, locks_sign, wrinkles, wrinkles_sign, tufts, tufts_sign, layers, lift,
     )  # fmt: skip
     faces = [body.faces, body.eye_faces]
     if style > 0.62:

@@ -342,8 +342,8 @@ def _develop(picture, gain, curve, weights, saturation, out):
             place[i] = min(np.sqrt(max(light[v, i] * gains[i], zero)) * scale, ends)
             entry[i] = np.int32(place[i])
         for i in range(count):
-            j = np.uint32(entry[i])
-            shown[i] = pairs[j, 0] + pairs[j, 1] * (place[i] - np.float32(entry[i]))
+            e = np.uint32(entry[i])
+            shown[i] = pairs[e, 0] + pairs[e, 1] * (place[i] - np.float32(entry[i]))
         if saturation != one:
             for i in range(0, count, 3):
                 grey = weights[0] * shown[i] + weights[1] * shown[i + 1] + weights[2] * shown[i + 2]

@@ -244,7 +244,9 @@ def hand_piece(
 ) -> Piece:
     layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo, knobs.scar, h, knobs.hair)
     # Where the hand goes on, the wrist's lid would darken the seam.
-    return Piece(vertices.astype(np.float32), _hand_faces(h, capped), skin.hand_colour(), h, materials, np.float32(masks().rest_m), layers)
+    return Piece(
+        vertices.astype(np.float32), _hand_faces(h, capped), skin.hand_colour(), h, materials, masks().rest_m.astype(np.float32), layers
+    )
 
 
 @lru_cache(maxsize=4)
