@@ -245,7 +245,7 @@ def hand_piece(
     layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo, knobs.scar, h, knobs.hair)
     # Where the hand goes on, the wrist's lid would darken the seam.
     return Piece(
-        vertices.astype(np.float32), _hand_faces(h, capped), skin.hand_colour(), h, materials, masks().rest_m.astype(np.float32), layers
+        vertices.astype(np.float32), _hand_faces(h, capped), skin.hand_colour, h, materials, masks().rest_m.astype(np.float32), layers
     )
 
 

@@ -1,7 +1,7 @@
 """Skin (and gloves) as a colour per vertex, painted at rest so that it moves with the hand."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numba
 import numpy as np
@@ -178,18 +178,22 @@ class Skin:
 
     def hairs(self, share: float) -> Material | None:
         """Skin with hairs, if the person is one of the share who have some to be seen."""
+        odds, material = self._drawn_hair if share > 0 else (1.0, None)
+        return material if odds < share else None
+
+    @cached_property
+    def _drawn_hair(self) -> tuple[float, Material]:
         rng = np.random.default_rng([self.seed, 2])  # its own, so that all else stays what it is without hairs
-        if rng.random() >= share:
-            return None
+        odds = rng.random()
         hair = np.array([0.03, 0.02, 0.014]) * np.exp(rng.normal(0, 0.7))
         if self.darkness < 0.4 and rng.random() < 0.35:
             hair = np.array([0.3, 0.19, 0.09]) * np.exp(rng.normal(0, 0.4))
         hair = self.base + (hair - self.base) * rng.uniform(0.25, 0.85)
         axis = np.array([1.0, rng.normal(0, 0.15), rng.uniform(0.1, 0.9)])
         per_m = rng.uniform(2300, 4000)
-        return Material(
-            None, np.clip(hair, 0.003, 1), HAIRS, per_m, axis / np.linalg.norm(axis), self.grain, 260, self.specular, self.gloss, soft=1.0
-        )
+        axis /= np.linalg.norm(axis)
+        strokes = Material(None, np.clip(hair, 0.003, 1), HAIRS, per_m, axis, self.grain, 260, self.specular, self.gloss, soft=1.0)
+        return odds, strokes
 
     def hand_surface(
         self, rng: np.random.Generator, ring: float, tattoo: float, scar: float = 0.0, side: int = 0, hair: float = 0.0
@@ -244,8 +248,9 @@ class Skin:
         )
         return rng.uniform(0.01, 0.025) - away, line
 
+    @cached_property
     def hand_colour(self) -> Float[np.ndarray, "vert 3"]:
-        """Colour of every vertex of a hand, linear light."""
+        """Colour of every vertex of a hand, linear light; the same on both."""
         rng = np.random.default_rng(self.seed)
         m = masks()
         pale, red, nail, crease = rng.uniform(0.5, 1), rng.uniform(0.1, 0.75), rng.uniform(0.3, 1), 0.25 * rng.random()
