@@ -4,7 +4,8 @@
     apt-get download gnome-backgrounds mate-backgrounds plasma-workspace-wallpapers ... && dpkg-deb -x PACKAGE.deb wallpapers
     python tools/make_backgrounds.py OUT --environments package/hdri --wallpapers wallpapers
 
-Environment maps are seen through a camera that looks about at eye level; they need `pip install OpenEXR`. Wallpapers are made smaller."""
+Environment maps are seen through a camera that looks about at eye level; they need `pip install OpenEXR`. What light each view's camera stands in
+goes to OUT/lights.npz, and the engine lights hands by it. Wallpapers are made smaller."""
 
 import argparse
 import base64
@@ -15,11 +16,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from twohands.synth.light import LIGHTS, Light, light_of_environment
+
 VIEWS = 14
 SIDE_PX = 384
 WALLPAPER_PX = 900
 LEAST_WIDTH_PX = 600
 """Smaller pictures in a wallpaper's package are previews and icons."""
+SKIP = 4
+"""Every so many pixels of a map say enough of its light."""
 NO_PICTURES = ("/plymouth/", "preview", "screenshot", "/grub")
 
 
@@ -39,8 +44,8 @@ def read_environment(script: Path) -> np.ndarray:
     return np.asarray(pixels, np.float32)
 
 
-def view_of(environment: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """A perspective picture, exposed for its median."""
+def view_of(environment: np.ndarray, rng: np.random.Generator) -> tuple[Image.Image, Light]:
+    """A perspective picture, exposed for its median, and the light in its camera's frame."""
     height, width = environment.shape[:2]
     yaw, pitch = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.2)
     focal = SIDE_PX / 2 / np.tan(np.radians(rng.uniform(60, 100)) / 2)
@@ -54,9 +59,13 @@ def view_of(environment: np.ndarray, rng: np.random.Generator) -> Image.Image:
     a, b = (x - left)[..., None], np.clip(y - top, 0, 1)[..., None]
     row = lambda at: environment[at, left % width] * (1 - a) + environment[at, (left + 1) % width] * a  # noqa: E731 used twice, below
     picture = row(top) * (1 - b) + row(top + 1) * b
-    picture = picture / np.median(picture.mean(-1)) * 0.25
-    encoded = np.clip(picture / (1 + 0.6 * picture), 0, 1) ** (1 / 2.2)
-    return Image.fromarray((encoded * 255).astype(np.uint8))
+    gain = 0.25 / np.median(picture.mean(-1))
+    encoded = np.clip(picture * gain / (1 + 0.6 * picture * gain), 0, 1) ** (1 / 2.2)
+    rise = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
+    turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
+    R_camera_map = np.diag([1.0, -1, 1]) @ (turn @ rise).T  # a camera's y points down
+    small = environment[::SKIP, ::SKIP] if min(environment.shape[:2]) > 64 * SKIP else environment
+    return Image.fromarray((encoded * 255).astype(np.uint8)), light_of_environment((small * gain).astype(np.float32), R_camera_map)
 
 
 def main() -> None:
@@ -67,12 +76,20 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    count = 0
+    count, lights = 0, dict[str, Light]()
     for script in sorted(args.environments.glob("*.exr.js")) if args.environments else []:
         environment = read_environment(script)
         for k in range(VIEWS):
-            view_of(environment, rng).save(args.out / f"{script.name.split('.')[0]}_{k:02d}.jpg", quality=92)
+            picture, light = view_of(environment, rng)
+            name = f"{script.name.split('.')[0]}_{k:02d}.jpg"
+            picture.save(args.out / name, quality=92)
+            lights[name] = light
             count += 1
+    if lights:
+        np.savez(
+            args.out / LIGHTS, name=np.array(list(lights)), sky=np.stack([x.sky for x in lights.values()]),
+            to_light=np.stack([x.to_light[0] for x in lights.values()]), power=np.stack([x.power[0] for x in lights.values()]),
+        )  # fmt: skip
     pictures = (
         [p for p in sorted(args.wallpapers.rglob("*")) if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}] if args.wallpapers else []
     )

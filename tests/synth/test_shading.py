@@ -9,10 +9,11 @@ from PIL import Image
 from twohands.errors import UserError
 from twohands.synth.backgrounds import Photos, background
 from twohands.synth.glb import write_glb
+from twohands.synth.light import Light, harmonics, sky_of
 from twohands.synth.material import LAYERS
 from twohands.synth.photo import take_photo
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
-from twohands.synth.shading import Light, harmonics, shade, sky_of
+from twohands.synth.shading import shade
 from twohands.synth.skin import Skin
 
 KNOBS = SceneKnobs(framing="close", interacting=0.0, bodies=0.0, held=0.0, occluder=0.0)

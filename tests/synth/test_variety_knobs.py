@@ -10,6 +10,7 @@ from twohands.schema import Sample
 from twohands.synth.photo import take_photo
 from twohands.synth.poses import sample_poses
 from twohands.synth.scene import SceneKnobs
+from twohands.synth.skin import masks
 
 KNOBS = SceneKnobs(size_px=64, interacting=0.0, bodies=0.0)
 SEEDS = (2, 5)
@@ -49,3 +50,26 @@ def test_simple_poses_are_open_hands_and_fists() -> None:
         return float((bend.amax(1) - bend.amin(1)).mean())
 
     assert alone(simple) < 0.7 * alone(sample_poses(60, 1))
+
+
+def test_quick_pictures_are_nearly_the_thorough_ones() -> None:
+    plain = replace(KNOBS, faults="none", size_px=128)
+    for quick, thorough in zip(photos(plain), photos(replace(plain, finish="thorough")), strict=True):
+        gap = (quick.image.int() - thorough.image.int()).abs()
+        assert int((gap > 0).sum()) > 0
+        assert float(gap.float().mean()) < 1.0
+        assert float((gap > 24).float().mean()) < 0.01
+        assert torch.equal(quick.keypoint_visible, thorough.keypoint_visible)
+
+
+def test_hairs_darken_the_back_of_a_hand_and_nothing_else_changes() -> None:
+    plain = replace(KNOBS, faults="none", held=0.0, occluder=0.0, glove=0.0, forearm=0.0, size_px=96)
+    changed = 0
+    for hairy, bald in zip(photos(replace(plain, hair=1.0)), photos(replace(plain, hair=0.0)), strict=True):
+        assert torch.equal(hairy.keypoints_camera_m, bald.keypoints_camera_m)
+        assert torch.equal(hairy.keypoints_xy, bald.keypoints_xy)
+        changed += int((hairy.image != bald.image).sum())
+    assert changed > 50
+    hair = masks().hair
+    assert hair[masks().palm > 0.6].max() < 0
+    assert (hair > 0.3).sum() > 100

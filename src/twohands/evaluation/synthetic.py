@@ -62,6 +62,7 @@ _CLOSE = SceneKnobs(
     watch=0.15,
     tattoo=0.05,
     scar=0.0,
+    hair=0.0,
     glasses=0.0,
     hat=0.0,
     others_hands=0.0,
@@ -71,8 +72,10 @@ _CLOSE = SceneKnobs(
     pasted=0.18,
     poses="varied",
     light="varied",
+    lit_from_behind=0.0,
     faults="varied",
     background="varied",
+    finish="thorough",
 )
 
 

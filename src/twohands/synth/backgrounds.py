@@ -10,6 +10,8 @@ from jaxtyping import Float32
 from PIL import Image
 
 from twohands.errors import UserError
+from twohands.synth.light import Light, changed, read_lights
+from twohands.synth.resample import add_enlarged, enlarge_linear
 
 Picture = Float32[np.ndarray, "size size 3"]
 DISPLAY_GAMMA = 2.2
@@ -30,24 +32,19 @@ class Photos:
 
 
 @lru_cache(maxsize=4)
-def _photos(folder: Path, side: int, most: int = 500) -> list[np.ndarray]:
-    """Small copies of some photos of a folder, kept in memory."""
+def _photos(folder: Path, side: int, most: int = 500) -> list[tuple[np.ndarray, Light | None]]:
+    """Small copies of some photos of a folder, kept in memory, and the light of those of which the folder tells it."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if not files:
         raise UserError(f"{folder} holds no .jpg or .png; give a folder of photos for backgrounds, or none")
     chosen = np.random.default_rng(0).permutation(len(files))[:most]
-    small = []
+    lights = read_lights(folder)
+    small: list[tuple[np.ndarray, Light | None]] = []
     for k in sorted(chosen):
         with Image.open(files[k]) as image:
             image.thumbnail((side, side))
-            small.append(np.asarray(image.convert("RGB")))
+            small.append((np.asarray(image.convert("RGB")), lights.get(files[k].name)))
     return small
-
-
-def _resize(values: np.ndarray, size: int) -> np.ndarray:
-    return np.stack(
-        [np.asarray(Image.fromarray(values[..., c]).resize((size, size), Image.Resampling.BILINEAR)) for c in range(values.shape[2])], 2
-    )
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
@@ -63,9 +60,18 @@ def noise_picture(rng: np.random.Generator, size: int) -> Picture:
     for cells in (2, 4, 8, 16, 32, 64)[: rng.integers(2, 7)]:
         grey = rng.random() < 0.5
         grid = (rng.random((cells, cells, 1 if grey else 3)) - 0.5).astype(np.float32)
-        picture += amplitude * _resize(np.repeat(grid, 3, 2) if grey else grid, size)
+        add_enlarged(grid, np.float32(amplitude), picture)
         amplitude *= rng.uniform(0.4, 0.9)
-    return np.clip(_colour(rng) + picture * rng.uniform(0.2, 1.0), 0, 1).astype(np.float32)
+    _around(picture, np.float32(_colour(rng)), np.float32(rng.uniform(0.2, 1.0)))
+    return picture
+
+
+@numba.njit(cache=True, fastmath=True)
+def _around(picture, colour, amplitude):
+    for v in range(picture.shape[0]):
+        for u in range(picture.shape[1]):
+            for k in range(3):
+                picture[v, u, k] = min(max(colour[k] + picture[v, u, k] * amplitude, np.float32(0)), np.float32(1))
 
 
 def gradient_picture(rng: np.random.Generator, size: int) -> Picture:
@@ -75,20 +81,42 @@ def gradient_picture(rng: np.random.Generator, size: int) -> Picture:
     ramp = (np.cos(angle) * axis[None] + np.sin(angle) * axis[:, None])[..., None]
     first = _colour(rng) if rng.random() < 0.8 else np.repeat(rng.uniform(0, 0.08), 3)
     second = first + rng.normal(0, 0.08, 3) if rng.random() < 0.5 else _colour(rng)
-    return _resize(np.clip(first + (second - first) * ramp, 0, 1).astype(np.float32), size)
+    picture = np.zeros((size, size, 3), np.float32)
+    add_enlarged(np.clip(first + (second - first) * ramp, 0, 1).astype(np.float32), np.float32(1), picture)
+    return picture
 
 
 def stripes_picture(rng: np.random.Generator, size: int) -> Picture:
     """Stripes or checks: shirts, shelves, blinds."""
-    axis = np.arange(size, dtype=np.float32)
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 60)
-    along = np.cos(angle) * axis[None] + np.sin(angle) * axis[:, None]
-    across = -np.sin(angle) * axis[None] + np.cos(angle) * axis[:, None]
-    pattern = (np.sin(along * 2 * np.pi / period) > rng.uniform(-0.7, 0.7)).astype(np.float32)
-    if rng.random() < 0.5:
-        pattern = (pattern + (np.sin(across * 2 * np.pi / (period * rng.uniform(0.5, 2))) > 0)) / 2
+    level = rng.uniform(-0.7, 0.7)
+    checked = rng.random() < 0.5
+    other = period * rng.uniform(0.5, 2) if checked else 0.0
     first, second = _colour(rng), _colour(rng)
-    return np.clip(first + (second - first) * pattern[..., None], 0, 1).astype(np.float32)
+    palette = np.clip(first + (second - first) * np.array([[0.0], [0.5], [1.0]]), 0, 1).astype(np.float32)
+    picture = np.empty((size, size, 3), np.float32)
+    _stripes(np.float32(np.cos(angle)), np.float32(np.sin(angle)), period, np.arcsin(level) / (2 * np.pi), other, palette, picture)
+    return picture
+
+
+@numba.njit(cache=True, fastmath=True)
+def _stripes(cosine, sine, period, start, other, palette, picture):
+    """Light where the sine of the way along is above a level, that is from `start` to 0.5 - `start` of a period; `other` is the period
+    across, 0 for none."""
+    half, inverse, across = np.float32(0.5), np.float32(1 / period), np.float32(1 / other if other > 0 else 0)
+    low, high = np.float32(start), np.float32(0.5 - start)
+    for v in range(picture.shape[0]):
+        for u in range(picture.shape[1]):
+            t = (cosine * u + sine * v) * inverse
+            t -= np.floor(t)
+            one = (low < t and t < high) or (t - np.float32(1) > low)
+            index = 2 if one else 0
+            if other > 0:
+                t = (cosine * v - sine * u) * across
+                t -= np.floor(t)
+                index = (index + (2 if np.float32(0) < t and t < half else 0)) // 2
+            for k in range(3):
+                picture[v, u, k] = palette[index, k]
 
 
 def bricks_picture(rng: np.random.Generator, size: int) -> Picture:
@@ -100,17 +128,10 @@ def bricks_picture(rng: np.random.Generator, size: int) -> Picture:
     palette = np.concatenate(
         [[_colour(rng)], np.clip(_brick_colour(rng) * (1 + rng.uniform(0.1, 0.6) * (rng.random((63, 1)) - 0.5)), 0, 1)]
     )
-    index = np.empty((size, size), np.uint8)
-    _bricks(
-        np.float32(np.cos(angle)),
-        np.float32(np.sin(angle)),
-        np.float32(tall),
-        np.float32(wide),
-        np.float32(joint),
-        rng.random() < 0.7,
-        index,
-    )
-    return palette.astype(np.float32)[index]
+    picture = np.empty((size, size, 3), np.float32)
+    turned = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    _bricks(*turned, np.float32(tall), np.float32(wide), np.float32(joint), rng.random() < 0.7, palette.astype(np.float32), picture)
+    return picture
 
 
 def _brick_colour(rng: np.random.Generator) -> np.ndarray:
@@ -118,43 +139,59 @@ def _brick_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 @numba.njit(cache=True, fastmath=True)
-def _bricks(cosine, sine, tall, wide, joint, shifted, index):
-    """0 for mortar, else which of 63 tones a brick has."""
-    for v in range(index.shape[0]):
-        for u in range(index.shape[1]):
+def _bricks(cosine, sine, tall, wide, joint, shifted, palette, picture):
+    """The palette's first colour for mortar, one of the 63 others for each brick."""
+    for v in range(picture.shape[0]):
+        for u in range(picture.shape[1]):
             y = (cosine * v - sine * u + np.float32(1000)) / tall
             row = int(y)
             x = (cosine * u + sine * v + np.float32(1000)) / wide
             if shifted and row % 2 == 1:
                 x += np.float32(0.5)
             column = int(x)
-            if y - row < joint or x - column < joint * tall / wide:
-                index[v, u] = 0
-            else:
-                index[v, u] = 1 + (row * 7919 + column * 104729) % 63
+            mortar = y - row < joint or x - column < joint * tall / wide
+            index = 0 if mortar else 1 + (row * 7919 + column * 104729) % 63
+            for k in range(3):
+                picture[v, u, k] = palette[index, k]
 
 
 def shelf_picture(rng: np.random.Generator, size: int) -> Picture:
     """Upright oblongs in rows: books, bottles, fences, curtains, keyboards."""
     picture = np.empty((size, size, 3), np.float32)
-    picture[:] = _colour(rng)
+    picture[:] = _colour(rng).clip(0, 1)
+    _shelves(rng, _colour(rng), picture)
+    return picture
+
+
+@numba.njit(cache=True)
+def _shelves(rng, base, picture):
+    size = picture.shape[0]
     y = 0.0
-    base = _colour(rng)
+    c = np.empty(3)
     while y < size:
         tall = rng.uniform(0.06, 0.35) * size
-        x = -rng.uniform(0, 20)
-        spread = rng.uniform(0, 1)
+        x = -rng.uniform(0.0, 20.0)
+        spread = rng.uniform(0.0, 1.0)
         while x < size:
             wide = rng.uniform(0.01, 0.07) * size
-            top = y + tall * rng.uniform(0, 0.35)
-            colour = base * (1 - spread) + _colour(rng) * spread
+            top = int(y + tall * rng.uniform(0.0, 0.35))
+            for k in range(3):  # as `_colour`
+                c[k] = rng.random()
+            grey, vivid = (c[0] + c[1] + c[2]) / 3, rng.uniform(0.05, 1.0)
+            bright = rng.uniform(0.1, 1.0)
+            for k in range(3):
+                c[k] = base[k] * (1 - spread) + (grey + (c[k] - grey) * vivid) * bright * spread
             left, right = max(int(x), 0), int(x + wide)
-            shade = 1 - 0.35 * np.abs(np.linspace(-1, 1, max(right - left, 1))) ** 2
-            part = picture[int(top) : int(y + tall * 0.95), left:right]
-            part[:] = colour * shade[None, : part.shape[1], None]
-            x += wide + (rng.random() < 0.1) * rng.uniform(0, 0.1) * size
+            ground = right < 0  # one that ends left of the picture gives the row its ground
+            for u in range(left, size + right if ground else min(right, size)):
+                across = 2.0 * (u - left) / (right - left - 1) - 1 if right - left > 1 else -1.0
+                shade = 1 - 0.35 * across * across
+                for v in range(top, min(int(y + tall * 0.95), size)):
+                    for k in range(3):
+                        picture[v, u, k] = min(max(c[k] * shade, 0.0), 1.0)
+            gap = 1.0 if rng.random() < 0.1 else 0.0
+            x += wide + gap * rng.uniform(0.0, 0.1) * size
         y += tall
-    return np.clip(picture, 0, 1)
 
 
 def text_picture(rng: np.random.Generator, size: int) -> Picture:
@@ -167,16 +204,36 @@ def text_picture(rng: np.random.Generator, size: int) -> Picture:
     first, second = np.repeat(rng.uniform(0.6, 1), 3), _colour(rng)
     if rng.random() < 0.4:
         first, second = second, first
-    return np.clip(first + (second - first) * mask[..., None], 0, 1).astype(np.float32)
+    picture = np.empty((size, size, 3), np.float32)
+    _choose(mask, np.float32(first.clip(0, 1)), np.float32(second.clip(0, 1)), picture)
+    return picture
 
 
-def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Picture:
-    """A piece of a photo, linear light. Of photos that may show hands, a piece of the border of at most 35 % of its side."""
+@numba.njit(cache=True)
+def _choose(mask, first, second, picture):
+    for v in range(picture.shape[0]):
+        for u in range(picture.shape[1]):
+            for k in range(3):
+                picture[v, u, k] = second[k] if mask[v, u] else first[k]
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """What is behind a scene."""
+
+    picture: Picture
+    """Linear light."""
+    light: Light | None = None
+    """What lit it, if that is known."""
+
+
+def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Scenery:
+    """A piece of a photo. Of photos that may show hands, a piece of the border of at most 35 % of its side."""
     whole = photos.borders is None or (photos.whole is not None and rng.random() < 0.75)
     folder = photos.whole if whole else photos.borders
     assert folder is not None
     pictures = _photos(folder, 448 if whole else 256)
-    photo = pictures[rng.integers(len(pictures))]
+    photo, light = pictures[rng.integers(len(pictures))]
     height, width = photo.shape[:2]
     side = int(min(height, width) * (rng.uniform(0.4, 1.0) if whole else rng.uniform(0.2, 0.35)))
     x, y = rng.integers(0, width - side + 1), rng.integers(0, height - side + 1)
@@ -187,22 +244,12 @@ def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Pictur
     if rng.random() < 0.25:  # behind the focus
         coarse = int(size * rng.uniform(0.08, 0.4))
         image = image.resize((coarse, coarse), Image.Resampling.BILINEAR)
-    piece = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
     mirrored = rng.random() < 0.5
     order = rng.permutation(3) if rng.random() < 0.1 else np.arange(3)
-    table = LINEAR * np.float32(np.exp(rng.normal(0, 0.35)))
+    gain = np.exp(rng.normal(0, 0.35))
     out = np.empty((size, size, 3), np.float32)
-    _look_up(piece, table, mirrored, order, out)
-    return out
-
-
-@numba.njit(cache=True)
-def _look_up(piece, table, mirrored, order, out):
-    last = piece.shape[1] - 1
-    for v in range(piece.shape[0]):
-        for u in range(piece.shape[1]):
-            for k in range(3):
-                out[v, u, k] = table[piece[v, last - u if mirrored else u, order[k]]]
+    enlarge_linear(np.asarray(image), LINEAR * np.float32(gain), mirrored, order, out)
+    return Scenery(out, None if light is None else changed(light, bool(mirrored), order, float(gain)))
 
 
 @numba.njit(cache=True)
@@ -244,11 +291,18 @@ def wall_picture(rng: np.random.Generator, size: int) -> Picture:
 
 def background(rng: np.random.Generator, size: int, photos: Photos | None) -> Picture:
     """A picture in linear light."""
+    return scenery(rng, size, photos).picture
+
+
+def scenery(rng: np.random.Generator, size: int, photos: Photos | None) -> Scenery:
+    """A picture, with its light if it is a photo whose folder tells it."""
+    light = None
     if photos is not None and (photos.whole is not None or photos.borders is not None) and rng.random() < photos.share:
-        picture = photo_picture(rng, size, photos)
+        found = photo_picture(rng, size, photos)
         if rng.random() < 0.85:
-            return picture
-        encoded = np.clip(picture, 0, 1) ** np.float32(1 / DISPLAY_GAMMA)
+            return found
+        light = found.light
+        encoded = np.clip(found.picture, 0, 1) ** np.float32(1 / DISPLAY_GAMMA)
     else:
         makers = (gradient_picture, noise_picture, stripes_picture, bricks_picture, shelf_picture, text_picture)
         encoded = makers[int(rng.choice(6, p=[0.34, 0.24, 0.12, 0.12, 0.12, 0.06]))](rng, size)
@@ -257,4 +311,4 @@ def background(rng: np.random.Generator, size: int, photos: Photos | None) -> Pi
             encoded = paste_shape(rng, encoded, rng.uniform(0.1, 0.7))
     out = np.empty((size, size, 3), np.float32)
     _decode(np.ascontiguousarray(encoded, np.float32), LINEAR, out)
-    return out
+    return Scenery(out, light)

@@ -20,10 +20,11 @@ from twohands.hands.parameters import HandParameters
 from twohands.record import Record
 from twohands.synth.backgrounds import DISPLAY_GAMMA, background
 from twohands.synth.interactions import sample_interactions
-from twohands.synth.photo import OVERSAMPLING, compose
+from twohands.synth.light import draw_light
+from twohands.synth.photo import OVERSAMPLING, lay_over, reduced
 from twohands.synth.poses import sample_poses
 from twohands.synth.scene import Scene, SceneKnobs, hand_piece
-from twohands.synth.shading import draw_light, shade
+from twohands.synth.shading import shade
 from twohands.synth.skin import Skin
 from twohands.synth.things import forearm
 
@@ -213,7 +214,7 @@ def _expose(move: Move, time_s: float, hand: HandModel, camera: Camera, knobs: C
     for k in range(count):
         picture = behind.copy()
         scene = _scene(hands[k], hand, camera, seed)
-        compose(shade(scene, knobs.size_px, OVERSAMPLING, draw_light(np.random.default_rng([seed, 4]), scene)), picture)
+        lay_over(reduced(shade(scene, knobs.size_px, OVERSAMPLING, draw_light(np.random.default_rng([seed, 4])))), picture)
         total += picture / count
     rng = np.random.default_rng([seed, 5])
     # Exposed for the room, which stands still: hands that come and go must not change it.

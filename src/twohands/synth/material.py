@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-PLAIN, STRIPES, CHECKS, DOTS, BLOTCHES, STRANDS, PRINT, LINE = range(8)
+PLAIN, STRIPES, CHECKS, DOTS, BLOTCHES, STRANDS, PRINT, LINE, HAIRS = range(9)
 WIDTH = 16
 """Numbers a material is packed into."""
-LAYERS = 4
+LAYERS = 5
 """Most layers that lie on the ground material of a piece."""
 
 

@@ -1,11 +1,12 @@
 """Scene to photo: the shaded scene before a background, the camera's faults, and exact maps of what is seen."""
 
 import io
+from functools import cache
 
 import numba
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageFilter
 from torch import Tensor
 
@@ -13,11 +14,13 @@ from twohands.geometry.camera import Camera
 from twohands.hands.bundled import load_hand_asset
 from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
-from twohands.render import Raster, rasterize
+from twohands.render import Visibility, visibility
 from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
-from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, background, paste_shape, wall_picture
+from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, Scenery, paste_shape, scenery, wall_picture
+from twohands.synth.light import draw_light, exposed, light_of_picture, plain_light
+from twohands.synth.resample import filtered, gaussian, shrunk_and_back
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
-from twohands.synth.shading import Joined, draw_light, joined, plain_light, shade
+from twohands.synth.shading import AS_OWN, Joined, joined, shade
 
 OVERSAMPLING = 1.5
 """Shading happens at this resolution and is averaged down: edges are soft, and it costs 2.25 times, not 4."""
@@ -45,24 +48,29 @@ def hand_maps(
     return _maps(raster, np.concatenate(classes), mesh, camera, height, width, present, stride)
 
 
-def _small_raster(vertices: np.ndarray, faces: np.ndarray, camera: Camera, height: int, width: int, stride: int) -> Raster:
+def _small_raster(vertices: np.ndarray, faces: np.ndarray, camera: Camera, height: int, width: int, stride: int) -> Visibility:
     focal, principal = camera.focal_px.numpy() / stride, camera.principal_px.numpy() / stride
-    return rasterize(vertices, faces, focal, principal, height // stride, width // stride)
+    return visibility(vertices, faces, focal, principal, height // stride, width // stride)
 
 
 def _maps(
-    raster: Raster | None, classes: np.ndarray, mesh: HandMesh, camera: Camera, height: int, width: int, present: Tensor, stride: int
+    raster: Visibility | None, classes: np.ndarray, mesh: HandMesh, camera: Camera, height: int, width: int, present: Tensor, stride: int
 ) -> PriorMaps:
     """`classes` holds the segmentation class of each face, 0 for what is no hand."""
-    segmentation = np.zeros((height // stride, width // stride), np.uint8)
-    depth = np.zeros(segmentation.shape, np.float32)
+    segmentation, depth = np.zeros((height // stride, width // stride), np.uint8), np.zeros((height // stride, width // stride), np.float32)
     if raster is not None:
-        seen = raster.face >= 0
-        segmentation[seen] = classes[raster.face[seen]]
-        depth[segmentation > 0] = raster.depth_m[segmentation > 0]
+        _look_up(raster.face, raster.depth_m, classes, segmentation, depth)
     xy = torch.where(present[:, None, None], camera.project(mesh.keypoints_m), 0.0)
     confidence = present[:, None].float().expand(2, 21)
     return PriorMaps(xy, confidence, torch.from_numpy(segmentation), torch.from_numpy(depth))
+
+
+@numba.njit(cache=True)
+def _look_up(face, depth_m, classes, segmentation, depth):
+    for v in range(face.shape[0]):
+        for u in range(face.shape[1]):
+            if face[v, u] >= 0 and classes[face[v, u]] > 0:
+                segmentation[v, u], depth[v, u] = classes[face[v, u]], depth_m[v, u]
 
 
 def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair: HandParameters | None = None) -> Sample:
@@ -71,41 +79,50 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     scene = build_scene(knobs, seed, pair)
     rng = np.random.default_rng([seed, 2])
     size = knobs.size_px
-    light = draw_light(rng, scene)
+    light = draw_light(rng)
     whole = joined(scene.pieces) if scene.pieces else None
-    shaded = shade(scene, size, OVERSAMPLING, plain_light() if knobs.light == "plain" else light, whole)
-    if rng.random() < MOVING:
-        angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(3, 22)
-        shaded = shaded if knobs.faults == "none" else _smeared(shaded, angle, length)
-    picture = background(rng, size, photos) if knobs.background == "varied" else wall_picture(rng, size)
-    compose(shaded, picture)
+    moving = rng.random() < MOVING
+    angle, length = (rng.uniform(0, 2 * np.pi), rng.uniform(3, 22)) if moving else (0.0, 0.0)
+    moving &= knobs.faults == "varied"
+    behind = scenery(rng, size, photos) if knobs.background == "varied" else Scenery(wall_picture(rng, size))
+    picture = behind.picture
+    own = np.random.default_rng([seed, 8])  # without light from behind, a scene is what it was before that existed
+    if knobs.light == "plain":
+        light = plain_light()
+    elif own.random() < knobs.lit_from_behind:
+        light = light_of_picture(picture, own) if behind.light is None else exposed(behind.light, picture)
+    thorough = knobs.finish == "thorough"
+    shaded = shade(scene, size, OVERSAMPLING, light, whole, thorough)
+    if moving and thorough:
+        shaded = _smeared(shaded, angle, length)
+    front = reduced(shaded)
+    if moving and not thorough:
+        front = _smeared(front, angle, length / OVERSAMPLING)
+    lay_over(front, picture)
     if rng.random() < knobs.pasted:
         picture = paste_shape(rng, picture, rng.uniform(0.12, 0.45))
-    image = _camera_faults(picture, rng) if knobs.faults == "varied" else _well_taken(picture)
+    image = _camera_faults(picture, rng, thorough) if knobs.faults == "varied" else _well_taken(picture)
     return _annotate(scene, image, size, whole)
 
 
 def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) -> Sample:
     raster = None if whole is None else _small_raster(whole[0], whole[1], scene.camera, size, size, MAP_STRIDE)
-    classes = _classes(scene)
     present = torch.tensor(scene.present)
-    maps = _maps(raster, classes, scene.mesh, scene.camera, size, size, present, MAP_STRIDE)
-    xy = scene.camera.project(scene.mesh.keypoints_m)
-    visible = _visible(scene, raster, classes, xy.numpy(), size)
+    maps = _maps(raster, _classes(scene), scene.mesh, scene.camera, size, size, present, MAP_STRIDE)
+    points = scene.mesh.keypoints_m
+    xy = scene.camera.project(points)
+    visible, valid = np.zeros((2, 21), np.float32), np.zeros(2, np.bool_)
     assert maps.segmentation is not None
-    own = torch.stack([((maps.segmentation > 16 * h) & (maps.segmentation <= 16 * h + 16)).sum() for h in (0, 1)])
-    # A hand of which almost nothing is seen cannot be asked for: a few map cells (fewer of a small hand), or hardly any joint inside the
-    # picture. A hand well seen must be asked for, or the detector learns to miss it.
-    inside = ((xy > 0) & (xy < size)).all(-1).sum(1)
-    cells = (xy.amax(1) - xy.amin(1)).prod(-1) / MAP_STRIDE**2
-    valid = present & (own >= (0.1 * cells).clamp(2, 6)) & (inside >= 8)
+    if raster is not None:
+        depth = points[..., 2].numpy()
+        _seen(xy.numpy(), depth, np.array(scene.present), maps.segmentation.numpy(), raster.depth_m, size, visible, valid)
     return Sample(
         image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
         camera=scene.camera,
-        hand_valid=valid,
+        hand_valid=torch.from_numpy(valid),
         keypoints_xy=xy,
         keypoint_visible=torch.from_numpy(visible),
-        keypoints_camera_m=scene.mesh.keypoints_m,
+        keypoints_camera_m=points,
         keypoints_3d_valid=present[:, None].expand(2, 21),
         parameters=scene.parameters,
         parameters_valid=present,
@@ -116,7 +133,32 @@ def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) 
     )
 
 
-def _extra(scene: Scene, raster: Raster | None, whole: Joined | None, size: int) -> ExtraHands:
+@numba.njit(cache=True)
+def _seen(xy, depth, present, segmentation, surface, size, visible, valid):
+    """Which joints of each hand are seen on the map, and which hands well enough to be asked for."""
+    own = np.zeros(2, np.int64)
+    for v in range(segmentation.shape[0]):
+        for u in range(segmentation.shape[1]):
+            if segmentation[v, u] > 0:
+                own[(segmentation[v, u] - 1) // 16] += 1
+    for h in range(2):
+        inside = 0
+        for k in range(21):
+            x, y = xy[h, k]
+            if not (0 < x < size and 0 < y < size):
+                continue
+            inside += 1
+            u, v = int(x / MAP_STRIDE), int(y / MAP_STRIDE)
+            shown = segmentation[v, u] > 0 and (segmentation[v, u] - 1) // 16 == h
+            if present[h] and shown and depth[h, k] - surface[v, u] < HAND_THICKNESS_M:
+                visible[h, k] = 1
+        # A hand of which almost nothing is seen cannot be asked for: a few map cells (fewer of a small hand), or hardly any joint inside
+        # the picture. A hand well seen must be asked for, or the detector learns to miss it.
+        cells = (xy[h, :, 0].max() - xy[h, :, 0].min()) * (xy[h, :, 1].max() - xy[h, :, 1].min()) / MAP_STRIDE**2
+        valid[h] = present[h] and own[h] >= min(max(0.1 * cells, 2.0), 6.0) and inside >= 8
+
+
+def _extra(scene: Scene, raster: Visibility | None, whole: Joined | None, size: int) -> ExtraHands:
     """Other people's hands, those that are well seen by the same measure as the pair's."""
     points, side = np.zeros((EXTRA_HANDS, 21, 2), np.float32), np.zeros(EXTRA_HANDS, np.uint8)
     valid = np.zeros(EXTRA_HANDS, np.bool_)
@@ -136,55 +178,55 @@ def _extra(scene: Scene, raster: Raster | None, whole: Joined | None, size: int)
 
 def _classes(scene: Scene) -> np.ndarray:
     """The segmentation class of every face."""
-    part = load_hand_asset().part.numpy()
-    classes = [
-        (1 + 16 * p.hand + part[p.faces[:, 0]]).astype(np.uint8) if p.hand >= 0 else np.zeros(len(p.faces), np.uint8) for p in scene.pieces
-    ]
-    return np.concatenate(classes) if classes else np.zeros(0, np.uint8)
-
-
-def _visible(scene: Scene, raster: Raster | None, classes: np.ndarray, xy: np.ndarray, size: int) -> np.ndarray:
-    visible = np.zeros((2, 21), np.float32)
-    if raster is None:
-        return visible
-    depth = scene.mesh.keypoints_m[..., 2].numpy()
-    limit = size // MAP_STRIDE
-    cell = np.floor(xy / MAP_STRIDE)
-    within = ((cell >= 0) & (cell < limit)).all(-1) & np.array(scene.present)[:, None]
-    u, v = (np.where(within, cell[..., k], 0).astype(int) for k in (0, 1))
-    face = raster.face[v, u]
-    seen = np.where(face >= 0, classes[face], 0).astype(int)
-    own = (seen > 0) & ((seen - 1) // 16 == np.arange(2)[:, None])
-    with np.errstate(invalid="ignore"):
-        visible[within & own & (depth - raster.depth_m[v, u] < HAND_THICKNESS_M)] = 1
-    return visible
+    classes = np.zeros(sum(len(p.faces) for p in scene.pieces), np.uint8)
+    start = 0
+    for piece in scene.pieces:
+        end = start + len(piece.faces)
+        if piece.hand >= 0:
+            classes[start:end] = 1 + 16 * piece.hand + load_hand_asset().part.numpy()[piece.faces[:, 0]]
+        start = end
+    return classes
 
 
 @numba.njit(cache=True, fastmath=True)
-def compose(shaded, picture):
-    """Averages the 1.5-fold picture down and lays it over the background, in place."""
-    area = np.float32(1 / 2.25)
-    for v in range(picture.shape[0]):
+def reduced(shaded):
+    """The 1.5-fold picture averaged down: colour times coverage, and coverage. Each pixel has a sample of its own, which stands for those that
+    were not shaded (`AS_OWN`), shares two with a neighbour and one with three."""
+    size_v, size_u = 2 * shaded.shape[0] // 3, 2 * shaded.shape[1] // 3
+    out = np.empty((size_v, size_u, 4), np.float32)
+    area, nothing = np.float32(1 / 2.25), np.float32(0)
+    for v in range(size_v):
         v0 = 3 * (v // 2) + v % 2
         wv = np.float32(0.5) if v % 2 else np.float32(1)
-        for u in range(picture.shape[1]):
+        xv = np.float32(1.5) - wv
+        for u in range(size_u):
             u0 = 3 * (u // 2) + u % 2
             wu = np.float32(0.5) if u % 2 else np.float32(1)
-            xv, xu = np.float32(1.5) - wv, np.float32(1.5) - wu
-            total = wv * (wu * shaded[v0, u0, 3] + xu * shaded[v0, u0 + 1, 3]) + xv * (
-                wu * shaded[v0 + 1, u0, 3] + xu * shaded[v0 + 1, u0 + 1, 3]
-            )
-            cover = area * total
-            if cover == 0:
+            xu = np.float32(1.5) - wu
+            a, b, c, d = shaded[v0, u0], shaded[v0, u0 + 1], shaded[v0 + 1, u0], shaded[v0 + 1, u0 + 1]
+            if a[3] == nothing and b[3] == nothing and c[3] == nothing and d[3] == nothing:
+                out[v, u] = nothing
                 continue
-            for k in range(3):
-                value = wv * (wu * shaded[v0, u0, k] + xu * shaded[v0, u0 + 1, k]) + xv * (
-                    wu * shaded[v0 + 1, u0, k] + xu * shaded[v0 + 1, u0 + 1, k]
-                )
-                picture[v, u, k] = area * value + (1 - cover) * picture[v, u, k]
+            own = shaded[v0 + v % 2, u0 + u % 2]
+            a, b = own if a[3] == AS_OWN else a, own if b[3] == AS_OWN else b
+            c, d = own if c[3] == AS_OWN else c, own if d[3] == AS_OWN else d
+            for k in range(4):
+                out[v, u, k] = area * (wv * (wu * a[k] + xu * b[k]) + xv * (wu * c[k] + xu * d[k]))
+    return out
 
 
-def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator) -> np.ndarray:
+@numba.njit(cache=True, fastmath=True)
+def lay_over(front, picture):
+    """What `reduced` gave over the background, in place."""
+    for v in range(picture.shape[0]):
+        for u in range(picture.shape[1]):
+            cover = front[v, u, 3]
+            if cover > 0:
+                for k in range(3):
+                    picture[v, u, k] = front[v, u, k] + (np.float32(1) - cover) * picture[v, u, k]
+
+
+def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> np.ndarray:
     """Exposure, white balance, tone curve, saturation, grey and infrared sensors, blur, motion, noise and JPEG; uint8 out."""
     mean = float(picture[::4, ::4].mean()) + 1e-4
     # Cameras expose for a middle grey and do not always get it; a dark room stays darker than a bright one.
@@ -206,28 +248,57 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
         curve = rng.uniform(0.02, 0.2) + curve * rng.uniform(0.65, 0.85)
     encoded = np.empty(picture.shape, np.uint8)
     _develop(picture, np.float32(gain * balance), np.float32(np.clip(curve, 0, 1)), np.float32(weights), np.float32(saturation), encoded)
-    image = Image.fromarray(encoded)
-    size = image.width
-    kind = rng.random()
-    if kind < 0.25:
-        small = int(size * rng.uniform(0.3, 0.9))
-        back = Image.Resampling.BICUBIC if rng.random() < 0.5 else Image.Resampling.BILINEAR
-        image = image.resize((small, small), Image.Resampling.BILINEAR).resize((size, size), back)
-    elif kind < 0.42:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 2.2)))
-    elif kind < 0.5:
-        image = _motion(image, rng)
+    image = _unsharp(encoded, rng, thorough)
     if rng.random() < 0.5:
-        strength = rng.gamma(1.3, 3.0)
-        grain = rng.standard_normal((size, size, 3 if rng.random() < 0.6 else 1), np.float32)
-        noisy = np.empty((size, size, 3), np.uint8)
-        _add_grain(np.asarray(image), np.float32(strength), grain, noisy)
-        image = Image.fromarray(noisy)
+        image = _grainy(image, rng, thorough)
     if rng.random() < 0.5:
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
-        image = Image.open(buffer)
-    return np.asarray(image).copy()
+        Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
+        image = np.array(Image.open(buffer))
+    return image
+
+
+def _unsharp(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> UInt8[np.ndarray, "size size 3"]:
+    """Of half of the pictures: too few pixels, out of focus, or moved."""
+    size = image.shape[0]
+    kind = rng.random()
+    if kind < 0.25:
+        small, cubic = int(size * rng.uniform(0.3, 0.9)), rng.random() < 0.5
+        if not thorough:
+            return filtered(image, shrunk_and_back(size, small, "cubic" if cubic else "linear"))
+        back = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
+        return np.array(Image.fromarray(image).resize((small, small), Image.Resampling.BILINEAR).resize((size, size), back))
+    if kind < 0.42:
+        sigma = rng.uniform(0.3, 2.2)
+        if not thorough:
+            return filtered(image, gaussian(size, sigma))
+        return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
+    return _motion(image, rng) if kind < 0.5 else image
+
+
+def _grainy(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> UInt8[np.ndarray, "size size 3"]:
+    """With noise, of every colour by itself or of all alike."""
+    size = image.shape[0]
+    strength, coloured = rng.gamma(1.3, 3.0), rng.random() < 0.6
+    if thorough or size > GRAIN_PX:
+        grain = rng.standard_normal((size, size, 3 if coloured else 1), np.float32)
+    else:  # a piece of the stock, some way up: no two of 250,000 are alike
+        stock = _grain(3 if coloured else 1)
+        v, u = rng.integers(0, stock.shape[0] - size + 1, 2)
+        grain = stock[v : v + size, u : u + size]
+        grain = grain[:: 1 if rng.random() < 0.5 else -1, :: 1 if rng.random() < 0.5 else -1]
+    noisy = np.empty_like(image)
+    _add_grain(image, np.float32(strength), grain, noisy)
+    return noisy
+
+
+GRAIN_PX = 512
+"""Side of the stock of noise; wider pictures get noise of their own."""
+
+
+@cache
+def _grain(channels: int) -> Float32[np.ndarray, "side side channel"]:
+    return np.random.default_rng(channels).standard_normal((GRAIN_PX, GRAIN_PX, channels), np.float32)
 
 
 def _well_taken(picture: Float32[np.ndarray, "size size 3"]) -> np.ndarray:
@@ -254,29 +325,32 @@ def _add_grain(image, strength, grain, out):
 def _develop(picture, gain, curve, weights, saturation, out):
     """Gain, tone curve (its entries lie at the squares of even steps: dark tones need more), saturation; 0 to 255."""
     last = curve.shape[0] - 1
-    scale = np.float32(last) / np.sqrt(np.float32(4.0))
-    ends, zero, full = np.float32(last), np.float32(0), np.float32(255)
-    steps = np.zeros(last + 2, np.float32)
-    for j in range(last):
-        steps[j] = curve[j + 1] - curve[j]
-    for v in range(picture.shape[0]):
-        for u in range(picture.shape[1]):
-            grey = zero
-            r = g = b = zero
-            for k in range(3):
-                place = min(np.sqrt(max(picture[v, u, k] * gain[k], zero)) * scale, ends)
-                i = np.uint32(np.int32(place))
-                value = curve[i] + steps[i] * (place - np.float32(i))
-                grey += weights[k] * value
-                if k == 0:
-                    r = value
-                elif k == 1:
-                    g = value
-                else:
-                    b = value
-            out[v, u, 0] = np.uint8(min(max(grey + (r - grey) * saturation, zero), np.float32(1)) * full)
-            out[v, u, 1] = np.uint8(min(max(grey + (g - grey) * saturation, zero), np.float32(1)) * full)
-            out[v, u, 2] = np.uint8(min(max(grey + (b - grey) * saturation, zero), np.float32(1)) * full)
+    scale = np.float32(last) / np.sqrt(np.float32(CURVE_TOP))
+    ends, zero, one, full = np.float32(last), np.float32(0), np.float32(1), np.float32(255)
+    pairs = np.zeros((last + 1, 2), np.float32)  # each entry, and the step to the next
+    for j in range(last + 1):
+        pairs[j, 0], pairs[j, 1] = curve[j], curve[min(j + 1, last)] - curve[j]
+    count = 3 * picture.shape[1]
+    gains = np.empty(count, np.float32)
+    for i in range(count):
+        gains[i] = gain[i % 3]
+    light, encoded = picture.reshape(picture.shape[0], count), out.reshape(picture.shape[0], count)
+    place, shown = np.empty(count, np.float32), np.empty(count, np.float32)
+    entry = np.empty(count, np.int32)
+    for v in range(picture.shape[0]):  # one thing at a time along a row, so that the processor does many at once
+        for i in range(count):
+            place[i] = min(np.sqrt(max(light[v, i] * gains[i], zero)) * scale, ends)
+            entry[i] = np.int32(place[i])
+        for i in range(count):
+            e = np.uint32(entry[i])
+            shown[i] = pairs[e, 0] + pairs[e, 1] * (place[i] - np.float32(entry[i]))
+        if saturation != one:
+            for i in range(0, count, 3):
+                grey = weights[0] * shown[i] + weights[1] * shown[i + 1] + weights[2] * shown[i + 2]
+                for j in range(i, i + 3):
+                    shown[j] = grey + (shown[j] - grey) * saturation
+        for i in range(count):
+            encoded[v, i] = np.uint8(np.int32(min(max(shown[i], zero), one) * full))
 
 
 MOVING = 0.07
@@ -294,27 +368,32 @@ def _smeared(shaded: Float32[np.ndarray, "height width 4"], angle: float, length
 def _smear(shaded, dx, dy, length, out):
     height, width = shaded.shape[:2]
     steps = int(length / 1.5) + 2
-    for v in range(height):
-        for u in range(width):
-            for k in range(4):
-                out[v, u, k] = 0
-            for i in range(steps):
-                s = (np.float32(i) / (steps - 1) - np.float32(0.5)) * length
-                x = min(max(int(u + dx * s + np.float32(0.5)), 0), width - 1)
-                y = min(max(int(v + dy * s + np.float32(0.5)), 0), height - 1)
+    out[:] = 0
+    part = np.float32(1) / steps
+    for i in range(steps):
+        s = (np.float32(i) / (steps - 1) - np.float32(0.5)) * length
+        du, dv = int(np.floor(dx * s + np.float32(0.5))), int(np.floor(dy * s + np.float32(0.5)))
+        first, last = max(0, -du), min(width, width - du)
+        for v in range(height):
+            source, target = shaded[min(max(v + dv, 0), height - 1)], out[v]
+            for u in range(first):
                 for k in range(4):
-                    out[v, u, k] += shaded[y, x, k]
-            for k in range(4):
-                out[v, u, k] /= steps
+                    target[u, k] += part * source[0, k]
+            for u in range(first, last):
+                for k in range(4):
+                    target[u, k] += part * source[u + du, k]
+            for u in range(last, width):
+                for k in range(4):
+                    target[u, k] += part * source[width - 1, k]
 
 
-def _motion(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _motion(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "size size 3"]:
     """The mean of a few shifted copies."""
-    pixels = np.asarray(image).astype(np.float32)
+    pixels = image.astype(np.float32)
     steps = int(rng.integers(3, 9))
     angle = rng.uniform(0, np.pi)
     total = np.zeros_like(pixels)
     for k in range(steps):
         shift = (k - steps / 2) * rng.uniform(0.8, 1.6)
         total += np.roll(pixels, (round(np.sin(angle) * shift), round(np.cos(angle) * shift)), (0, 1))
-    return Image.fromarray((total / steps).astype(np.uint8))
+    return (total / steps).astype(np.uint8)

@@ -20,7 +20,7 @@ from twohands.synth.outfits import dress
 from twohands.synth.people import EGO, ELLIPSOIDS, HIDDEN, IDLE, SINGLE, Person, pose_pair, pose_person
 from twohands.synth.poses import sample_poses
 from twohands.synth.posing import joints_at_rest, keypoints, mesh, random_turn, to_matrix, to_rotvec
-from twohands.synth.skin import Skin
+from twohands.synth.skin import Skin, masks
 from twohands.synth.things import Piece, clutter, forearm, held, occluder
 
 BLOCK = 2000
@@ -83,6 +83,9 @@ class SceneKnobs:
     tattoo: float = 0.05
     scar: float = 0.07
     """Of the hands: an old cut or burn. Lines on the skin that are no crease."""
+    hair: float = 0.4
+    """Of the people: hairs to be seen on the backs of hands and fingers and on forearms, as most men and some women have them; at 256 px dark
+    strokes, further away a darker skin."""
     glasses: float = 0.28
     """Of the heads that are seen: a quarter to a half of grown people wear some, a third of these dark here."""
     hat: float = 0.18
@@ -102,10 +105,16 @@ class SceneKnobs:
     measure what a family of variety is worth: the rest of a seed's scene stays as it is."""
     light: Literal["varied", "plain"] = "varied"
     """plain: always the same overcast sky and lamp."""
+    lit_from_behind: float = 0.5
+    """Scenes lit by what is seen behind them: by the environment map it was taken from, or by a guess from the picture's own light and colours.
+    Hands that are lit as their room is are what photos show; the other half keeps networks from relying on it."""
     faults: Literal["varied", "none"] = "varied"
     """Of the camera. none: well exposed, sharp, without noise, motion and JPEG."""
     background: Literal["varied", "plain"] = "varied"
     """plain: a wall of one colour; photos are then not looked at."""
+    finish: Literal["quick", "thorough"] = "quick"
+    """quick: surfaces are shaded once a pixel inside and thrice over at borders, and noise is cut from a stock. thorough: everything is shaded
+    2.25 times a pixel and noise is new, as the sealed benchmarks were rendered. It changes pixels alone, and most of them by little."""
 
 
 CLASPED = SceneKnobs(framing="close", two_hands=0.96, interacting=1.0)
@@ -204,7 +213,7 @@ def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: HandMode
             if not (skin.glove is not None and skin.glove_end > 0.5):
                 ring = np.arange(len(loop))
                 welds.append(Weld(len(pieces) - 1, len(pieces), loop[::-1] if h == 0 else loop, ring))
-            pieces.extend(forearm(rng, placed, vertices[h], h, skin, knobs.sleeve, knobs.watch))
+            pieces.extend(forearm(rng, placed, vertices[h], h, skin, knobs.sleeve, knobs.watch, knobs.hair))
         if rng.random() < knobs.held:
             pieces.append(held(rng, posed.keypoints_m[h].numpy(), placed, h))
     pieces.extend(_before_and_behind(knobs, rng, camera, posed, present, float(offset[2]), skin, 1.05))
@@ -233,21 +242,20 @@ def _before_and_behind(
 def hand_piece(
     knobs: SceneKnobs, rng: np.random.Generator, hand: HandModel, vertices: np.ndarray, h: int, skin: Skin, capped: bool
 ) -> Piece:
-    layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo, knobs.scar, h)
-    faces = hand.faces[h].numpy()
-    if not capped:  # the wrist's lid would darken the seam
-        faces = faces[~_lid(h)]
-    rest = load_hand_asset().v_template.numpy()
-    return Piece(vertices.astype(np.float32), faces.astype(np.int32), skin.hand_colour(), h, materials, rest.astype(np.float32), layers)
+    layers, materials = skin.hand_surface(rng, knobs.ring, knobs.tattoo, knobs.scar, h, knobs.hair)
+    # Where the hand goes on, the wrist's lid would darken the seam.
+    return Piece(
+        vertices.astype(np.float32), _hand_faces(h, capped), skin.hand_colour, h, materials, masks().rest_m.astype(np.float32), layers
+    )
 
 
-@lru_cache(maxsize=2)
-def _lid(h: int) -> np.ndarray:
-    """Faces that close the wrist: those round the middle of the rim."""
+@lru_cache(maxsize=4)
+def _hand_faces(h: int, capped: bool) -> np.ndarray:
+    """A hand's faces; unless it is capped, without those that close the wrist (round the middle of the rim)."""
     loop = set(load_hand_asset().wrist_loop.tolist())
     faces = load_bundled_hand().faces[h].tolist()
     counts = np.bincount([v for f in faces if len(loop & set(f)) == 2 for v in f if v not in loop])
-    return np.array([int(counts.argmax()) in f for f in faces])
+    return np.array([f for f in faces if capped or int(counts.argmax()) not in f], np.int32)
 
 
 def _person(knobs: SceneKnobs, body: BodyAsset, seed: int, rng: np.random.Generator) -> Person | None:
@@ -342,7 +350,7 @@ def _body_piece(
 ) -> Piece:
     figure = person.posture.figure
     body = figure.body
-    outfit = dress(rng, body, skin, knobs.bare)
+    outfit = dress(rng, body, skin, knobs.bare, knobs.hair)
     rest = figure.vertices_m + body.normals * (outfit.lift_m * np.float32(figure.size))[:, None]
     vertices = skin_body(person.posture, person.arms, loops, rest) @ R.T.astype(np.float32) + offset.astype(np.float32)
     faces = outfit.faces

@@ -1,94 +1,18 @@
 """Light on a scene: a sky of low frequency, lamps with shadows, and materials with patterns. Linear light; all of it on the CPU."""
 
-from dataclasses import dataclass
-
 import numba
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
-from twohands.render import depth_map, rasterize, smooth_normals
-from twohands.synth.material import BLOTCHES, CHECKS, DOTS, LAYERS, LINE, PRINT, STRANDS, STRIPES, WIDTH
+from twohands.render import depth_map, smooth_normals, visibility, weights_at
+from twohands.synth.body import cross, unit
+from twohands.synth.light import Light
+from twohands.synth.material import BLOTCHES, CHECKS, DOTS, HAIRS, LAYERS, LINE, PRINT, STRANDS, STRIPES, WIDTH
 from twohands.synth.scene import Scene
 from twohands.synth.skin import noise_at, noise_volume
 from twohands.synth.things import Piece
 
 SHADOW_PX = 128
-
-
-@dataclass(frozen=True)
-class Light:
-    """What lights a scene."""
-
-    sky: Float32[np.ndarray, "9 3"]
-    """Spherical harmonics (order 2) of the light that arrives at a surface facing a direction of the camera frame, over pi."""
-    to_light: Float32[np.ndarray, "lamp 3"]
-    """Unit vectors; the first lamp casts shadows."""
-    power: Float32[np.ndarray, "lamp 3"]
-
-
-def harmonics(n: Float[np.ndarray, "*rows 3"]) -> Float[np.ndarray, "*rows 9"]:
-    """The real spherical harmonics up to order 2 of unit vectors."""
-    x, y, z = n[..., 0], n[..., 1], n[..., 2]
-    return np.stack(
-        [
-            np.full_like(x, 0.282095), 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z,
-            0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y),
-        ],
-        -1,
-    )  # fmt: skip
-
-
-COSINE = np.array([1, *(2 / 3,) * 3, *(1 / 4,) * 5])
-"""A cosine lobe's weight for each harmonic, over pi: radiance to what a matt white surface sends back."""
-
-
-def sky_of(directions: Float[np.ndarray, "source 3"], colours: Float[np.ndarray, "source 3"]) -> Float32[np.ndarray, "9 3"]:
-    """The sky of broad sources: each gives the light of its colour, if alone, to a surface that faces it."""
-    Y = harmonics(directions)
-    peak = (Y[:1] * COSINE * Y[:1]).sum()
-    return ((Y * COSINE).T @ colours / peak).astype(np.float32)
-
-
-def plain_light() -> Light:
-    """An overcast sky and a lamp over the camera's shoulder, always the same."""
-    sky = sky_of(np.array([[0.0, -1, 0], [0, 1, 0]]), np.array([[0.45] * 3, [0.2] * 3]))
-    to_light = np.array([[-0.35, -0.6, -0.72]], np.float32)
-    return Light(sky, to_light / np.linalg.norm(to_light), np.full((1, 3), 0.55, np.float32))
-
-
-def draw_light(rng: np.random.Generator, scene: Scene) -> Light:
-    """Rooms, windows, studios, flashes, dusk, coloured lamps."""
-    up = np.array([rng.normal(0, 0.25), -1.0, rng.normal(0, 0.25)])
-    up /= np.linalg.norm(up)
-    warm = np.exp(rng.normal(0, 0.12) * np.array([1, 0, -1.0]))
-    kind = rng.random()
-    count = int(rng.integers(1, 4))
-    to_light = rng.normal(size=(count, 3)) + np.array([0, -0.6, -0.9])
-    power = rng.uniform(0.25, 1.0, (count, 1)) * np.array([1, 0.5, 0.5])[:count, None]
-    ambient = rng.uniform(0.15, 0.75)
-    if kind < 0.1:  # flash at the camera
-        to_light[0], power[0], ambient = np.array([rng.normal(0, 0.1), -0.15, -1.0]), rng.uniform(0.8, 1.3), rng.uniform(0.05, 0.3)
-    elif kind < 0.22:  # overcast, or a light tent
-        power, ambient = power * rng.uniform(0.05, 0.3), rng.uniform(0.6, 1.0)
-    elif kind < 0.32:  # a window at one side, a dark room
-        to_light[0] = np.array([rng.choice([-1.0, 1.0]), rng.normal(-0.2, 0.2), rng.normal(-0.1, 0.4)])
-        power[0], ambient = rng.uniform(0.6, 1.2), rng.uniform(0.08, 0.25)
-    elif kind < 0.38:  # from behind
-        to_light[0] = np.array([rng.normal(0, 0.6), -0.5, 1.0])
-        power[0], ambient = rng.uniform(0.7, 1.5), rng.uniform(0.15, 0.5)
-    to_light /= np.linalg.norm(to_light, axis=1, keepdims=True)
-    tint = np.exp(rng.normal(0, 0.08, (count, 3))) * warm
-    if rng.random() < 0.08:  # party light
-        tint *= np.exp(rng.normal(0, 0.7, (count, 3)))
-    broad = int(rng.integers(2, 5))
-    sources = np.concatenate([[up, -up], rng.normal(size=(broad, 3)) + 0.4 * up])
-    sources /= np.linalg.norm(sources, axis=1, keepdims=True)
-    ground = rng.uniform(0.1, 0.6) * np.exp(rng.normal(0, 0.12, 3))
-    colours = np.concatenate(
-        [[np.ones(3) * 0.7, ground * 0.6], rng.uniform(0.0, 0.7, (broad, 1)) * np.exp(rng.normal(0, 0.18, (broad, 3)))]
-    )
-    sky = sky_of(sources, colours * np.exp(rng.normal(0, 0.06, 3)) * ambient)
-    return Light(sky, to_light.astype(np.float32), (tint * power).astype(np.float32))
 
 
 Joined = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -102,8 +26,15 @@ def joined(pieces: tuple[Piece, ...]) -> Joined:
     return np.concatenate([p.vertices_m for p in pieces]), faces, owner
 
 
-def shade(scene: Scene, size: int, oversampling: float, light: Light, whole: Joined | None = None) -> Float32[np.ndarray, "height width 4"]:
-    """Linear RGB and coverage at `oversampling` times the size. `whole`: the scene's pieces `joined`, if at hand."""
+AS_OWN = np.float32(-1)
+"""Coverage of a sample that was not shaded, because it shows the same surface as the own samples of the pixels that share it."""
+
+
+def shade(
+    scene: Scene, size: int, oversampling: float, light: Light, whole: Joined | None = None, every: bool = True
+) -> Float32[np.ndarray, "height width 4"]:
+    """Linear RGB and coverage at `oversampling` times the size. `whole`: the scene's pieces `joined`, if at hand. Without `every` (and at
+    1.5 times the size) the inner of surfaces is shaded once a pixel of the picture, borders at every sample; see `AS_OWN`."""
     big = round(size * oversampling)
     out = np.zeros((big, big, 4), np.float32)
     if not scene.pieces:
@@ -111,53 +42,75 @@ def shade(scene: Scene, size: int, oversampling: float, light: Light, whole: Joi
     pieces = scene.pieces
     vertices, faces, owner = whole or joined(pieces)
     count = len(vertices)
-    colour = np.concatenate([p.colour for p in pieces]).astype(np.float32)
-    rest = np.concatenate([p.vertices_m if p.rest_m is None else p.rest_m for p in pieces]).astype(np.float32)
+    starts = np.cumsum([0, *[len(p.vertices_m) for p in pieces]])
+    colour, rest = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
     layers = np.full((count, LAYERS), -1, np.float32)
     own_colour = np.zeros((len(pieces), LAYERS + 1), np.float32)
     table = np.zeros((len(pieces), LAYERS + 1, WIDTH), np.float32)
-    start = 0
     for k, p in enumerate(pieces):
+        rows = slice(starts[k], starts[k + 1])
+        colour[rows] = p.colour
+        rest[rows] = p.vertices_m if p.rest_m is None else p.rest_m
         if p.layers is not None:
-            layers[start : start + len(p.vertices_m), : p.layers.shape[1]] = p.layers
+            layers[rows, : p.layers.shape[1]] = p.layers
         for j, material in enumerate(p.materials):
             table[k, j] = material.packed()
             own_colour[k, j] = material.colour is None or j == 0
-        start += len(p.vertices_m)
+    closed = np.array([p.hand >= 0 for p in pieces])[owner]
     focal, principal = scene.camera.focal_px.numpy() * oversampling, scene.camera.principal_px.numpy() * oversampling
-    raster = rasterize(vertices, faces, focal, principal, big, big)
+    seen = visibility(vertices, faces, focal, principal, big, big, closed)
     normals = smooth_normals(vertices, faces)
-    starts = np.cumsum([0, *[len(p.vertices_m) for p in pieces]])
     for weld in scene.welds:
         a, b = weld.first_vertices + starts[weld.first], weld.second_vertices + starts[weld.second]
         total = normals[a] + normals[b]
-        normals[a] = normals[b] = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-6)
+        normals[a] = normals[b] = total / np.maximum(np.sqrt((total * total).sum(1, keepdims=True)), 1e-6)
     hands = [p.vertices_m for p in pieces if p.hand >= 0]
     focus = np.concatenate(hands) if hands else vertices[:: max(1, count // 500)]
     focus = focus[focus[:, 2] > 0.05]
-    near = _shadow(vertices, faces, focus if len(focus) else vertices, light.to_light[0])
+    near = _shadow(vertices, faces, closed, focus if len(focus) else vertices, light.to_light[0])
     body = max(pieces, key=lambda p: len(p.vertices_m)).vertices_m[::17]
-    wide = _shadow(vertices, faces, body, light.to_light[0]) if len(body) > 200 else near
+    wide = _shadow(vertices, faces, closed, body, light.to_light[0]) if len(body) > 200 else near
+    surface = np.empty(len(faces), np.int32)
+    layered = _surfaces(faces, owner, layers, len(pieces), surface)
     _shade_pixels(
-        raster.face, raster.barycentric, raster.depth_m, faces, owner, normals, colour, rest, layers, own_colour, table,
+        seen.face, seen.screen, seen.depth_m, faces, owner, surface, layered, normals, colour, rest, layers, own_colour, table,
         np.float32(focal), np.float32(principal), light.sky, light.to_light, light.power,
-        *near, *wide, noise_volume(), out,
+        *near, *wide, noise_volume(), every, out,
     )  # fmt: skip
     return out
+
+
+@numba.njit(cache=True)
+def _surfaces(faces, owner, layers, pieces, surface):
+    """A number for what each face shows, negative if it shows the border of a layer; returns how many layers each piece can have."""
+    width = layers.shape[1]
+    worn = np.zeros(layers.shape[0], np.uint8)
+    most = np.zeros(layers.shape[0], np.uint8)
+    for i in range(layers.shape[0]):
+        for k in range(width):
+            if layers[i, k] > 0:
+                worn[i] |= 1 << k
+            if layers[i, k] != -1:
+                most[i] = k + 1
+    layered = np.zeros(pieces, np.int64)
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        layered[owner[f]] = max(layered[owner[f]], most[a])
+        surface[f] = owner[f] * (1 << width) + worn[a] if worn[a] == worn[b] and worn[a] == worn[c] else -1
+    return layered
 
 
 ShadowMap = tuple[np.ndarray, np.ndarray, np.floating, np.ndarray]
 """Rotation and shift into the light's frame, its focal length, and the depth of what is lit."""
 
 
-def _shadow(vertices: np.ndarray, faces: np.ndarray, focus: np.ndarray, to_light: np.ndarray) -> ShadowMap:
+def _shadow(vertices: np.ndarray, faces: np.ndarray, closed: np.ndarray, focus: np.ndarray, to_light: np.ndarray) -> ShadowMap:
     """What the light sees of the scene, zoomed to `focus`."""
     centre = (focus.max(0) + focus.min(0)) / 2
-    radius = max(0.03, float(np.linalg.norm(focus - centre, axis=1).max()))
+    radius = max(0.03, float(np.sqrt(((focus - centre) ** 2).sum(1).max())))
     z = -to_light.astype(np.float64)
-    x = np.cross(z, [0.3, 0.5, 0.8])
-    x /= np.linalg.norm(x)
-    R = np.stack([x, np.cross(z, x), z])
+    x = unit(cross(z, np.array([0.3, 0.5, 0.8])))
+    R = np.stack([x, cross(z, x), z])
     far = 12 * max(radius, 0.3)
     shift = np.array([0, 0, far]) - R @ centre
     focal = np.float32(SHADOW_PX / 2 * far / (1.15 * radius))
@@ -167,7 +120,7 @@ def _shadow(vertices: np.ndarray, faces: np.ndarray, focus: np.ndarray, to_light
         R.astype(np.float32),
         shift.astype(np.float32),
         focal,
-        depth_map(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX),
+        depth_map(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX, closed),
     )
 
 
@@ -199,7 +152,15 @@ def _pattern(kind, x, y, z, per_m, ax, ay, az, volume):
     if kind == LINE:  # thin and a little crooked, one a period
         place = along + np.float32(0.2) * noise_at(volume, x * np.float32(70), y * np.float32(70), z * np.float32(70))
         return np.float32(1) if abs(place - np.floor(place) - np.float32(0.5)) < np.float32(0.06) else np.float32(0)
+    if kind == HAIRS:  # strokes: noise drawn out along the axis, where it is high
+        back = np.float32(0.92) * along
+        value = noise_at(volume, x * per_m - back * ax, y * per_m - back * ay, z * per_m - back * az)
+        return min(max((value - np.float32(0.3)) * np.float32(0.8), np.float32(0)), np.float32(0.8))
     return np.float32(0)
+
+
+HAIR_MEAN, HAIR_M = np.float32(0.17), np.float32(0.0007)
+"""What a skin with hairs has of their colour on average, and the size of a pixel from which on that is all one sees of them."""
 
 
 @numba.njit(cache=True, fastmath=True, inline="always")
@@ -277,9 +238,8 @@ LANES = 19
 
 @numba.njit(cache=True, fastmath=True, inline="always")
 def _put(lane, place, count, out):
-    width = out.shape[1]
     for i in range(count):
-        v, u = np.uint64(place[i] // width), np.uint64(place[i] % width)
+        v, u = place[i, 0], place[i, 1]
         out[v, u, 0], out[v, u, 1] = lane[15 * CHUNK + i], lane[16 * CHUNK + i]
         out[v, u, 2], out[v, u, 3] = lane[17 * CHUNK + i], np.float32(1)
 
@@ -334,8 +294,8 @@ def _add_light(lane, form, to_light, power):
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _shade_pixels(
-    face, barycentric, depth, faces, owner, normals, colour, rest, layers, own_colour, table, focal, principal, sky, to_light, power,
-    R, shift, shadow_focal, shadow, R2, shift2, shadow_focal2, shadow2, volume, out,
+    face, screen, depth, faces, owner, surface, layered, normals, colour, rest, layers, own_colour, table, focal, principal, sky, to_light, power,
+    R, shift, shadow_focal, shadow, R2, shift2, shadow_focal2, shadow2, volume, every, out,
 ):  # fmt: skip
     one, half, nothing = np.float32(1), np.float32(0.5), np.float32(0)
     height, width = face.shape
@@ -345,14 +305,6 @@ def _shade_pixels(
     for v in range(height):
         rays_y[v] = (v + half - principal[1]) / focal[1]
     focal_x = focal[0]
-    # Layers of a piece that a vertex of it can have.
-    layered = np.zeros(table.shape[0], np.int64)
-    for f in range(faces.shape[0]):
-        worn, vertex = owner[f], np.uint64(faces[f, 0])
-        for k in range(layers.shape[1] - 1, layered[worn] - 1, -1):
-            if layers[vertex, k] != -1:
-                layered[worn] = k + 1
-                break
     # The sky's harmonics as a quadratic form of the normal: constant, linear, and products.
     form = np.empty((3, 9), np.float32)
     for channel in range(3):
@@ -367,27 +319,45 @@ def _shade_pixels(
         form[channel, 8] = np.float32(0.546274) * sky[8, channel]
     near = np.full(48, np.float32(1e6), np.float32)
     lane = np.zeros(LANES * CHUNK, np.float32)
-    place = np.empty(CHUNK, np.int64)
+    place = np.empty((CHUNK, 2), np.uint32)
     filled = 0
-    # Shadow and hidden sky are found once for two by two pixels of one surface: they are half of the cost.
+    # Shadow and hidden sky are found once for two by two samples (or pixels) of one surface: they are half of the cost.
+    stride = 2 if every else 3
+    cell_of, shared = np.empty(width, np.uint32), np.empty(width, np.bool_)
+    for u in range(width):
+        cell_of[u], shared[u] = u // stride, u % 3 == 1
     cell_piece = np.full(width // 2 + 1, -1, np.int32)
     cell_z, cell_lit = np.zeros(width // 2 + 1, np.float32), np.zeros(width // 2 + 1, np.float32)
     cell_sky = np.zeros(width // 2 + 1, np.float32)
     for v in range(height):
-        if v % 2 == 0:
+        if v % stride == 0:
             cell_piece[:] = -1
+        middle = v % 3 == 1
         for u in range(width):
             if face[v, u] < 0:
                 continue
             t = np.uint64(face[v, u])  # unsigned: a signed index costs a test for counting from the end
+            z = depth[v, u]
+            if not every and (middle or shared[u]) and surface[t] >= 0:
+                first_u, last_u = (u - 1, u + 1) if shared[u] else (u, u)
+                first_v, last_v = (v - 1, v + 1) if middle else (v, v)
+                same = last_u < width and last_v < height
+                limit = np.float32(0.002) + np.float32(2.5) * z / focal_x
+                for i in range(first_v, last_v + 1, 2):
+                    for j in range(first_u, last_u + 1, 2):
+                        other = face[np.uint32(i), np.uint32(j)] if same else -1
+                        same = same and other >= 0 and surface[np.uint32(other)] == surface[t]
+                        same = same and abs(depth[np.uint32(i), np.uint32(j)] - z) < limit
+                if same:
+                    out[v, u, 3] = AS_OWN
+                    continue
             a, b, c = np.uint64(faces[t, 0]), np.uint64(faces[t, 1]), np.uint64(faces[t, 2])
-            w0, w1, w2 = barycentric[v, u, 0], barycentric[v, u, 1], barycentric[v, u, 2]
+            w0, w1, w2 = weights_at(screen, a, b, c, u, v, z)
             nx = w0 * normals[a, 0] + w1 * normals[b, 0] + w2 * normals[c, 0]
             ny = w0 * normals[a, 1] + w1 * normals[b, 1] + w2 * normals[c, 1]
             nz = w0 * normals[a, 2] + w1 * normals[b, 2] + w2 * normals[c, 2]
             scale = one / np.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
             nx, ny, nz = nx * scale, ny * scale, nz * scale
-            z = depth[v, u]
             x, y = rays_x[u] * z, rays_y[v] * z
             view = one / np.sqrt(x * x + y * y + z * z)
             facing = (nx * x + ny * y + nz * z) * view
@@ -416,10 +386,15 @@ def _shade_pixels(
                     table[piece, layer, 10],
                     volume,
                 )
-            if own_colour[piece, layer] > 0 and mix == 0:
+            if own_colour[piece, layer] > 0 and (mix == 0 or kind == HAIRS):
                 cr = w0 * colour[a, 0] + w1 * colour[b, 0] + w2 * colour[c, 0]
                 cg = w0 * colour[a, 1] + w1 * colour[b, 1] + w2 * colour[c, 1]
                 cb = w0 * colour[a, 2] + w1 * colour[b, 2] + w2 * colour[c, 2]
+                if kind == HAIRS:
+                    mix = HAIR_MEAN + (mix - HAIR_MEAN) * min(HAIR_M * focal_x / z, one)
+                    cr += (table[piece, layer, 3] - cr) * mix
+                    cg += (table[piece, layer, 4] - cg) * mix
+                    cb += (table[piece, layer, 5] - cb) * mix
             else:
                 cr = table[piece, layer, 0] + (table[piece, layer, 3] - table[piece, layer, 0]) * mix
                 cg = table[piece, layer, 1] + (table[piece, layer, 4] - table[piece, layer, 1]) * mix
@@ -428,7 +403,7 @@ def _shade_pixels(
             if amplitude > 0:
                 grain = one + amplitude * noise_at(volume, px * per_m, py * per_m, pz * per_m)
                 cr, cg, cb = cr * grain, cg * grain, cb * grain
-            cell = np.uint64(u // 2)
+            cell = cell_of[u]
             if cell_piece[cell] == owner[t] and abs(cell_z[cell] - z) < np.float32(0.004):
                 lit, open_sky = cell_lit[cell], cell_sky[cell]
             else:
@@ -443,7 +418,7 @@ def _shade_pixels(
             lane[8 * CHUNK + filled], lane[9 * CHUNK + filled], lane[10 * CHUNK + filled] = cr, cg, cb
             lane[11 * CHUNK + filled], lane[12 * CHUNK + filled] = table[piece, layer, 13], table[piece, layer, 14]
             lane[13 * CHUNK + filled], lane[14 * CHUNK + filled] = table[piece, layer, 15], facing
-            place[filled] = v * width + u
+            place[filled, 0], place[filled, 1] = v, u
             filled += 1
             if filled == CHUNK:
                 _add_light(lane, form, to_light, power)

@@ -1,6 +1,7 @@
 """Meshes around the hands: sleeves and bare tubes for forearms, things that hands hold or that stand before and behind them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
@@ -52,7 +53,7 @@ def tube(path: np.ndarray, rings: np.ndarray, colour: np.ndarray, material: Mate
 
 
 def forearm(
-    rng: np.random.Generator, p: HandParameters, vertices: np.ndarray, h: int, skin: Skin, sleeve: float, watch: float
+    rng: np.random.Generator, p: HandParameters, vertices: np.ndarray, h: int, skin: Skin, sleeve: float, watch: float, hair: float = 0.0
 ) -> list[Piece]:
     """A tube that goes on behind the wrist, bent at it, bare or in a sleeve; sometimes a watch or bangle."""
     loop = vertices[load_hand_asset().wrist_loop.numpy()]
@@ -74,7 +75,10 @@ def forearm(
     grow = 1 + np.clip(shares * length / 0.26, 0, 1) * rng.uniform(0.25, 0.6)
     rings = np.stack([path[k] + (offset - np.outer(offset @ steps[k], steps[k]) * mix[k]) * grow[k] for k in range(len(shares))])
     bare = np.clip(skin.base * (1 + 0.04 * noise(rings.reshape(-1, 3), 80, rng))[:, None], 0, 1)
-    pieces = [tube(path, rings, np.concatenate([bare, bare[-1:]]), skin.material())]
+    hairy = skin.hairs(hair)
+    if hairy is not None:  # a tube's rest runs round it along x and up the arm along y
+        hairy = replace(hairy, axis=np.array([0.5, 0.86, 0.0]))
+    pieces = [tube(path, rings, np.concatenate([bare, bare[-1:]]), hairy or skin.material())]
 
     def at(along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         low = np.clip(np.searchsorted(shares, along, "right") - 1, 0, len(shares) - 2)
@@ -106,6 +110,7 @@ def forearm(
     return pieces
 
 
+@cache
 def unit_solid(kind: str) -> tuple[np.ndarray, np.ndarray]:
     """A unit cylinder, ball, box or cup round the origin, its axis along z, faces outward."""
     n, m = (20, 9)
