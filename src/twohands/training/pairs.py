@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import IterableDataset
 
+from twohands.data.crops import grain, read_crops
 from twohands.data.shards import ShardSet
 from twohands.geometry.camera import Camera
 from twohands.geometry.crop import Crop
@@ -230,19 +231,17 @@ def _resample(scene: dict, view: PairView, crop_px: int, grid_px: int) -> tuple[
 
     camera = scene["camera"].map(lambda t: t[:, None].expand(-1, 2, -1))
     height, width = scene["image"].shape[1:3]
-    scale = torch.tensor([2 / width, 2 / height]).view(1, 1, 2, 1, 1)
+    scale = torch.tensor([2 / width, 2 / height])
 
     def positions(size: int) -> Tensor:
-        grid = view.crop.pixel_grid(camera, size) * scale - 1
-        return grid.movedim(2, -1).flatten(1, 2)
+        return view.crop.pixel_grid(camera, size).movedim(2, -1).flatten(1, 2)
 
-    image = scene["image"].permute(0, 3, 1, 2).float() / 255
     # Twice as fine where crops are coarser than the image, or fine patterns would alias.
     fine = 2 if crop_px < max(height, width) / 2 else 1
-    read = functional.avg_pool2d(functional.grid_sample(image, positions(fine * crop_px), align_corners=False), fine)
+    read = torch.from_numpy(read_crops(scene["image"].numpy(), positions(fine * crop_px).numpy(), fine))
     crops = read.unflatten(2, (2, crop_px)).transpose(1, 2).contiguous()
     maps = torch.stack([scene["segmentation"].float(), scene["depth_mm"].to(torch.float32) / 1000], 1)
-    read = functional.grid_sample(maps, positions(grid_px), mode="nearest", align_corners=False).unflatten(2, (2, grid_px))
+    read = functional.grid_sample(maps, positions(grid_px) * scale - 1, mode="nearest", align_corners=False).unflatten(2, (2, grid_px))
     return crops, read[:, 0].round().long(), read[:, 1]
 
 
@@ -392,7 +391,7 @@ def _change_pixels(crops: Tensor, rng: np.random.Generator, a: AugmentConfig) ->
         blurred = functional.interpolate(flat[soft], size=(small, small), mode="bilinear", antialias=True)
         flat[soft] = functional.interpolate(blurred, size=(size, size), mode="bilinear")
     noise = torch.from_numpy(np.abs(rng.normal(0, 0.03, (len(flat), 1, 1, 1))) * (rng.random((len(flat), 1, 1, 1)) < 0.5)).float()
-    flat = flat + noise * torch.from_numpy(rng.standard_normal(flat.shape, dtype=np.float32))
+    flat = torch.addcmul(flat, noise, torch.from_numpy(grain(rng, flat.numel())).view_as(flat))
     for i in np.flatnonzero(rng.random(len(flat)) < a.cover):
         height, width = (rng.uniform(0.12, 0.4, 2) * size).astype(int)
         y, x = rng.integers(0, size - height), rng.integers(0, size - width)
@@ -415,7 +414,7 @@ def _worn(crops: Tensor, rng: np.random.Generator, a: AugmentConfig) -> Tensor:
             hands = _smeared(hands, rng.uniform(*a.moved_px) * size, rng.uniform(0, np.pi))
         if dark:
             left = float(np.exp(rng.uniform(*np.log(a.little_light))))
-            noise = torch.from_numpy(rng.standard_normal(hands.shape, dtype=np.float32)) * float(rng.uniform(0.01, 0.04))
+            noise = torch.from_numpy(grain(rng, hands.numel())).view_as(hands) * float(rng.uniform(0.01, 0.04))
             hands = hands.clamp(0, 1).pow(float(rng.uniform(1, 1.5))) * left + noise
             # Half of the cameras make it bright again, and the noise with it.
             hands = hands * float(rng.uniform(0.3, 0.8)) / left if rng.random() < 0.5 else hands
