@@ -37,12 +37,24 @@ clean:
 	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 was found; install one, or run make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 
+# What the packages bring and nothing run from Python opens, 225 of 1,040 MB: PyTorch's C++ headers, the programs that test its C++, protobuf's compiler
+# (torch_shm_manager alone is ever started), and four packages' own tests. Compiling C++ against PyTorch (torch.compile, torch.utils.cpp_extension)
+# would need the headers; nothing here does. What is not there is not missed, and pip can still replace or remove every package.
+PACKAGES := .venv/lib/python3.*/site-packages
+define slim
+@rm -rf $(PACKAGES)/torch/test $(PACKAGES)/torch/include
+@find $(PACKAGES)/torch/bin -type f ! -name torch_shm_manager -delete 2>/dev/null || true
+@find $(foreach name,numpy numba sympy networkx,$(PACKAGES)/$(name)) -type d -name tests -prune -exec rm -rf {} + 2>/dev/null || true
+endef
+
 .venv/installed-demo: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv; PyTorch alone takes a few minutes."
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e .
+	$(slim)
 	@touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv; PyTorch alone takes a few minutes."
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev,teachers,train,video,view,fast,onnx,batch]'
+	$(slim)
 	@touch $@ .venv/installed-demo

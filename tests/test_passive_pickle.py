@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from twohands.errors import UserError
 from twohands.passive_pickle import as_array, read_passive_pickle
@@ -60,3 +61,30 @@ def test_what_is_no_array_of_numbers_is_named():
     for value in ("text", [None], np.array([np.nan])):
         with pytest.raises(UserError, match=r"field of a\.pkl does not hold finite numbers .*; make it again"):
             as_array(value, "field of a.pkl", "make it again")
+
+
+def read_back(tmp_path, content):
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    return read_passive_pickle(path, "test file", "make it again")
+
+
+@pytest.mark.parametrize("kind", [sparse.csc_matrix, sparse.csr_matrix])
+def test_sparse_matrices_are_written_out(tmp_path, kind):
+    matrix = kind(sparse.random(5, 7, 0.4, random_state=0))
+    np.testing.assert_array_equal(as_array(read_back(tmp_path, matrix), "it", "x"), matrix.toarray())
+    twice = kind((np.array([1.0, 2.0, 4.0]), np.array([1, 1, 0]), np.array([0, 2, 3])), shape=(2, 2))  # one place is given twice
+    np.testing.assert_array_equal(as_array(read_back(tmp_path, twice), "it", "x"), twice.toarray())
+    empty = kind((3, 4))
+    np.testing.assert_array_equal(as_array(read_back(tmp_path, empty), "it", "x"), empty.toarray())
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [("indices", [0, 9, 1]), ("indices", [0, -1, 1]), ("indices", [0, 1]), ("indptr", [0, 2, 1]), ("indptr", [0, 3]), ("data", [1.0])],
+)
+def test_sparse_matrices_whose_arrays_do_not_fit_are_named(tmp_path, field, values):
+    matrix = sparse.csc_matrix((np.array([1.0, 2.0, 4.0]), np.array([0, 1, 1]), np.array([0, 2, 3])), shape=(2, 2))
+    setattr(matrix, field, np.array(values))
+    with pytest.raises(UserError, match=r"it is a csc_matrix that cannot be read .*; make it again"):
+        as_array(read_back(tmp_path, matrix), "it", "make it again")

@@ -116,11 +116,8 @@ def as_array(value: Any, what: str, remedy: str) -> np.ndarray:
             state = value.state
             match value.kind:
                 case "csc_matrix" | "csr_matrix":
-                    from scipy import sparse  # slow to import, and only such files need it
-
-                    matrix = sparse.csc_matrix if value.kind == "csc_matrix" else sparse.csr_matrix
                     shape = state["_shape"] if "_shape" in state else state["shape"]
-                    return matrix((state["data"], state["indices"], state["indptr"]), shape=shape).toarray()
+                    return _dense(state["data"], state["indices"], state["indptr"], shape, value.kind == "csc_matrix")
                 case "chumpy Select":
                     return as_array(state["a"], what, remedy).ravel()[state["idxs"]].reshape(state["preferred_shape"])
                 case _:
@@ -131,3 +128,13 @@ def as_array(value: Any, what: str, remedy: str) -> np.ndarray:
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise UserError(f"{what} does not hold finite numbers (type {array.dtype}); {remedy}")
     return array
+
+
+def _dense(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int], columns: bool) -> np.ndarray:
+    """A compressed sparse matrix written out; entries that are given twice add up. ValueError or IndexError if its arrays do not fit together."""
+    line = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    if not len(data) == len(indices) == len(line) or len(indptr) - 1 != shape[1 if columns else 0] or indices.min(initial=0) < 0:
+        raise ValueError(f"{len(data)} entries at {len(indices)} places in {len(indptr) - 1} lines do not make a matrix of {tuple(shape)}")
+    matrix = np.zeros(shape, data.dtype)
+    np.add.at(matrix, (indices, line) if columns else (line, indices), data)
+    return matrix

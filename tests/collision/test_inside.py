@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from twohands.collision.inside import inside_depth, penetrating_vertices, surface_gap_m
+from twohands.collision.inside import inside_depth, penetrating_vertices, surface_gap_m, vertex_gaps_m
+from twohands.collision.points import surface_distances, winding_numbers
 from twohands.geometry.mesh import close_mesh
 
 
@@ -37,9 +38,39 @@ def test_hands_agree_with_the_exact_winding_number(pairs):
         exact = [igl.winding_number(pair[b], faces[b], pair[a]) > 0.5 for a, b in ((0, 1), (1, 0))]
         found = penetrating_vertices(pair, faces)
         assert exact[0].any() or exact[1].any()
-        assert (found.inside == np.stack(exact)).mean() > 0.999
+        np.testing.assert_array_equal(found.inside, np.stack(exact))
         assert ((found.depth_m > 0) == found.inside).all()
         assert 0 < found.deepest_m < 0.05
+
+
+def test_rays_and_distances_agree_with_libigl(pairs):
+    """Points of a lattice whose lines run through vertices of the mesh, and the vertices of the other hand."""
+    rng, faces = np.random.default_rng(0), pairs.faces[1].numpy()
+    for vertices in pairs.vertices_m[np.flatnonzero(pairs.volume_cm3 > 5)[:2]].double().numpy():
+        own = vertices[1]
+        mixed = np.stack([rng.choice(own[:, axis], 400) for axis in range(3)], -1)
+        points = np.concatenate([mixed, vertices[0, ::4]])
+        expected = igl.winding_number(own, faces, points)
+        assert len(np.unique(expected.round())) > 1
+        np.testing.assert_array_equal(winding_numbers(points, own, faces), expected.round())
+        squared = igl.point_mesh_squared_distance(points, own, faces)[0]
+        np.testing.assert_allclose(surface_distances(points, own, faces), np.sqrt(squared), atol=1e-12)
+
+
+def test_distance_to_faces_without_area():
+    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 3, 0], [0, 3, 0]])
+    points = np.array([[1.5, 0, 2.0], [0, 4, 0], [0, 1, 0]])
+    line, point = np.array([[0, 1, 2]]), np.array([[3, 4, 3]])
+    np.testing.assert_allclose(surface_distances(points, vertices, line), [2, 4, 1])
+    np.testing.assert_allclose(surface_distances(points, vertices, point), [np.sqrt(1.5**2 + 9 + 4), 1, 2])
+
+
+def test_vertex_gaps_are_those_of_all_pairs_of_vertices(pairs):
+    for pair in pairs.vertices_m[:3].double().numpy():
+        apart = np.linalg.norm(pair[0, :, None] - pair[1], axis=-1)
+        expected = np.stack([apart.min(1), apart.min(0)])
+        np.testing.assert_allclose(vertex_gaps_m(pair, 0.02), np.where(expected <= 0.02, expected, np.inf))
+    assert np.isinf(vertex_gaps_m(pair + np.array([[[0.0]], [[1.0]]]))).all()
 
 
 def test_gap_of_two_balls(ball):

@@ -4,9 +4,10 @@ import igl
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import nnls
 
 from twohands.collision.proxies import BUNDLED_COUNTS, SphereProxies
-from twohands.collision.sphere_fit import FitConfig
+from twohands.collision.sphere_fit import FitConfig, non_negative_solution
 from twohands.errors import UserError
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.model import HandModel, HandModelData
@@ -50,6 +51,15 @@ def test_another_model_with_open_wrist_and_correctives_is_fitted(pairs):
     posed = hand.with_shape(pairs.shape[:4]).with_pose(pairs.posed.R_world_joint[:4])
     torch.testing.assert_close(proxies.centres_posed(posed), proxies.centres(posed.mesh().vertices_m), atol=2e-6, rtol=0)
     assert (proxies.radius_m > 2e-3).all()
+
+
+def test_non_negative_least_squares_agrees_with_scipy():
+    rng = np.random.default_rng(0)
+    for columns in (1, 2, 7, 30, 60):
+        system, target = np.concatenate([rng.normal(size=(columns, columns)), 0.05 * np.eye(columns)]), rng.normal(size=2 * columns)
+        found = non_negative_solution(system, target)
+        assert (found >= 0).all()
+        np.testing.assert_allclose(found, nnls(system, target)[0], atol=1e-9)
 
 
 def test_gradient_reaches_pose_and_shape(pairs, proxies):

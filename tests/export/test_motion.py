@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import trimesh
 from motions import waving
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 from twohands.cli import main
 from twohands.errors import UserError
 from twohands.export import read_motion, write_bvh, write_joints_csv, write_motion, write_motion_json, write_smplx_pose
+from twohands.export.bvh import zxy_angles_rad
+from twohands.export.skeleton import skeletons
 from twohands.export.tables import COLUMNS
 from twohands.joints import MANO16, OPENPOSE21
 
@@ -88,10 +90,24 @@ def test_bvh_places_the_joints(motion, hand, tmp_path):
     assert np.abs(np.diff(rows[:, 3:], axis=0)).max() < 180
 
 
+@pytest.mark.parametrize("x_rad", [0.3, np.pi / 2, np.pi / 2 - 1e-9, -np.pi / 2, 1e-5 - np.pi / 2])
+def test_angles_about_the_axes_make_the_rotation_at_quarter_turns_too(x_rad):
+    angles = np.stack([np.linspace(-3, 3, 30), np.full(30, x_rad), np.linspace(2, -2, 30)], 1)
+    rotation = Rotation.from_euler("ZXY", angles).as_matrix()
+    found = zxy_angles_rad(rotation)
+    assert np.allclose(Rotation.from_euler("ZXY", found).as_matrix(), rotation, atol=1e-12)
+    assert abs(x_rad) > 1 or np.allclose(found, angles)
+
+
 def test_bvh_of_an_uneven_film_is_evenly_sampled(hand, tmp_path):
     uneven = waving(hand, even=False)
     step_s, frames = bvh_joints(write_bvh(tmp_path, "a", uneven, hand)[1].read_text())
     assert step_s == pytest.approx(float(uneven.time_s[-1]) / 11)
+    track = list(skeletons(uneven, hand))[1]
+    turns = Slerp(track.time_s, Rotation.from_matrix(track.rotation[:, 0]))(np.arange(12) * step_s).as_matrix()
+    for frame, turn in zip(frames, turns, strict=True):
+        bone = track.rest_m[1] - track.rest_m[0]
+        assert np.allclose(frame[MANO16[1]] - frame["wrist"], turn @ bone, atol=1e-6)
     wrist = hand.pose_hands(uneven.parameters).joints_m[:, 0, 1, 0].numpy() * IN_GLTF
     for axis in range(3):
         expected = np.interp(np.arange(12) * step_s, uneven.time_s.numpy(), wrist[:, axis])

@@ -94,6 +94,9 @@ def test_formulas_agree_with_roma(scale, dtype):
     # roma stops at the first order below 1e-6.
     torch.testing.assert_close(rotation, roma.rotvec_to_rotmat(rotvec), atol=exact, rtol=0)
     torch.testing.assert_close(r.matrix_to_rotvec(rotation), roma.rotmat_to_rotvec(rotation), atol=20 * exact, rtol=0)
+    quaternion, twin = r.matrix_to_quaternion(rotation), roma.rotmat_to_unitquat(rotation)
+    assert bool((quaternion[:, 3] >= 0).all())
+    torch.testing.assert_close(quaternion, torch.where(twin[:, 3:] < 0, -twin, twin), atol=exact, rtol=0)
     other = random_rotation(200, seed=1).to(dtype)
     # Near half a turn the angle of two matrices is only known to the root of their rounding.
     angle, twin = r.geodesic_angle_rad(rotation, other), roma.rotmat_geodesic_distance(rotation, other)

@@ -15,7 +15,7 @@ from typing import Any, Literal, assert_never
 
 import numpy as np
 
-from twohands.errors import UserError
+from twohands.errors import UserError, from_extra
 from twohands.manifest import MOST_ATTEMPTS, Shard, ShardReport
 
 Engine = Literal["local", "ray"]
@@ -119,10 +119,8 @@ class _RayWorker:
 
 def _on_ray(make_worker: MakeWorker, shards: list[Shard], workers: int, address: str | None) -> Iterator[ShardReport]:
     """Ray Data keeps `workers` processes busy, on whatever machines have room, and makes a new one for each that dies."""
-    try:
+    with from_extra("batch", "the engine ray (not --engine local)"):
         import ray
-    except ImportError as error:
-        raise UserError("the engine ray needs Ray; run `pip install twohands[batch]`, or use --engine local") from error
     own = not ray.is_initialized()
     if own:
         _start_ray(workers, address)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from twohands.errors import UserError
+from twohands.errors import UserError, from_extra
 from twohands.geometry.photo import PHOTO_SUFFIXES
 from twohands.manifest import Item
 
@@ -89,7 +89,8 @@ def list_units(sources: list[Path], known: set[tuple[str, str]]) -> Iterator[Uni
 
 def _stretches(source: str, file: str) -> Iterator[Unit]:
     """A video in stretches. Packets are only listed, not decoded: some milliseconds for a minute of video."""
-    import av
+    with from_extra("video", "reading videos"):
+        import av
 
     try:
         with av.open(str(Path(source) / file)) as container:
@@ -110,7 +111,8 @@ def _stretches(source: str, file: str) -> Iterator[Unit]:
 
 
 def _frames(unit: Unit, every: int) -> Iterator[Picture]:
-    import av
+    with from_extra("video", "reading videos"):
+        import av
 
     with av.open(str(unit.path)) as container:
         stream = container.streams.video[0]

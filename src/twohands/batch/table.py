@@ -4,12 +4,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from twohands.batch.sources import Picture, Unit
+from twohands.errors import from_extra
 from twohands.manifest import beside
 from twohands.schema import PhotoResult
+
+with from_extra("batch", "the table of a corpus"):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 FORMAT_VERSION = "1"
 SIDES = ("left", "right")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twohands.cli.app import app
-from twohands.errors import UserError
+from twohands.errors import UserError, from_extra
 
 if TYPE_CHECKING:
     from twohands.bench import Report
@@ -22,6 +22,8 @@ def bench(json: Path | None = None, repeats: int = 15, frames: int = 300, video:
         video: Time a video too.
         mediapipe_python: The Python of an environment with mediapipe, to time MediaPipe Hands on the same pictures in the same run.
     """
+    with from_extra("synth,video", "the bench"):  # said before minutes have gone by
+        import av  # noqa: F401
     from twohands.bench import run_bench
 
     if repeats < 1 or frames < 2:

@@ -1,6 +1,6 @@
 """Which points lie within a closed mesh and how deep, and how near two hands come. Exact, not differentiable; for measuring.
 
-The sign comes from the (fast, hierarchical) generalised winding number, not from the pseudonormal of the nearest face: a fist or an
+The sign comes from the winding number, not from the pseudonormal of the nearest face: a fist or an
 estimated hand passes through itself, and there the nearest face may be an inner wall that looks the wrong way.
 """
 
@@ -30,10 +30,11 @@ class Penetration:
 def inside_depth(
     points_m: Float[np.ndarray, "point 3"], vertices_m: Float[np.ndarray, "vert 3"], faces: Int[np.ndarray, "face 3"]
 ) -> tuple[Bool[np.ndarray, "point"], Float[np.ndarray, "point"]]:
-    """Whether each point lies within a closed, outward mesh (winding number > 0.5), and its distance to the surface if so, else 0.
+    """Whether each point lies within a closed, outward mesh (winding number of 1 or more), and its distance to the surface if so, else 0.
 
     Where the mesh overlaps itself, the surface includes the walls inside. ValueError if the mesh is open."""
-    import igl  # a tenth of a second, and photos do without
+    # numba takes a third of a second to import, and photos do without.
+    from twohands.collision.points import surface_distances, winding_numbers
 
     require_closed(faces)
     points_m, vertices_m = np.asarray(points_m, np.float64), np.ascontiguousarray(vertices_m, np.float64)
@@ -41,11 +42,10 @@ def inside_depth(
     candidate = np.flatnonzero(((points_m > vertices_m.min(0)) & (points_m < vertices_m.max(0))).all(1))
     if len(candidate):
         triangles = np.ascontiguousarray(faces, np.int64)
-        candidate = candidate[igl.fast_winding_number(vertices_m, triangles, points_m[candidate]) > 0.5]
+        candidate = candidate[winding_numbers(points_m[candidate], vertices_m, triangles) > 0]
     if len(candidate):
         inside[candidate] = True
-        squared = igl.point_mesh_squared_distance(points_m[candidate], vertices_m, triangles)[0]
-        depth_m[candidate] = np.sqrt(np.asarray(squared))
+        depth_m[candidate] = surface_distances(points_m[candidate], vertices_m, triangles)
     return inside, depth_m
 
 
@@ -53,6 +53,20 @@ def penetrating_vertices(vertices_m: Float[np.ndarray, "hand vert 3"], faces: In
     """Which vertices of each hand lie within the other, and how deep. Both meshes closed, else ValueError."""
     left, right = (inside_depth(vertices_m[a], vertices_m[b], faces[b]) for a, b in ((0, 1), (1, 0)))
     return Penetration(np.stack([left[0], right[0]]), np.stack([left[1], right[1]]))
+
+
+def vertex_gaps_m(vertices_m: Float[np.ndarray, "hand vert 3"], farthest_m: float = 0.01) -> Float[np.ndarray, "hand vert"]:
+    """From each vertex of each hand to the nearest vertex of the other, infinite where that is farther than `farthest_m`."""
+    from twohands.collision.points import nearest_distances
+
+    vertices_m = np.asarray(vertices_m, np.float64)
+    # What is outside the other hand's box, grown by the farthest, is too far off.
+    low_m, high_m = vertices_m.min(1) - farthest_m, vertices_m.max(1) + farthest_m
+    near = [((vertices_m[h] >= low_m[1 - h]) & (vertices_m[h] <= high_m[1 - h])).all(1) for h in (0, 1)]
+    gap_m = np.full(vertices_m.shape[:2], np.inf)
+    for h in (0, 1):
+        gap_m[h, near[h]] = nearest_distances(vertices_m[h, near[h]], vertices_m[1 - h, near[1 - h]])
+    return np.where(gap_m <= farthest_m, gap_m, np.inf)
 
 
 def surface_gap_m(vertices_m: Float[np.ndarray, "hand vert 3"], faces: Int[np.ndarray, "hand face 3"], farthest_m: float = 0.01) -> float:

@@ -1,14 +1,14 @@
-"""Fitting sphere proxies to a closed hand: a greedy cover by inscribed spheres, tied to the skin, then tuned over poses by gradient descent.
-
-What only fitting needs (igl, scipy) is imported by it: using spheres that were fitted needs neither."""
+"""Fitting sphere proxies to a closed hand: a greedy cover by inscribed spheres, tied to the skin, then tuned over poses by gradient descent."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
+from twohands.collision.inside import inside_depth
 from twohands.geometry.mesh import close_mesh, face_normals
 from twohands.joints import MANO16_PARENTS
 
@@ -83,26 +83,20 @@ def _combine(vertices: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.
 
 
 def _depth(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Depth under the skin, negative outside."""
-    import igl
-
-    vertices, faces = close_mesh(vertices, faces)
-    kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
-    return -np.asarray(igl.signed_distance(points.astype(np.float64), vertices.astype(np.float64), faces, sign_type=kind)[0])
+    """Depth under the skin, 0 outside."""
+    return inside_depth(points, *close_mesh(vertices, faces))[1]
 
 
 def _cover(vertices: np.ndarray, faces: np.ndarray, wanted: np.ndarray, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
     """Centres and radii of `count` inscribed spheres that come within the smallest possible tolerance of nearly all the `wanted` faces."""
-    from scipy.spatial import cKDTree
-
     axes = [np.arange(low, high, config.pitch_m) for low, high in zip(vertices.min(0), vertices.max(0), strict=True)]
-    lattice = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    depth = _depth(lattice, vertices, faces)
+    lattice = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    depth = _depth(lattice.reshape(-1, 3), vertices, faces).reshape(lattice.shape[:3])
     # Shallow candidates make specks; near-maxima of the depth among lattice neighbours lie on the medial axis.
-    inner, inner_depth = lattice[depth > 0.002], depth[depth > 0.002]
-    _, near = cKDTree(inner).query(inner, k=27)
-    medial = inner_depth >= np.quantile(inner_depth[near], 0.75, axis=1)
-    candidate, candidate_depth = inner[medial], inner_depth[medial]
+    inner = depth > 0.002
+    near = sliding_window_view(np.pad(depth, 1, mode="edge"), (3, 3, 3))[inner].reshape(-1, 27)
+    medial = depth[inner] >= np.quantile(near, 0.75, axis=1)
+    candidate, candidate_depth = lattice[inner][medial], depth[inner][medial]
     corners = vertices[faces]
     target = corners.mean(1)
     area = wanted * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
@@ -132,9 +126,9 @@ def _greedy(covers: np.ndarray, area: np.ndarray, count: int) -> list[int] | Non
 def _attach(centre: np.ndarray, vertices: np.ndarray, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
     """Convex weights over `neighbours` skin vertices whose combination is the centre: non-negative least squares on the nearest 60, where a
     ridge that grows with distance prefers a ring around the centre to a few far vertices, then again on the heaviest."""
-    from scipy.spatial import cKDTree
-
-    distance, near = cKDTree(vertices).query(centre, k=60)
+    apart = np.linalg.norm(centre[:, None] - vertices, axis=-1)
+    near = apart.argsort(1, kind="stable")[:, :60]
+    distance = np.take_along_axis(apart, near, 1)
     index = np.empty((len(centre), neighbours), np.int64)
     weight = np.empty((len(centre), neighbours))
     for s, c in enumerate(centre):
@@ -146,13 +140,37 @@ def _attach(centre: np.ndarray, vertices: np.ndarray, neighbours: int) -> tuple[
 
 
 def _convex_weights(offset: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    from scipy.optimize import nnls
-
     scale = distance.mean()
     ridge = 0.05 * np.diag(distance / scale)
     system = np.concatenate([offset.T / scale * 10, np.full((1, len(offset)), 100.0), ridge])
-    weight = nnls(system, np.concatenate([np.zeros(3), [100.0], np.zeros(len(offset))]))[0]
+    weight = non_negative_solution(system, np.concatenate([np.zeros(3), [100.0], np.zeros(len(offset))]))
     return weight / weight.sum()
+
+
+def non_negative_solution(system: Float[np.ndarray, "row column"], target: Float[np.ndarray, "row"]) -> Float[np.ndarray, "column"]:
+    """The x >= 0 that brings `system @ x` nearest to `target`, for systems of full column rank (Lawson and Hanson 1974, chapter 23): the column
+    that helps most is let in, and where the solution over those within has negative entries, the first to become so is put out."""
+    square, right = system.T @ system, system.T @ target
+    solution, free = np.zeros(len(right)), np.zeros(len(right), bool)
+    rounding = 1e-12 * np.abs(right).max()
+    for _ in range(3 * len(solution)):
+        slope = np.where(free, -np.inf, right - square @ solution)
+        if slope.max() <= rounding:
+            break
+        free[slope.argmax()] = True
+        while True:
+            wished = np.zeros_like(solution)
+            wished[free] = np.linalg.solve(square[np.ix_(free, free)], right[free])
+            wrong = free & (wished <= 0)
+            if not wrong.any():
+                break
+            step = solution[wrong] / (solution[wrong] - wished[wrong])
+            solution += step.min() * (wished - solution)
+            free[np.flatnonzero(wrong)[step.argmin()]] = False
+            free &= solution > 0
+            solution[~free] = 0.0
+        solution = wished
+    return solution
 
 
 def _tune(

@@ -18,7 +18,7 @@ def filled_cells(vertices, faces, nx, ny, nz):
             for column_y in range(max(0, int(np.floor(low_y - 0.5))), min(ny, int(np.ceil(high_y + 0.5)))):
                 # Columns stand a hair off the centres, so that no regular mesh has an edge right on one.
                 x, y = column_x + 0.5 + 0.618e-6, column_y + 0.5 + 0.382e-6
-                c, a, b = _edge(vertices, i, j, x, y), _edge(vertices, j, k, x, y), _edge(vertices, k, i, x, y)
+                c, a, b = side_of_edge(vertices, i, j, x, y), side_of_edge(vertices, j, k, x, y), side_of_edge(vertices, k, i, x, y)
                 if (a > 0) != (b > 0) or (b > 0) != (c > 0):
                     continue
                 z = (a * vertices[i, 2] + b * vertices[j, 2] + c * vertices[k, 2]) / (a + b + c)
@@ -38,14 +38,14 @@ def filled_cells(vertices, faces, nx, ny, nz):
 
 
 @numba.njit(cache=True)
-def _edge(vertices, i, j, x, y):
+def side_of_edge(vertices, i, j, x, y):
     """Twice the signed area of (i, j, point). Computed from the lower index, so that the two faces of an edge agree to the last bit: no ray
     slips between them."""
     if i > j:
-        return -_edge_up(vertices, j, i, x, y)
-    return _edge_up(vertices, i, j, x, y)
+        return -_side_of_edge_up(vertices, j, i, x, y)
+    return _side_of_edge_up(vertices, i, j, x, y)
 
 
 @numba.njit(cache=True)
-def _edge_up(vertices, i, j, x, y):
+def _side_of_edge_up(vertices, i, j, x, y):
     return (vertices[j, 0] - vertices[i, 0]) * (y - vertices[i, 1]) - (vertices[j, 1] - vertices[i, 1]) * (x - vertices[i, 0])

@@ -7,7 +7,6 @@ result. A mean over nothing is NaN: whether such a sample is dropped is for the 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
 
 from twohands.joints import MIDDLE_MCP
 
@@ -135,8 +134,11 @@ def rrve_mm(
 def f_score(predicted: Float[np.ndarray, "vert_p 3"], true: Float[np.ndarray, "vert_t 3"], limit: float) -> float:
     """F-score of two point sets (Knapitsch et al. 2017 as in FreiHAND's eval.py): harmonic mean of the share of true points with a predicted
     one nearer than `limit`, and of predicted points with a true one nearer. Strict: points exactly `limit` apart do not match."""
-    precision = float((cKDTree(predicted).query(true)[0] < limit).mean())
-    recall = float((cKDTree(true).query(predicted)[0] < limit).mean())
+    from twohands.collision.points import nearest_distances  # numba takes a third of a second to import, and most protocols do without
+
+    predicted, true = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
+    precision = float((nearest_distances(true, predicted) < limit).mean())
+    recall = float((nearest_distances(predicted, true) < limit).mean())
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 

@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import linear_sum_assignment
 
-from twohands.errors import UserError
+from twohands.errors import UserError, from_extra
 from twohands.evaluation import metrics
+
+with from_extra("evaluate", "the benchmark on photos"):
+    from scipy.optimize import linear_sum_assignment
 
 MATCH_LIMIT = 0.5
 PCK_LIMITS = (0.05, 0.1, 0.2)

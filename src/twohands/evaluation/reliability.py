@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import minimize_scalar
+
+from twohands.errors import from_extra
+
+with from_extra("evaluate", "fitting a scale of confidence"):
+    from scipy.optimize import minimize_scalar
 
 SURE = 1e-4
 """Probabilities are kept this far from 0 and 1 where their log odds are taken."""

@@ -1,14 +1,14 @@
 """BVH, a skeleton a file: what motion-capture tools read. Metres, y up, rotations in degrees about z, x, y in that order."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation, Slerp
 
 from twohands.export.files import beside
 from twohands.export.skeleton import SkeletonTrack, skeletons
+from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.model import HandModel
 from twohands.joints import FINGERS, MANO16, MANO16_PARENTS
 from twohands.schema import HandMotion
@@ -32,15 +32,8 @@ def write_bvh(folder: Path, stem: str, motion: HandMotion, model: HandModel) -> 
 def bvh_text(track: SkeletonTrack) -> str:
     """The file's content."""
     step_s, rotation, wrist = _even(track)
-    order = _depth_first()
-    columns = [wrist]
-    for joint in order:
-        with warnings.catch_warnings():
-            # At a quarter turn about X any split of the other two angles is right; scipy chooses one, and warns.
-            warnings.simplefilter("ignore", UserWarning)
-            degrees = Rotation.from_matrix(rotation[:, joint]).as_euler("ZXY", degrees=True)
-        columns.append(np.unwrap(degrees, axis=0, period=360.0))
-    rows = np.concatenate(columns, 1)
+    degrees = np.unwrap(np.rad2deg(zxy_angles_rad(rotation)), axis=0, period=360.0)
+    rows = np.concatenate([wrist, *(degrees[:, joint] for joint in _depth_first())], 1)
     lines = ["HIERARCHY", *_joint_lines(track, 0, 0), "MOTION", f"Frames: {len(rows)}", f"Frame Time: {step_s:.8f}"]
     lines += [" ".join(f"{value:.7f}" for value in row) for row in rows]
     return "\n".join(lines) + "\n"
@@ -56,9 +49,23 @@ def _even(track: SkeletonTrack) -> tuple[float, Float[np.ndarray, "frame 16 3 3"
     if np.abs(steps - step_s).max() < EVEN * step_s:
         return step_s, track.rotation, track.wrist_m
     even_s = np.linspace(time_s[0], time_s[-1], len(time_s))
-    rotation = np.stack([Slerp(time_s, Rotation.from_matrix(track.rotation[:, j]))(even_s).as_matrix() for j in range(16)], 1)
+    before = (np.searchsorted(time_s, even_s, side="right") - 1).clip(0, len(steps) - 1)
+    share = torch.from_numpy((even_s - time_s[before]) / steps[before])[:, None, None]
+    known = torch.from_numpy(track.rotation)
+    # The shortest way from the frame before to the one after, at even speed.
+    way = matrix_to_rotvec(known[before].mT @ known[before + 1])
+    rotation = (known[before] @ rotvec_to_matrix(share * way)).numpy()
     wrist = np.stack([np.interp(even_s, time_s, track.wrist_m[:, axis]) for axis in range(3)], 1)
     return step_s, rotation, wrist
+
+
+def zxy_angles_rad(rotation: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 3"]:
+    """The angles whose turns about z, x and y, in this order from the left, make the rotation."""
+    z = np.arctan2(-rotation[..., 0, 1], rotation[..., 1, 1])
+    # Without its turn about z. At a quarter turn about x any z is right, and this way the y that goes with it is found.
+    cos, sin = np.cos(z)[..., None], np.sin(z)[..., None]
+    first, second = cos * rotation[..., 0, :] + sin * rotation[..., 1, :], cos * rotation[..., 1, :] - sin * rotation[..., 0, :]
+    return np.stack([z, np.arctan2(rotation[..., 2, 1], second[..., 1]), np.arctan2(first[..., 2], first[..., 0])], -1)
 
 
 def _children(joint: int) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 import trimesh
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
@@ -20,6 +21,7 @@ from trimesh.visual.material import PBRMaterial
 
 from twohands.errors import UserError
 from twohands.export.files import FORMAT_VERSION, GLTF_FROM_CAMERA, SIDES, beside, rounded
+from twohands.geometry.mesh import vertex_normals
 from twohands.hands.model import HandModel
 from twohands.palette import HAND_RGB
 from twohands.schema import PhotoResult, TwoHands
@@ -144,7 +146,10 @@ def write_glb(path: Path, result: PhotoResult, model: HandModel) -> None:
         colour = [*HAND_RGB[hand], 255]
         # Double-sided for MANO's sake, whose wrist is open.
         material = PBRMaterial(name=SIDES[hand], baseColorFactor=colour, metallicFactor=0.0, roughnessFactor=0.6, doubleSided=True)
-        mesh = trimesh.Trimesh(vertices, faces, process=False, visual=trimesh.visual.TextureVisuals(material=material))
+        # Without them trimesh would compute normals itself, which it does vertex by vertex where scipy is not installed, and warns.
+        normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(faces)).numpy()
+        visual = trimesh.visual.TextureVisuals(material=material)
+        mesh = trimesh.Trimesh(vertices, faces, vertex_normals=normals, process=False, visual=visual)
         scene.add_geometry(mesh, node_name=name, geom_name=name)
     content = scene.export(file_type="glb", include_normals=True)
     with beside(path) as part:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.spatial.transform import Rotation
 
 from twohands.errors import UserError
 from twohands.export.files import GLTF_FROM_CAMERA, SIDES
 from twohands.geometry.mesh import vertex_normals
-from twohands.geometry.rotations import rotvec_to_matrix
+from twohands.geometry.rotations import matrix_to_quaternion, rotvec_to_matrix
 from twohands.hands.model import HandModel
 from twohands.schema import HandMotion
 
@@ -72,7 +71,7 @@ def skeletons(motion: HandMotion, model: HandModel) -> Iterator[SkeletonTrack]:
 
 def quaternions(rotation: Float[np.ndarray, "frame 3 3"]) -> Float[np.ndarray, "frame 4"]:
     """x, y, z, w; neighbours in time on the same side of the sphere, so that what lies between is the short way."""
-    q = Rotation.from_matrix(rotation).as_quat()
+    q = matrix_to_quaternion(torch.from_numpy(rotation)).numpy()
     sign = np.sign((q[1:] * q[:-1]).sum(1))
     return q * np.concatenate([[1.0], np.cumprod(np.where(sign == 0, 1.0, sign))])[:, None]
 

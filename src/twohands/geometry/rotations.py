@@ -31,8 +31,19 @@ def rotvec_to_matrix(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch
 
 
 def matrix_to_rotvec(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """Matrix to the rotation vector of length <= pi, through the unit quaternion whose largest entry is found first (Shepperd's method, as
-    Markley wrote it in 2008): exact to rounding at every angle."""
+    """Matrix to the rotation vector of length <= pi: exact to rounding at every angle."""
+    quaternion = matrix_to_quaternion(rotation)
+    vector, w = quaternion[..., :3], quaternion[..., 3]
+    squared = vector.square().sum(-1)  # of the sine of half the angle
+    small = squared < _SMALL
+    sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    scale = torch.where(small, 2 + squared / 3 * (1 + squared * 0.45), 2 * torch.atan2(sine, w) / sine)
+    return scale[..., None] * vector
+
+
+def matrix_to_quaternion(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
+    """Matrix to the unit quaternion (x, y, z, w) with w >= 0, for files that hold quaternions. Its largest entry is found first (Shepperd's
+    method, as Markley wrote it in 2008)."""
     xx, xy, xz, yx, yy, yz, zx, zy, zz = rotation.flatten(-2).unbind(-1)
     rows = [
         1 + xx - yy - zz, xy + yx, xz + zx, zy - yz,
@@ -40,17 +51,11 @@ def matrix_to_rotvec(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*b
         xz + zx, yz + zy, 1 + zz - xx - yy, yx - xy,
         zy - yz, xz - zx, yx - xy, 1 + xx + yy + zz,
     ]  # fmt: skip
-    products = torch.stack(rows, -1).unflatten(-1, (4, 4))  # 4 q q^T, entries x, y, z, w
+    products = torch.stack(rows, -1).unflatten(-1, (4, 4))  # 4 q q^T
     largest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
     row = products.gather(-2, largest[..., None, None].expand(*largest.shape, 1, 4))[..., 0, :]
     quaternion = functional.normalize(row, dim=-1)
-    quaternion = torch.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
-    vector, w = quaternion[..., :3], quaternion[..., 3]
-    squared = vector.square().sum(-1)  # of the sine of half the angle
-    small = squared < _SMALL
-    sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
-    scale = torch.where(small, 2 + squared / 3 * (1 + squared * 0.45), 2 * torch.atan2(sine, w) / sine)
-    return scale[..., None] * vector
+    return torch.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
 
 
 def six_d_to_matrix(six_d: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:

@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from twohands.errors import UserError
+from twohands.errors import UserError, from_extra
 from twohands.priors.install import LANDMARK_FILE, teachers_folder
 
 CROP_PX = 224
@@ -97,10 +97,8 @@ class LandmarkTeacher:
         path = (teachers_folder() if folder is None else folder) / LANDMARK_FILE
         if not path.is_file():
             raise UserError(f"the light teacher's file is not at {path}; run `twohands teachers install`")
-        try:
+        with from_extra("teachers", "the light teacher"):
             from ai_edge_litert.interpreter import Interpreter as LiteRT
-        except ImportError as error:
-            raise UserError(f"the light teacher needs ai-edge-litert ({error}); run `pip install twohands[teachers]`") from error
         with warnings.catch_warnings():
             # It costs memory (some MB) and a tenth of the speed, as the interpreter warns; both are known.
             warnings.simplefilter("ignore", UserWarning)

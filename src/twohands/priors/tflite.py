@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from twohands.errors import UserError
+from twohands.errors import UserError, from_extra
 from twohands.trunks import LandmarkEarly, LandmarkLate, LandmarkReadout, PalmTrunk, parameters_in_order
 
 PALM_HEADS = (6, 108, 2, 36)
@@ -18,10 +18,8 @@ PALM_HEADS = (6, 108, 2, 36)
 def read_weights(path: Path) -> list[tuple[str, np.ndarray, np.ndarray | None]]:
     """(operation, weights, bias) of every convolution ("conv": out, in, height, width; "depthwise": the same with in = 1), fully connected
     layer ("linear": out, in) and PReLU ("prelu": channels), in the file's order. UserError if it is no such file."""
-    try:
+    with from_extra("teachers", f"reading {path.name}"):
         from ai_edge_litert import schema_py_generated as schema
-    except ImportError as error:
-        raise UserError(f"reading {path.name} needs ai-edge-litert ({error}); run `pip install twohands[teachers]`") from error
     content = path.read_bytes()
     if content[4:8] != b"TFL3":
         raise UserError(f"{path} is no TensorFlow Lite file; run `twohands teachers install`")

@@ -14,10 +14,9 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
 from torch import Tensor
 
-from twohands.collision.inside import penetrating_vertices, surface_gap_m
+from twohands.collision.inside import penetrating_vertices, surface_gap_m, vertex_gaps_m
 from twohands.collision.volume import voxel_volume_cm3
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
@@ -98,7 +97,7 @@ def near_each_other(model: HandModel, parameters: HandParameters) -> Bool[Tensor
 
 def _near(vertices: Float[np.ndarray, "hand vert 3"], faces: Int[np.ndarray, "hand face 3"]) -> bool:
     """The nearest two vertices decide, unless only the faces between them can."""
-    between_m = cKDTree(vertices[0]).query(vertices[1], distance_upper_bound=CONTACT_M + LONGEST_EDGE_M)[0].min()
+    between_m = vertex_gaps_m(vertices, CONTACT_M + LONGEST_EDGE_M)[0].min()
     if between_m <= CONTACT_M or not np.isfinite(between_m):
         return bool(between_m <= CONTACT_M)
     return surface_gap_m(vertices, faces, 2 * CONTACT_M) <= CONTACT_M

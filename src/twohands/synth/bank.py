@@ -11,7 +11,6 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from twohands.errors import UserError
@@ -159,9 +158,12 @@ def variety(model: HandModel, pairs: Interactions) -> Variety:
     """Nearest-neighbour distances over the 42 keypoints, seen from the right hand: its wrist at the origin, in its orientation."""
     points = points_from_right(model, pairs.parameters).numpy() * 1e3
     count = len(points)
-    # Root mean square distances find the neighbour (a tree knows only those); the mean distance to it is what is reported.
-    tree = cKDTree(points.reshape(count, -1))
-    neighbour = tree.query(points.reshape(count, -1), k=2)[1][:, -1] if count > 1 else np.zeros(count, int)
+    # Root mean square distances find the neighbour, some rows of the table at a time; the mean distance to it is what is reported.
+    flat = torch.from_numpy(points).flatten(1).double()
+    rows = torch.arange(count).split(1024)
+    neighbour = torch.cat(
+        [torch.cdist(flat[part], flat).index_put((torch.arange(len(part)), part), flat.new_tensor(torch.inf)).argmin(1) for part in rows]
+    )
     other = np.random.default_rng(0).permutation(count)
     nearest, apart = (np.linalg.norm(points - points[index], axis=-1).mean(-1) for index in (neighbour, other))
     named = [TEMPLATES[t].family if t >= 0 else "other" for t in pairs.template.tolist()]

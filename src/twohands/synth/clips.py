@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from twohands.collision.volume import hands_shared_volume_cm3
+from twohands.errors import from_extra
 from twohands.geometry.camera import Camera
 from twohands.geometry.rotations import matrix_to_rotvec, random_rotation, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
@@ -27,6 +27,9 @@ from twohands.synth.scene import Scene, SceneKnobs, hand_piece
 from twohands.synth.shading import shade
 from twohands.synth.skin import Skin
 from twohands.synth.things import forearm
+
+with from_extra("synth", "the synthetic engine"):
+    from scipy.interpolate import CubicSpline
 
 ClipKind = Literal["crossing", "clasping", "fast", "leaving"]
 KINDS: tuple[ClipKind, ...] = ("crossing", "clasping", "fast", "leaving")

@@ -6,14 +6,17 @@ from functools import cache
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from twohands.errors import from_extra
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.parameters import HandParameters
 from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, cross, reach, reach_costs, stand, unit
 from twohands.synth.posing import joints_at_rest, keypoints, to_matrix, to_rotvec
+
+with from_extra("synth", "the synthetic engine"):
+    from scipy.spatial.transform import Rotation
 
 SIZE_OF_TEMPLATE = 0.96
 """A body of this size (see `Figure.size`) fits the bundled hand's template: between what its length and its wrist ask for."""

@@ -10,16 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from jaxtyping import Float
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from twohands.checkpoints import load_weights, save_weights
 from twohands.collision.proxies import SphereProxies
-from twohands.errors import UserError
+from twohands.errors import UserError, from_extra
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.model import HandModel
@@ -33,6 +31,10 @@ from twohands.refine.state import PairFrame, pack, rest_wrists_m
 from twohands.synth.bank import read_bank
 from twohands.training.fit import Machines, SharedBatches, WholeCheckpoints, move_average, parts_of, seed_of, write_config
 from twohands.training.photographed import read_pairs
+
+with from_extra("train", "training"):
+    import lightning as L
+    from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 ONE_CPU = Machines(accelerator="cpu")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from jaxtyping import UInt8
 
-from twohands.errors import UserError
+from twohands.errors import UserError, from_extra
 from twohands.geometry.photo import PHOTO_SUFFIXES, Photo, read_photo
 
 if TYPE_CHECKING:
@@ -313,10 +313,8 @@ class FilmWriter:
 
 def _pyav() -> Any:
     """PyAV, which only videos need. UserError if it is missing."""
-    try:
+    with from_extra("video", "reading and writing videos"):
         import av
-    except ImportError as error:
-        raise UserError("videos need PyAV; install it with: pip install 'twohands[video]'") from error
     return av
 
 

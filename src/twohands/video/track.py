@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from twohands.errors import from_extra
 from twohands.geometry.camera import Camera
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
@@ -23,6 +23,9 @@ from twohands.pipeline import Pipeline, Regressor
 from twohands.record import Record
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
+
+with from_extra("video", "following hands"):
+    from scipy.optimize import linear_sum_assignment
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from scipy.spatial import cKDTree
 
-from twohands.collision.inside import penetrating_vertices
+from twohands.collision.inside import penetrating_vertices, vertex_gaps_m
 from twohands.hands.model import HandModel
 from twohands.palette import HAND_RGB
 
@@ -30,7 +29,7 @@ class Touch:
     depth_mm: Float[np.ndarray, "hand vert"]
     """How deep a vertex lies within the other hand, 0 outside."""
     gap_mm: Float[np.ndarray, "hand vert"]
-    """From a vertex to the nearest one of the other hand; infinite where there is no other hand."""
+    """From a vertex to the nearest one of the other hand; infinite where that is farther than CONTACT_MM or there is none."""
 
 
 def touch_of(vertices_m: Float[torch.Tensor, "hand vert 3"], present: torch.Tensor, model: HandModel) -> Touch:
@@ -38,11 +37,9 @@ def touch_of(vertices_m: Float[torch.Tensor, "hand vert 3"], present: torch.Tens
     count = vertices_m.shape[1]
     if not bool(present.all()):
         return Touch(np.zeros((2, count)), np.full((2, count), np.inf))
-    points = vertices_m.double().numpy()
     closed = model.closed_vertices(vertices_m.double()).numpy()
     depth_m = penetrating_vertices(closed, model.closed_faces().numpy()).depth_m[:, :count]
-    gap_m = np.stack([cKDTree(points[1 - h]).query(points[h], distance_upper_bound=2e-3 * CONTACT_MM)[0] for h in (0, 1)])
-    return Touch(1e3 * depth_m, 1e3 * gap_m)
+    return Touch(1e3 * depth_m, 1e3 * vertex_gaps_m(vertices_m.numpy(), 1e-3 * CONTACT_MM))
 
 
 def touch_share(touch: Touch) -> Float[np.ndarray, "hand vert"]:

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from PIL import Image
 from trimesh.visual.material import PBRMaterial
 
-from twohands.errors import UserError
+from twohands.errors import UserError, from_extra
+from twohands.geometry.mesh import vertex_normals
 from twohands.joints import OPENPOSE21_BONES
 from twohands.palette import HAND_RGB
 from twohands.view.heat import STEPS, scale_colours, touch_of, touch_share
@@ -125,9 +126,10 @@ class ResultViewer:
             strip = Image.fromarray(scale_colours(hand)[None])
             material = PBRMaterial(baseColorTexture=strip, metallicFactor=0.0, roughnessFactor=0.7, doubleSided=True)
             uv = np.stack([(heat * (STEPS - 1) + 0.5) / STEPS, np.full_like(heat, 0.5)], 1)
-            mesh = trimesh.Trimesh(vertices, faces, process=False, visual=trimesh.visual.TextureVisuals(uv=uv, material=material))
             # trimesh writes normals only if it has them already; without them each face would be flat.
-            assert len(mesh.vertex_normals) == len(vertices)
+            normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(faces)).numpy()
+            visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
+            mesh = trimesh.Trimesh(vertices, faces, vertex_normals=normals, process=False, visual=visual)
             self._meshes[name] = ("heat", scene.add_mesh_trimesh(name, mesh, cast_shadow=False))
         else:
             if known is None or known[0] != "plain":
@@ -233,11 +235,10 @@ class ResultViewer:
 
 def open_viewer(stored: StoredHands, host: str = "127.0.0.1", port: int = 8080) -> ResultViewer:
     """A viewer that runs in threads of its own; `viewer.server.stop()` ends it. UserError if viser is missing or the address taken."""
-    try:
-        import viser
-    except ImportError as error:
-        raise UserError("viser, which draws the viewer, cannot be imported; run pip install 'twohands[view]'") from error
     import socket
+
+    with from_extra("view", "the viewer"):
+        import viser
 
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
