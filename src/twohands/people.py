@@ -23,9 +23,9 @@ OTHER_HAND_LIMIT = 0.6
 OTHER_SIDE_LIMIT = 0.5
 """And then find this hand's side more likely right than wrong, and the other's, given that it was seen. Of single hands this second look rejects
 nearly every guess."""
-LEAST_SURENESS = 0.06
-"""Score times mean probability of its keypoints to be right, below which a hand is not returned. On 120 held-out pairs of real hands, 80 scenes of
-people and 120 of clasps .1 takes off a fifth of the false hands more, and of clasped hands one true one in twenty."""
+LEAST_SURENESS, LEAST_OF_PARTNER = 0.1, 0.06
+"""Score times mean probability of its keypoints to be right, below which a hand is not returned, and the same of a hand that the person's other one
+sees beside or behind itself: that it is there is not in doubt, only where."""
 LOOK_AGAIN = 0.05
 """Presence from which a guess that did not hold is looked at once more, where stage 1 has put the hands."""
 SIDE_DENIED = 0.5
@@ -112,8 +112,12 @@ def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
 
 def without_unsure(candidates: list[Candidate]) -> list[Candidate]:
     """Drops hands of which stage 1 hardly knows whether they are there nor where."""
-    sureness = [c.score * confidence_of_distance(c.hands.keypoint_confidence).mean(-1) for c in candidates]
-    return _with_hands(candidates, [s >= LEAST_SURENESS for s in sureness])
+    kept = []
+    for c in candidates:
+        sureness = c.score * confidence_of_distance(c.hands.keypoint_confidence).mean(-1)
+        seen = torch.zeros(2) if c.hands.other is None else (c.hands.other.probability * c.present).flip(0)
+        kept.append(sureness >= torch.where(seen >= OTHER_HAND_LIMIT, LEAST_OF_PARTNER, LEAST_SURENESS))
+    return _with_hands(candidates, kept)
 
 
 def _with_hands(candidates: list[Candidate], kept: list[Bool[Tensor, "hand"]]) -> list[Candidate]:
