@@ -78,6 +78,9 @@ class TrackConfig:
     """A detection nearer than this to where a hand was expected, in sizes, is that hand."""
     memory: float = 0.5
     """How much of the last speed is kept when the next is known."""
+    look_again: float = 0.1
+    """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
+    middle of its crop it is read less well."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,8 @@ class _View:
     """An answer of stage 1 about a person on its way to a reading."""
 
     person: _Person
+    pair: HandPair
+    """Where it was asked to look."""
     hands: Stage1Hands
     other: Stage1Hands | None
     """The answer with left and right exchanged, if that was asked for."""
@@ -235,6 +240,7 @@ class Tracker:
             if other is not None and self._rather(person, pair, hands, other):
                 pair, hands, other = _exchanged(pair), other, hands
             views.append(self._viewed(person, pair, hands, other, time_s))
+        views = self._looked_again(pixels, views, time_s)
         self._drop_doubles(views, time_s)
         readings = []
         for view in views:
@@ -305,7 +311,29 @@ class Tracker:
             misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
             steady = (jump < c.largest_jump and 1 / (1 + c.largest_jump) < grown < 1 + c.largest_jump) or hand.doubts > 1
             believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and self._in_view(xy[side])
-        return _View(person, hands, other, xy, believed, misfit)
+        return _View(person, pair, hands, other, xy, believed, misfit)
+
+    def _looked_again(self, pixels: Tensor, views: list[_View], time_s: float) -> list[_View]:
+        """The same views, but hands that moved otherwise than they were expected to are looked at where they turned out to be. Not so hands that
+        meet: there a hand that seems to be elsewhere may be the other one."""
+        asked: dict[int, HandPair] = {}
+        for k, view in enumerate(views):
+            if view.person.met:
+                continue
+            own = _pair_at(view.xy, view.pair.present)
+            reach = (own.box_xyxy_px[:, 2:] - own.box_xyxy_px[:, :2]).amax(-1).clamp_min(1.0)
+            off = (own.box_xyxy_px - view.pair.box_xyxy_px).abs().amax(-1) / reach > self.config.look_again
+            strayed = off & torch.tensor(view.believed)
+            if bool(strayed.any()):
+                box = torch.where(strayed[:, None], own.box_xyxy_px, view.pair.box_xyxy_px)
+                asked[k] = replace(view.pair, box_xyxy_px=box, direction=torch.where(strayed[:, None], own.direction, view.pair.direction))
+        answers = self.follower.infer(pixels, self.camera, list(asked.values())) if asked else []
+        seen = list(views)
+        for (k, pair), answer in zip(asked.items(), answers, strict=True):
+            closer = self._viewed(views[k].person, pair, answer.to("cpu"), views[k].other, time_s)
+            if sum(closer.believed) >= sum(views[k].believed):
+                seen[k] = closer
+        return seen
 
     def _drop_doubles(self, views: list[_View], time_s: float) -> None:
         """Where two hands were read from one, does not believe the one that fits worse to what was expected."""
@@ -347,18 +375,9 @@ class Tracker:
 
     def _pair(self, person: _Person, time_s: float) -> HandPair:
         """What stage 1 is asked: the keypoints' boxes and directions where they are expected."""
-        boxes, directions = torch.zeros(2, 4), torch.tensor([[0.0, -1.0]]).repeat(2, 1)
-        for side, hand in enumerate(person.hands):
-            known = hand or person.hands[1 - side]
-            assert known is not None
-            xy = known.expected_xy(time_s)
-            boxes[side] = torch.cat([xy.amin(0), xy.amax(0)])
-            along = xy[MIDDLE_MCP] - xy[0]
-            # A hand that points at the camera has no direction in the picture; its fingers' tips then say more than nothing.
-            if float(along.norm()) < 0.15 * known.size_px:
-                along = xy[1:].mean(0) - xy[0]
-            directions[side] = along / along.norm().clamp_min(1e-6)
-        return HandPair(boxes, directions, torch.tensor([hand is not None for hand in person.hands]))
+        left, right = person.hands
+        known = [hand for hand in (left or right, right or left) if hand is not None]
+        return _pair_at(torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None]))
 
     def _in_view(self, xy: Float[Tensor, "21 2"]) -> bool:
         """At least a quarter of the keypoints lie within the picture (the principal point is taken for its centre)."""
@@ -493,6 +512,15 @@ class Tracker:
         person.hands[1 - side] = lost
         sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side].cpu(), eps=1e-3)
         return float(sure) < self.config.same_side or person.side_odds < self.config.same_side
+
+
+def _pair_at(xy: Float[Tensor, "hand 21 2"], present: Bool[Tensor, "hand"]) -> HandPair:
+    """Boxes and directions of hands whose keypoints are there."""
+    along = xy[:, MIDDLE_MCP] - xy[:, 0]
+    # A hand that points at the camera has no direction in the picture; its fingers' tips then say more than nothing.
+    short = along.norm(dim=-1) < 0.15 * (xy.amax(1) - xy.amin(1)).amax(-1).clamp_min(1.0)
+    along = torch.where(short[:, None], xy[:, 1:].mean(1) - xy[:, 0], along)
+    return HandPair(torch.cat([xy.amin(1), xy.amax(1)], -1), along / along.norm(dim=-1, keepdim=True).clamp_min(1e-6), present)
 
 
 def _exchanged(pair: HandPair) -> HandPair:
