@@ -22,7 +22,8 @@ from twohands.joints import FINGERS, MANO16, OPENPOSE21
 FINGER_ORDER = tuple(name[:-1] for name in MANO16[1::3])
 """Fingers as their joints follow one another in MANO16."""
 GROUPS = ("turn", *FINGER_ORDER, "ray", "depth")
-"""Numbers that move together and err together: the hand's rotation (9), each finger's three (27), where its wrist is seen (2), and how far away that is (1)."""
+"""Numbers that move together and err together: the hand's rotation (9), each finger's three (27), where its wrist is seen (2), and how far away
+that is (1)."""
 NUMBERS = (9, 27, 27, 27, 27, 27, 2, 1)
 TINY = 1e-20
 """Of squares: readings without any noise are allowed."""
@@ -63,7 +64,7 @@ class HandSeries:
     rotation: Float[np.ndarray, "frame 16 3 3"]
     wrist_m: Float[np.ndarray, "frame 3"]
     noise: Float[np.ndarray, "frame 8"]
-    """Standard deviation of each group's readings (GROUPS); how one frame's compares to another's is what counts."""
+    """Of each group's readings (GROUPS), relative: how one frame's compares to another's counts; about one, give or take a factor of ten."""
     there: Bool[np.ndarray, " frame"]
     """Read, or filled in."""
 
@@ -175,7 +176,7 @@ class Filter:
         self.belief = _Belief(mean, spread)
         self.expected, self.before, self.transition = self.belief, self.belief, np.eye(3)
         self.before_s = time_s
-        self._last = values, noise
+        self._last, self._usual = values, noise**2
         # Of the innovations, fading: how wide they were expected, how wide they were, and how many there are.
         self._wide, self._found, self._seen = np.zeros((models, groups)), np.zeros((models, groups)), 0.0
         self._frames = 0
@@ -202,7 +203,7 @@ class Filter:
             # Two frames tell no scale yet.
             scale = self._found / self._seen + TINY if self._frames > 2 else np.inf
             trust = believed(np.minimum(ratio, self._since_last(values, noise)) / scale, c.tail)
-        self._last, self._frames = (values, noise), self._frames + 1
+        self._last, self._frames = values, self._frames + 1
         share = expected.spread[..., :, 0] / (expected.spread[..., 0, 0] + noise**2 / trust)[..., None]
         mean = expected.mean + share[:, self.group].transpose(0, 2, 1) * off[:, None]
         self.belief = _Belief(mean, expected.spread - share[..., None] * expected.spread[..., None, 0, :])
@@ -210,11 +211,12 @@ class Filter:
         self._wide = fading * self._wide + np.log(width)
         self._found = fading * self._found + trust * ratio
         self._seen = fading * self._seen + 1
+        self._usual = np.exp(fading * np.log(self._usual) + (1 - fading) * np.log(noise**2))
 
     def _since_last(self, values: Float[np.ndarray, " number"], noise: Float[np.ndarray, " group"]) -> Float[np.ndarray, " group"]:
-        """How far this reading is from the last one, squared, over their noise: two that agree are no slip, however little they were foreseen."""
-        there, then = self._last
-        return np.add.reduceat((values - there) ** 2, self.first) / self.count / (noise**2 + then**2)
+        """How far this reading is from the last one, squared, over twice the noise that is usual: two that agree are no slip, however little they were
+        foreseen. Unsure ones must agree as well as sure ones do, or a hidden hand's would always."""
+        return np.add.reduceat((values - self._last) ** 2, self.first) / self.count / (2 * np.minimum(noise**2, self._usual))
 
     @property
     def evidence(self) -> Float[np.ndarray, "model group"]:
@@ -320,7 +322,8 @@ def _trust(
     """How far each reading is to be believed: by its distance from the smooth way and from its neighbours, and what is usual around it."""
     first = np.concatenate([[0], np.cumsum(numbers)[:-1]])
     off = np.add.reduceat((values - calm) ** 2, first, axis=1) / numbers / noise**2
-    step = np.add.reduceat(np.diff(values, axis=0) ** 2, first, axis=1) / numbers / (noise[1:] ** 2 + noise[:-1] ** 2)
+    sure = np.minimum(noise, np.median(noise, axis=0))
+    step = np.add.reduceat(np.diff(values, axis=0) ** 2, first, axis=1) / numbers / (sure[1:] ** 2 + sure[:-1] ** 2)
     alone = np.minimum(np.pad(step, ((1, 0), (0, 0)), constant_values=np.inf), np.pad(step, ((0, 1), (0, 0)), constant_values=np.inf))
     near = np.exp(-np.abs(time_s[:, None] - time_s) / config.foresight_s)
     # The median of a square is .6 of its mean, or less where slips are many; those must not make themselves usual.
