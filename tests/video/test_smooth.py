@@ -132,6 +132,14 @@ def test_uneven_time_stamps_and_lost_frames_need_no_care(rng):
     assert walk.at(t[50]) is None
 
 
+def test_few_frames_a_second_are_filtered_as_well(rng):
+    t = np.arange(40) / 6.0
+    move = 20 * np.sin(2 * np.pi * 0.6 * t)[:, None] * np.ones(3)
+    read = move + rng.normal(0, 1, move.shape)
+    for way in (offline, live):
+        assert np.sqrt(((way(t, read) - move)[5:] ** 2).mean()) < 1.15
+
+
 def test_groups_find_their_own_liveliness(rng):
     t = times(90)
     values = rng.normal(0, 1, (90, 6))

@@ -131,6 +131,38 @@ def test_a_hand_that_moves_unexpectedly_is_looked_at_where_it_is():
     assert torch.equal(first.box_xyxy_px[0], second.box_xyxy_px[0]), "the other hand stays where it was expected"
 
 
+def test_a_hand_that_leaps_away_along_its_ray_is_not_believed():
+    """In the picture it stays where it was, and as large."""
+
+    @dataclasses.dataclass
+    class Leaping(Film):
+        def infer(self, image, camera, pairs):
+            answers = super().infer(image, camera, pairs)
+            if self.now != 20:
+                return answers
+            farther = torch.tensor([1.0, 3.0])[:, None, None]
+            return [dataclasses.replace(answer, keypoints_m=answer.keypoints_m * farther) for answer in answers]
+
+    reader = read(Leaping(moving(apart)))
+    (reading,) = reader.readings[20]
+    assert reading.seen.tolist() == [True, False]
+    assert reader.readings[21][0].seen.all()
+
+
+@pytest.mark.parametrize(("sure", "place"), [(0.3, (0, 0)), (0.6, (1, 0))])
+def test_a_hand_gone_astray_gives_way_to_a_much_surer_one(sure, place):
+    film = Film(moving(apart))
+    tracker = read(film).tracker
+    (person,) = tracker._people
+    person.hands[0].sureness = sure
+    detection = film(film.frames()[-1].image)
+    (candidate,) = tracker.welcomer.candidates(film.frames()[-1].image, film.camera, detection)
+    assert float(candidate.hands.keypoint_confidence.mean()) == pytest.approx(0.8)
+    elsewhere = dataclasses.replace(candidate, keypoints_xy=candidate.keypoints_xy + torch.tensor([20.0, 0.0]))
+    owner, side = tracker._owner(elsewhere, 0, torch.from_numpy(film.frames()[-1].image).permute(2, 0, 1), 1.5)
+    assert (owner.number, side) == place
+
+
 def test_a_broken_frame_is_reported_and_filled():
     film = Film(moving(apart), broken={20, 21})
     reader = read(film)

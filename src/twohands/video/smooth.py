@@ -40,7 +40,9 @@ class SmoothConfig:
     moves_s: float = 0.5
     """and how long a speed."""
     foresight_s: float = 0.4
-    """What was foreseen counts for so long."""
+    """What was foreseen counts for so long,"""
+    foresight_frames: int = 12
+    """and for no fewer frames."""
     alert: float = 0.02
     """Share of the weight that is given to every liveliness alike, so that none is ruled out for good."""
     tail: float = 2.0
@@ -207,7 +209,7 @@ class Filter:
         share = expected.spread[..., :, 0] / (expected.spread[..., 0, 0] + noise**2 / trust)[..., None]
         mean = expected.mean + share[:, self.group].transpose(0, 2, 1) * off[:, None]
         self.belief = _Belief(mean, expected.spread - share[..., None] * expected.spread[..., None, 0, :])
-        fading = float(np.exp(-step_s / c.foresight_s))
+        fading = float(np.exp(-min(step_s / c.foresight_s, 1 / c.foresight_frames)))
         self._wide = fading * self._wide + np.log(width)
         self._found = fading * self._found + trust * ratio
         self._seen = fading * self._seen + 1

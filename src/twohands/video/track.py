@@ -34,7 +34,7 @@ class TrackConfig:
     presence_kept: float = 0.25
     """and of one that is followed: hands blurred by motion or hidden by the other one are still there."""
     largest_jump: float = 0.7
-    """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size, beyond a factor of 1 + this)."""
+    """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size or distance, beyond a factor of 1 + this)."""
     same_hand: float = 0.08
     """Two hands whose keypoints are nearer than this in sizes, on average, are one hand, read twice,"""
     near_hand: float = 0.25
@@ -76,6 +76,8 @@ class TrackConfig:
     """A hand that comes in beside a hand of the same side is that person's other hand, unless the log odds for its side exceed this."""
     match_distance: float = 0.8
     """A detection nearer than this to where a hand was expected, in sizes, is that hand."""
+    much_surer: float = 2.0
+    """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
     memory: float = 0.5
     """How much of the last speed is kept when the next is known."""
     look_again: float = 0.1
@@ -101,6 +103,9 @@ class _Hand:
     keypoints_xy: Float[Tensor, "21 2"]
     velocity_px_s: Float[Tensor, "2"]
     seen_s: float
+    distance_m: float
+    sureness: float
+    """Mean confidence of its keypoints."""
     doubts: int = 0
     """Frames in a row in which its reading was not believed."""
 
@@ -309,7 +314,9 @@ class Tracker:
             jump = float((xy[side] - hand.expected_xy(time_s)).norm(dim=-1).mean()) / hand.size_px
             grown = max(_size(xy[side]), 1.0) / hand.size_px
             misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
-            steady = (jump < c.largest_jump and 1 / (1 + c.largest_jump) < grown < 1 + c.largest_jump) or hand.doubts > 1
+            nearer = max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3) / hand.distance_m
+            leap = max(abs(math.log(grown)), abs(math.log(nearer)))
+            steady = (jump < c.largest_jump and leap < math.log(1 + c.largest_jump)) or hand.doubts > 1
             believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and self._in_view(xy[side])
         return _View(person, pair, hands, other, xy, believed, misfit)
 
@@ -359,6 +366,7 @@ class Tracker:
                 continue
             if view.believed[side]:
                 self._move(hand, view.xy[side], time_s)
+                hand.distance_m, hand.sureness = _distance_and_sureness(hands, side)
                 sure = float(hands.presence[side]) > self.config.unsure_presence
                 self._unsure |= not (sure and float(hands.side_correct[side]) > self.config.unsure_side)
             else:
@@ -445,7 +453,7 @@ class Tracker:
                 if not new or self._is_followed(xy) or not self._in_view(xy):
                     continue
                 person, place = self._owner(candidate, side, pixels, time_s)
-                person.hands[place] = _Hand(xy.clone(), torch.zeros(2), time_s)
+                person.hands[place] = _Hand(xy.clone(), torch.zeros(2), time_s, *_distance_and_sureness(candidate.hands, side))
                 self._remember(person, time_s)
                 joined[person.number] = person
         for box in strangers.box_xyxy_px:
@@ -489,13 +497,17 @@ class Tracker:
         def far(person: _Person) -> float:
             return float((person.place_xy - place).norm()) / max(person.size_px, size)
 
-        def shown(hand: _Hand | None) -> bool:
-            return hand is not None and not hand.doubts
+        sureness = _distance_and_sureness(candidate.hands, side)[1]
 
-        one_handed = [p for p in self._people if sum(map(shown, p.hands)) == 1 and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
+        def shown(person: _Person, place: int) -> bool:
+            hand = person.hands[place]
+            astray = hand is not None and place == side and self.config.much_surer * hand.sureness < sureness
+            return hand is not None and not hand.doubts and not astray
+
+        one_handed = [p for p in self._people if shown(p, 0) != shown(p, 1) and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
         for person in sorted(one_handed, key=far):
-            if not shown(person.hands[side]) or self._is_other_hand(person, candidate, side, pixels, time_s):
-                return person, 1 - side if shown(person.hands[side]) else side
+            if not shown(person, side) or self._is_other_hand(person, candidate, side, pixels, time_s):
+                return person, 1 - side if shown(person, side) else side
         gone = [p for p in self._people if not any(p.hands)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
@@ -507,7 +519,8 @@ class Tracker:
     def _is_other_hand(self, person: _Person, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
         """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
         lost = person.hands[1 - side]
-        person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), torch.zeros(2), time_s)
+        known = _distance_and_sureness(candidate.hands, side)
+        person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), torch.zeros(2), time_s, *known)
         (answer,) = self.follower.infer(pixels, self.camera, [self._pair(person, time_s)])
         person.hands[1 - side] = lost
         sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side].cpu(), eps=1e-3)
@@ -521,6 +534,11 @@ def _pair_at(xy: Float[Tensor, "hand 21 2"], present: Bool[Tensor, "hand"]) -> H
     short = along.norm(dim=-1) < 0.15 * (xy.amax(1) - xy.amin(1)).amax(-1).clamp_min(1.0)
     along = torch.where(short[:, None], xy[:, 1:].mean(1) - xy[:, 0], along)
     return HandPair(torch.cat([xy.amin(1), xy.amax(1)], -1), along / along.norm(dim=-1, keepdim=True).clamp_min(1e-6), present)
+
+
+def _distance_and_sureness(hands: Stage1Hands, side: int) -> tuple[float, float]:
+    """How far away a hand is, and how sure stage 1 is of its keypoints."""
+    return max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3), float(hands.keypoint_confidence[side].mean())
 
 
 def _exchanged(pair: HandPair) -> HandPair:
