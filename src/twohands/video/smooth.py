@@ -41,7 +41,7 @@ class SmoothConfig:
     """and how long a speed."""
     foresight_s: float = 0.4
     """What was foreseen counts for so long,"""
-    foresight_frames: int = 12
+    foresight_frames: int = 3
     """and for no fewer frames."""
     alert: float = 0.02
     """Share of the weight that is given to every liveliness alike, so that none is ruled out for good."""
@@ -199,19 +199,21 @@ class Filter:
             self.belief = expected
             return
         off = values - expected.mean[:, 0]
-        width = expected.spread[..., 0, 0] + noise**2
-        ratio = np.add.reduceat(off**2, self.first, axis=1) / self.count / width
+        square = np.add.reduceat(off**2, self.first, axis=1) / self.count
         if trust is None:
+            ratio = square / (expected.spread[..., 0, 0] + noise**2)
             # Two frames tell no scale yet.
             scale = self._found / self._seen + TINY if self._frames > 2 else np.inf
             trust = believed(np.minimum(ratio, self._since_last(values, noise)) / scale, c.tail)
         self._last, self._frames = values, self._frames + 1
-        share = expected.spread[..., :, 0] / (expected.spread[..., 0, 0] + noise**2 / trust)[..., None]
+        # A reading that is not believed is a noisier one, and says as little of how lively the hand is.
+        width = expected.spread[..., 0, 0] + noise**2 / trust
+        share = expected.spread[..., :, 0] / width[..., None]
         mean = expected.mean + share[:, self.group].transpose(0, 2, 1) * off[:, None]
         self.belief = _Belief(mean, expected.spread - share[..., None] * expected.spread[..., None, 0, :])
         fading = float(np.exp(-min(step_s / c.foresight_s, 1 / c.foresight_frames)))
         self._wide = fading * self._wide + np.log(width)
-        self._found = fading * self._found + trust * ratio
+        self._found = fading * self._found + square / width
         self._seen = fading * self._seen + 1
         self._usual = np.exp(fading * np.log(self._usual) + (1 - fading) * np.log(noise**2))
 

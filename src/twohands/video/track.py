@@ -34,7 +34,8 @@ class TrackConfig:
     presence_kept: float = 0.25
     """and of one that is followed: hands blurred by motion or hidden by the other one are still there."""
     largest_jump: float = 0.7
-    """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size or distance, beyond a factor of 1 + this)."""
+    """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size or distance, beyond a factor of 1 +
+    this)."""
     same_hand: float = 0.08
     """Two hands whose keypoints are nearer than this in sizes, on average, are one hand, read twice,"""
     near_hand: float = 0.25
