@@ -140,6 +140,17 @@ def test_few_frames_a_second_are_filtered_as_well(rng):
         assert np.sqrt(((way(t, read) - move)[5:] ** 2).mean()) < 1.15
 
 
+def test_a_hand_that_leaps_about_is_followed_where_its_place_is_sure(rng):
+    """Leaps that no filter foresees look like noise; but a place is not noisier than it says."""
+    whole = wave(40)
+    leaps = rng.normal(0, 0.05, (40, 2))
+    leaping = dataclasses.replace(whole, wrist_m=whole.wrist_m + np.pad(leaps, ((0, 0), (0, 1))), noise=0.3 * whole.noise)
+    off_m = np.abs(smooth_hand(leaping).wrist_m - leaping.wrist_m)[:, :2]
+    assert off_m.mean() < 0.01
+    doubtful = smooth_hand(dataclasses.replace(leaping, noise=10 * leaping.noise))
+    assert np.abs(doubtful.wrist_m - leaping.wrist_m)[:, :2].mean() > 2 * off_m.mean()
+
+
 def test_groups_find_their_own_liveliness(rng):
     t = times(90)
     values = rng.normal(0, 1, (90, 6))

@@ -25,6 +25,8 @@ GROUPS = ("turn", *FINGER_ORDER, "ray", "depth")
 """Numbers that move together and err together: the hand's rotation (9), each finger's three (27), where its wrist is seen (2), and how far away
 that is (1)."""
 NUMBERS = (9, 27, 27, 27, 27, 27, 2, 1)
+HAND_M = 0.18
+"""About a hand's length."""
 TINY = 1e-20
 """Of squares: readings without any noise are allowed."""
 
@@ -86,7 +88,8 @@ def smooth_hand(series: HandSeries, config: SmoothConfig = SmoothConfig()) -> Ha
     for first, last in stretches(filled.there):
         for begin, end, ahead in _pieces(first, last, config):
             part = slice(begin, end)
-            calm = smooth_numbers(filled.time_s[part], values[part], filled.noise[part], NUMBERS, config)
+            most = _most(float(np.median(filled.wrist_m[part, 2])))
+            calm = smooth_numbers(filled.time_s[part], values[part], filled.noise[part], NUMBERS, config, most)
             kept = slice(ahead, end)
             rotation[kept], wrist[kept] = _hands(calm[ahead - begin :])
     return HandSeries(series.time_s, rotation, wrist, filled.noise, filled.there)
@@ -124,7 +127,7 @@ class LiveHand:
         """A frame in which the hand was read."""
         values = _numbers(rotation[None], wrist_m[None])[0]
         if self._filter is None:
-            self._filter = Filter(time_s, values, noise, NUMBERS, self.config)
+            self._filter = Filter(time_s, values, noise, NUMBERS, self.config, _most(wrist_m[2]))
         else:
             self._filter.step(time_s, values, noise)
         self._seen_s = time_s
@@ -161,9 +164,10 @@ class Filter:
 
     def __init__(
         self, time_s: float, values: Float[np.ndarray, " number"], noise: Float[np.ndarray, " group"], numbers: tuple[int, ...],
-        config: SmoothConfig,
+        config: SmoothConfig, most: Float[np.ndarray, " group"] | float = np.inf,
     ) -> None:  # fmt: skip
-        self.config, self.time_s = config, time_s
+        """`most`: the variance of readings whose noise is one is no larger than this."""
+        self.config, self.time_s, self.most = config, time_s, most
         self.count = np.array(numbers)
         self.first = np.concatenate([[0], np.cumsum(self.count)[:-1]])
         self.group = np.repeat(np.arange(len(numbers)), self.count)
@@ -203,7 +207,7 @@ class Filter:
         if trust is None:
             ratio = square / (expected.spread[..., 0, 0] + noise**2)
             # Two frames tell no scale yet.
-            scale = self._found / self._seen + TINY if self._frames > 2 else np.inf
+            scale = np.minimum(self._found / self._seen, self.most) + TINY if self._frames > 2 else np.inf
             trust = believed(np.minimum(ratio, self._since_last(values, noise)) / scale, c.tail)
         self._last, self._frames = values, self._frames + 1
         # A reading that is not believed is a noisier one, and says as little of how lively the hand is.
@@ -224,10 +228,11 @@ class Filter:
 
     @property
     def evidence(self) -> Float[np.ndarray, "model group"]:
-        """Log likelihood of each liveliness, whatever the noise's scale."""
+        """Log likelihood of each liveliness, with the noise's scale that suits it best."""
         if self._seen == 0:
             return np.zeros_like(self._found)
-        return -0.5 * (self._wide + self._seen * np.log(self._found / self._seen + TINY))
+        scale = np.minimum(self._found / self._seen, self.most) + TINY
+        return -0.5 * (self._wide + self._seen * np.log(scale) + self._found / scale)
 
     def at(self, time_s: float) -> Float[np.ndarray, " number"] | None:
         """The numbers at this time, which is that of the last frame or of the one before it; None at another."""
@@ -273,6 +278,7 @@ def smooth_numbers(
     noise: Float[np.ndarray, "frame group"],
     numbers: tuple[int, ...],
     config: SmoothConfig,
+    most: Float[np.ndarray, " group"] | float = np.inf,
 ) -> Float[np.ndarray, "frame number"]:
     """Numbers in groups, smoothed in both directions."""
     if len(time_s) < 3:
@@ -280,8 +286,8 @@ def smooth_numbers(
     trust: np.ndarray | None = None
     group, calm = np.repeat(np.arange(len(numbers)), numbers), values
     for _ in range(config.rounds):
-        past = _passed(time_s, values, noise, trust, numbers, config)
-        future = _passed(time_s[::-1], values[::-1], noise[::-1], None if trust is None else trust[::-1], numbers, config)
+        past = _passed(time_s, values, noise, trust, numbers, config, most)
+        future = _passed(time_s[::-1], values[::-1], noise[::-1], None if trust is None else trust[::-1], numbers, config, most)
         evidence = [a.evidence + b.evidence for a, b in zip(past, reversed(future), strict=True)]
         calm, mean = np.empty_like(values), past[-1].belief.mean
         for k in range(len(past) - 1, -1, -1):
@@ -305,9 +311,10 @@ def _passed(
     trust: Float[np.ndarray, "frame group"] | None,
     numbers: tuple[int, ...],
     config: SmoothConfig,
+    most: Float[np.ndarray, " group"] | float,
 ) -> list[_Step]:
     """One pass of a filter, in the order in which the frames are given."""
-    walk = Filter(time_s[0], values[0], noise[0], numbers, config)
+    walk = Filter(time_s[0], values[0], noise[0], numbers, config, most)
     steps = [_Step(walk.belief, walk.expected, walk.transition, walk.evidence)]
     for k in range(1, len(time_s)):
         walk.step(time_s[k], values[k], noise[k], None if trust is None else trust[k])
@@ -356,6 +363,12 @@ def _pieces(first: int, last: int, config: SmoothConfig) -> list[tuple[int, int,
     step = config.piece - 2 * config.overlap
     starts = range(first, max(first + 1, last - 2 * config.overlap), step)
     return [(k, min(k + config.piece, last), k if k == first else k + config.overlap) for k in starts]
+
+
+def _most(distance_m: float) -> Float[np.ndarray, "8"]:
+    """Where a hand is seen errs by no more than stage 1 says, whose unit is a tenth of the hand: a hand that seems to leap about does. Of the other
+    groups nothing is known."""
+    return np.array([(0.1 * HAND_M / max(distance_m, 1e-3)) ** 2 if group == "ray" else np.inf for group in GROUPS])
 
 
 def _numbers(rotation: Float[np.ndarray, "frame 16 3 3"], wrist_m: Float[np.ndarray, "frame 3"]) -> Float[np.ndarray, "frame 147"]:
