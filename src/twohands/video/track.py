@@ -1,8 +1,8 @@
 """Which hand is which over time: every hand keeps its person and its side, and the detector is asked only when the answer is not known.
 
-A hand is followed by looking where it was, moved on as it moved: stage 1 needs no detector for that, nor, unless it moved otherwise, a
-second look. Person and side of a hand stay what they were while it is followed, however the hands cross; what would make a hand jump, or put both hands in one place, is not
-believed. The detector looks when a hand was lost, may be coming in, or for some time nobody has looked.
+A hand is followed by looking where it was, moved on as it moved: stage 1 needs no detector for that, nor, unless it moved otherwise, a second
+look. Person and side of a hand stay what they were while it is followed, however the hands cross; what would make a hand jump, or put both hands
+in one place, is not believed. The detector looks when a hand was lost, may be coming in, or for some time nobody has looked.
 """
 
 import copy
