@@ -1,7 +1,7 @@
 """Video against frame by frame, on synthetic clips with exact truth.
 
     python benchmarks/video.py [--seeds 5] [--frames 60] [--size 320] [--kinds crossing clasping fast leaving] [--prior encoder|teacher]
-        [--boxes detector|truth] [--photos FILE ...]
+        [--boxes detector|truth] [--photos FILE ...] [--films FILE|FOLDER ... [--fps 30] [--out DIR]]
 
 The clips (crossing and clasping hands, fast ones with motion blur, one that leaves the picture and comes back) are made from their seeds. Three
 ways of reading them are judged: each frame as a photo, the whole video offline, and live. MPJPE (wrist-aligned, no scale), its part over the
@@ -10,9 +10,11 @@ frames with exchanged hands, changes of the person's number, calls of the detect
 true boxes takes the place of ours, for all ways alike. These are scores on synthetic clips.
 
 `--photos` takes real photos in their place and moves a window over each, up and down, to and fro, nearer and farther, with a sensor's noise: a
-real picture whose hands are known to keep their pose. There is no truth; what trembles then is what the program adds."""
+real picture whose hands are known to keep their pose. There is no truth; what trembles then is what the program adds. `--films` takes real
+films, or folders of their frames; there the hands' own jerk is part of the numbers. With `--out` each way's overlays go there, a picture a frame."""
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -21,17 +23,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import twohands
 from twohands.evaluation.metrics import mpjpe_mm
 from twohands.evaluation.motion import acceleration_error_m_s2, jitter_m_s3, swapped_frames, switches
 from twohands.geometry.photo import choose_camera
 from twohands.hands.parameters import HandParameters
+from twohands.joints import OPENPOSE21_BONES
+from twohands.palette import HAND_RGB
 from twohands.pipeline import Pipeline
 from twohands.schema import Detection, HandMotion
 from twohands.synth.clips import KINDS, Clip, ClipKnobs, make_clip
-from twohands.video.media import Frame
+from twohands.video.media import Frame, open_source
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 
 
@@ -181,27 +185,58 @@ def swayed(photo: Path, count: int) -> list[np.ndarray]:
     return pictures
 
 
-def of_photo(model: Pipeline, photo: Path, count: int, ways: list[str]) -> None:
-    """What each way makes of a swayed photo: jerk of all joints in the camera frame and relative to the wrist, hands and persons."""
-    images = swayed(photo, count)
-    time_s = np.arange(count) / FRAMES_PER_SECOND
-    camera, _ = choose_camera(*WINDOW_PX, None, None, None, None)
-    nothing = torch.zeros(count, 2, dtype=torch.bool)  # that is known of it
-    nobody = HandParameters.zeros(count)
+def unknown(images: list[np.ndarray], time_s: np.ndarray) -> Clip:
+    """A film of which nothing is known."""
+    count, (height, width) = len(images), images[0].shape[:2]
+    camera, _ = choose_camera(width, height, None, None, None)
     points = torch.zeros(count, 2, 21, 3)
-    clip = Clip(torch.from_numpy(np.stack(images)), torch.from_numpy(time_s), camera, nobody, points, points[..., :2], nothing)
-    for way in ways:
-        answer = WAYS[way](model, clip)
-        hands = [(answer.keypoints_mm[:, side], answer.found[:, side]) for side in (0, 1)]
+    nothing = torch.zeros(count, 2, dtype=torch.bool)
+    pictures = torch.from_numpy(np.stack(images))
+    return Clip(pictures, torch.from_numpy(time_s), camera, HandParameters.zeros(count), points, points[..., :2], nothing)
+
+
+def film(source: str, frames_per_second: float | None, count: int) -> Clip:
+    """The first frames of a film or of a folder of frames."""
+    found = [frame for frame in itertools.islice(open_source(source, frames_per_second).frames(), count) if frame.image is not None]
+    return unknown([frame.image for frame in found if frame.image is not None], np.array([frame.time_s for frame in found]))
+
+
+def without_truth(model: Pipeline, name: str, clip: Clip, ways: list[str], out: Path | None) -> None:
+    """What each way makes of a real film: jerk of all joints in the camera frame and relative to the wrist, hands and persons."""
+    time_s = clip.time_s.numpy()
+    answers = {way: WAYS[way](model, clip) for way in ways}
+    everywhere = np.logical_and.reduce([answer.found for answer in answers.values()])
+    for way, answer in answers.items():
+
+        def jerk(points: np.ndarray, found: np.ndarray) -> float:
+            return float(np.nanmean([jitter_m_s3(points[:, side], time_s, found[:, side]) for side in (0, 1)]))
+
+        in_hand = answer.keypoints_mm - answer.keypoints_mm[:, :, :1]
         told = {
             "left": int(answer.found[:, 0].sum()),
             "right": int(answer.found[:, 1].sum()),
-            "jitter_m_s3": float(np.nanmean([jitter_m_s3(points, time_s, found) for points, found in hands])),
-            "jitter_in_hand_m_s3": float(np.nanmean([jitter_m_s3(points - points[:, :1], time_s, found) for points, found in hands])),
+            "jitter_m_s3": jerk(answer.keypoints_mm, answer.found),
+            "jitter_in_hand_m_s3": jerk(in_hand, answer.found),
+            "jitter_same_frames_m_s3": jerk(answer.keypoints_mm, everywhere),
             "switches": switches(answer.labels),
             "detections": answer.detections,
         }
-        print(f"{photo.name} {way:9s} " + "  ".join(f"{name} {value:.3g}" for name, value in told.items()), flush=True)
+        print(f"{name} {way:9s} " + "  ".join(f"{key} {value:.3g}" for key, value in told.items()), flush=True)
+        if out is not None:
+            drawn(answer, clip, out / f"{name}_{way.replace(' ', '_')}")
+
+
+def drawn(answer: Answer, clip: Clip, folder: Path) -> None:
+    """Skeletons over the frames."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(len(clip.time_s)):
+        picture = Image.fromarray(clip.images[k].numpy())
+        pen = ImageDraw.Draw(picture)
+        for side, colour in enumerate(HAND_RGB):
+            if answer.found[k, side]:
+                for a, b in OPENPOSE21_BONES:
+                    pen.line([*answer.keypoints_xy[k, side, a], *answer.keypoints_xy[k, side, b]], fill=colour, width=2)
+        picture.save(folder / f"{k:04d}.png")
 
 
 def main() -> None:
@@ -214,12 +249,18 @@ def main() -> None:
     parser.add_argument("--prior", choices=("encoder", "teacher"), default="encoder")
     parser.add_argument("--boxes", choices=("detector", "truth"), default="detector")
     parser.add_argument("--photos", type=Path, nargs="+", default=[])
+    parser.add_argument("--films", nargs="+", default=[])
+    parser.add_argument("--fps", type=float)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     model = twohands.load(prior=args.prior)
     for photo in args.photos:
-        of_photo(model, photo, args.frames, args.ways)
-    if args.photos:
+        clip = unknown(swayed(photo, args.frames), np.arange(args.frames) / FRAMES_PER_SECOND)
+        without_truth(model, photo.stem, clip, args.ways, args.out)
+    for source in args.films:
+        without_truth(model, Path(source).stem, film(source, args.fps, args.frames), args.ways, args.out)
+    if args.photos or args.films:
         return
     rows: list[dict[str, object]] = []
     for seed in args.seeds:

@@ -49,6 +49,8 @@ class Film:
     model: HandModel = field(default_factory=load_bundled_hand)
     asked: int = 0
     now: int = 0
+    looks: list[tuple[int, HandPair]] = field(default_factory=list)
+    """Frames that stage 1 looked at, and where."""
 
     def __post_init__(self) -> None:
         self.keypoints = self.model.pose_hands(stack(self.motion)).keypoints()
@@ -74,6 +76,7 @@ class Film:
 
     def infer(self, image: Tensor, camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
         self.now = number_of(image.permute(1, 2, 0).numpy())
+        self.looks += [(self.now, pair) for pair in pairs]
         return [self._answer(pair) for pair in pairs]
 
     def _answer(self, pair: HandPair) -> Stage1Hands:

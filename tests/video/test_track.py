@@ -10,7 +10,7 @@ from films import FPS, Film
 from scenes import two_hands
 from twohands.evaluation.motion import swapped_frames, switches
 from twohands.hands.parameters import HandParameters
-from twohands.video.reconstruct import VideoReader
+from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 
 
 def moving(place) -> list[HandParameters]:
@@ -103,6 +103,64 @@ def test_a_wrong_first_guess_is_corrected_from_the_first_frame_on():
     motion, swaps, _ = judged(film, read(film))
     assert swaps == 0
     assert (motion.keypoints_m[0, 0] - film.keypoints[0]).norm(dim=-1).max() < 0.01
+
+
+def test_live_takes_a_wrong_first_guess_back_too():
+    film = Film(moving(apart)[:12], wrong_side={0})
+    live = LiveHands(VideoReader(film.pipeline(), film.camera, "caller", 160, 120), refine=False)
+    parts = [live.push(frame) for frame in film.frames()]
+    motion = joined_motions([part for part in [*parts, live.flush()] if part is not None])
+    assert bool(motion.hand_present[:, 0].all())
+    assert (motion.keypoints_m[:, 0] - film.keypoints).norm(dim=-1).max() < 0.01
+
+
+def test_a_hand_that_moves_unexpectedly_is_looked_at_where_it_is():
+    def starting(t):  # with a quarter of its size a frame
+        away = 0.04 * max(0.0, 44 * t - 20) if t < 24 / 44 else 0.16
+        return [[-0.13, 0.06, 0.6], [0.1 + away, 0.06, 0.6]]
+
+    film = Film(moving(starting))
+    read(film)
+    looks = [[pair for frame, pair in film.looks if frame == k] for k in range(45)]
+    assert [len(looks[k]) for k in (10, 12, 14, 18, 19)] == [1] * 5, "a still pair is looked at once"
+    first, second = looks[21]
+    hand = film.xy[21, 1]
+    off = [float((pair.box_xyxy_px[1, :2] - hand.amin(0)).abs().max()) for pair in (first, second)]
+    assert off[0] > 3
+    assert off[1] < 0.5, "the second look is where it turned out to be"
+    assert torch.equal(first.box_xyxy_px[0], second.box_xyxy_px[0]), "the other hand stays where it was expected"
+
+
+def test_a_hand_that_leaps_away_along_its_ray_is_not_believed():
+    """In the picture it stays where it was, and as large."""
+
+    @dataclasses.dataclass
+    class Leaping(Film):
+        def infer(self, image, camera, pairs):
+            answers = super().infer(image, camera, pairs)
+            if self.now != 20:
+                return answers
+            farther = torch.tensor([1.0, 3.0])[:, None, None]
+            return [dataclasses.replace(answer, keypoints_m=answer.keypoints_m * farther) for answer in answers]
+
+    reader = read(Leaping(moving(apart)))
+    (reading,) = reader.readings[20]
+    assert reading.seen.tolist() == [True, False]
+    assert reader.readings[21][0].seen.all()
+
+
+@pytest.mark.parametrize(("sure", "place"), [(0.3, (0, 0)), (0.6, (1, 0))])
+def test_a_hand_gone_astray_gives_way_to_a_much_surer_one(sure, place):
+    film = Film(moving(apart))
+    tracker = read(film).tracker
+    (person,) = tracker._people
+    person.hands[0].sureness = sure
+    detection = film(film.frames()[-1].image)
+    (candidate,) = tracker.welcomer.candidates(film.frames()[-1].image, film.camera, detection)
+    assert float(candidate.hands.keypoint_confidence.mean()) == pytest.approx(0.8)
+    elsewhere = dataclasses.replace(candidate, keypoints_xy=candidate.keypoints_xy + torch.tensor([20.0, 0.0]))
+    owner, side = tracker._owner(elsewhere, 0, torch.from_numpy(film.frames()[-1].image).permute(2, 0, 1), 1.5)
+    assert (owner.number, side) == place
 
 
 def test_a_broken_frame_is_reported_and_filled():

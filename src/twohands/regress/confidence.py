@@ -23,3 +23,9 @@ def confidence_of_distance(of_coordinate: Float[Tensor, "*n"]) -> Float[Tensor, 
     """From the probability that one coordinate errs by less than some radius, as stage 1 states it and stage 2 reads it, to the probability that
     the keypoint lies within that radius."""
     return laplace_distance_within(-torch.log((1 - of_coordinate).clamp_min(1e-6)))
+
+
+def error_of_confidence(of_coordinate: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """The error scale, in tenths of the hand's size, of a keypoint of which stage 1 states that one coordinate errs by less than a tenth with this
+    probability."""
+    return -1 / torch.log1p(-of_coordinate.clamp(0.02, 0.9999))

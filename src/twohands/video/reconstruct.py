@@ -14,7 +14,8 @@ from twohands.hands.parameters import HandParameters
 from twohands.pipeline import Pipeline
 from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
 from twohands.video.media import Frame
-from twohands.video.settle import Readings, SettleConfig, refit, settle, shared_shape, smoothed, volumes_cm3
+from twohands.video.settle import Readings, SettleConfig, reading_noise, refit, settle, shared_shape, volumes_cm3
+from twohands.video.smooth import LiveHand
 from twohands.video.track import Reading, TrackConfig, Tracker
 
 
@@ -31,6 +32,8 @@ class VideoReader:
     track: TrackConfig = field(default_factory=TrackConfig)
     times_s: list[float] = field(default_factory=list)
     readings: list[list[Reading]] = field(default_factory=list)
+    corrected: list[tuple[float, Reading]] = field(default_factory=list)
+    """What the last frame has changed in readings of earlier times."""
     troubles: list[str] = field(default_factory=list)
     """What was wrong with which frame."""
 
@@ -51,10 +54,10 @@ class VideoReader:
             found = self.tracker.step(image, frame.time_s)
         self.times_s.append(frame.time_s)
         self.readings.append(found)
-        for time_s, better in self.tracker.corrections:
-            then = self.readings[self.times_s.index(time_s)]
-            then[:] = [better if reading.person == better.person else reading for reading in then]
-        self.tracker.corrections.clear()
+        self.corrected, self.tracker.corrections = self.tracker.corrections, []
+        for time_s, better in self.corrected:
+            k = self.times_s.index(time_s)
+            self.readings[k] = with_correction(self.readings[k], better)
         return found
 
     def motion(self, refine: bool = True, config: SettleConfig | None = None) -> HandMotion:
@@ -63,6 +66,11 @@ class VideoReader:
         return settle(
             readings, self.pipeline, self.camera, self.camera_source, self.width_px, self.height_px, refine, config or SettleConfig()
         )
+
+
+def with_correction(readings: list[Reading], better: Reading) -> list[Reading]:
+    """A frame's readings, that of one person replaced."""
+    return [better if reading.person == better.person else reading for reading in readings]
 
 
 def reconstruct_video(
@@ -100,7 +108,7 @@ class LiveConfig:
     """How the live mode looks back."""
 
     window: int = 24
-    """Frames kept to smooth with."""
+    """Frames kept, in case a later one shows that their readings were wrong: then they are filtered anew."""
     shape_frames: int = 90
     """Readings of a person that decide the shape; then it is fixed."""
     fade_s: float = 0.08
@@ -112,7 +120,8 @@ class LiveConfig:
 class _LivePerson:
     """What is remembered of one person."""
 
-    readings: list[Reading] = field(default_factory=list)
+    readings: dict[float, Reading] = field(default_factory=dict)
+    """Those that decide the shape, by time."""
     shape: Tensor | None = None
     turn: Tensor = field(default_factory=lambda: torch.zeros(2, 16, 3))
     shift: Tensor = field(default_factory=lambda: torch.zeros(2, 3))
@@ -124,24 +133,51 @@ class LiveHands:
     def __init__(self, reader: VideoReader, refine: bool = True, config: LiveConfig = LiveConfig()) -> None:
         self.reader, self.refine, self.config = reader, refine, config
         self._people: dict[int, _LivePerson] = {}
+        self._hands: dict[tuple[int, int], LiveHand] = {}
+        """By person and side."""
         self._window: list[tuple[float, list[Reading]]] = []
 
     def push(self, frame: Frame) -> HandMotion | None:
         """Takes a frame; answers with the motion of one frame, that before it, or None for the first."""
-        found = [self._shaped(reading) for reading in self.reader.read(frame)]
+        found = [self._shaped(reading, frame.time_s) for reading in self.reader.read(frame)]
+        for then, better in self.reader.corrected:
+            self._window = [(t, with_correction(old, self._shaped(better, t)) if t == then else old) for t, old in self._window]
         self._window = [*self._window[1 - self.config.window :], (frame.time_s, found)]
+        if self.reader.corrected:
+            self._hands = {}
+        for time_s, readings in self._window if self.reader.corrected else self._window[-1:]:
+            self._filter(time_s, readings)
         return self._settled(len(self._window) - 2) if len(self._window) > 1 else None
 
     def flush(self) -> HandMotion | None:
         """The last frame, which no other follows."""
         return self._settled(len(self._window) - 1) if self._window else None
 
-    def _shaped(self, reading: Reading) -> Reading:
-        """The reading with its person's shape, as far as that is known by now."""
+    def _filter(self, time_s: float, readings: list[Reading]) -> None:
+        """Takes a frame's readings to the hands' filters."""
+        model, read = self.reader.pipeline.network_hand, set()
+        for reading in readings:
+            noise = reading_noise(Readings.of([0.0], [[reading]]))[0, 0]
+            wrist = model.with_shape(reading.parameters.shape).joints_rest_m[:, 0] + reading.parameters.translation_m
+            rotation = rotvec_to_matrix(reading.parameters.pose.double()).numpy()
+            for side in reading.seen.nonzero()[:, 0].tolist():
+                key = (reading.person, side)
+                hand = self._hands.setdefault(key, LiveHand(self.config.settle.smooth))
+                hand.push(time_s, rotation[side], wrist[side].double().numpy(), noise[side])
+                read.add(key)
+        for key, hand in self._hands.items():
+            if key not in read:
+                hand.miss(time_s)
+
+    def _shaped(self, reading: Reading, time_s: float) -> Reading:
+        """The reading of this time with its person's shape, as far as that is known by now."""
         person = self._people.setdefault(reading.person, _LivePerson())
-        if len(person.readings) < self.config.shape_frames:
-            person.readings.append(reading)
-            person.shape = shared_shape(Readings.of(list(range(len(person.readings))), [[r] for r in person.readings]))
+        if not bool(reading.seen.any()):
+            person.readings.pop(time_s, None)
+            return reading
+        if len(person.readings) < self.config.shape_frames or time_s in person.readings:
+            person.readings[time_s] = reading
+            person.shape = shared_shape(Readings.of(list(person.readings), [[r] for r in person.readings.values()]))
         assert person.shape is not None
         one = Readings.of([0.0], [[reading]])
         parameters = refit(one, person.shape, self.reader.pipeline.network_hand, 1)
@@ -150,13 +186,11 @@ class LiveHands:
     @torch.no_grad()
     def _settled(self, at: int) -> HandMotion:
         """The frame at this place of the window."""
-        reader, c = self.reader, self.config.settle
+        reader = self.reader
         model = reader.pipeline.network_hand
         readings = Readings.of([t for t, _ in self._window], [r for _, r in self._window])
-        smooth = replace(c.smooth, future=1, longest_gap_s=min(c.smooth.longest_gap_s, 0.15))
-        parameters, state = smoothed(readings, readings.parameters, model, smooth)
         now = slice(at, at + 1)
-        hands, state = parameters[now], state[now]
+        hands, state = self._filtered(readings, at)
         confidence, score = readings.keypoint_confidence[now], readings.score[now]
         paired = (state != HAND_ABSENT).all(-1)
         before = volumes_cm3(hands, paired, model, reader.camera)
@@ -185,6 +219,25 @@ class LiveHands:
             width_px=reader.width_px,
             height_px=reader.height_px,
         )
+
+    def _filtered(self, readings: Readings, at: int) -> tuple[HandParameters, Tensor]:
+        """The hands of this place of the window, and their states."""
+        model, time_s = self.reader.pipeline.network_hand, float(readings.time_s[at])
+        hands = HandParameters.zeros(1, len(readings.person))
+        state = torch.full((1, len(readings.person), 2), HAND_ABSENT, dtype=torch.uint8)
+        for (number, side), live in self._hands.items():
+            found, person = live.hand(time_s), self._people[number]
+            if found is None or number not in readings.person or person.shape is None:
+                continue
+            n = readings.person.index(number)
+            rotation, wrist_m = found
+            hands.pose[0, n, side] = matrix_to_rotvec(torch.from_numpy(rotation)).float()
+            hands.shape[0, n, side] = person.shape[0]
+            hands.translation_m[0, n, side] = torch.from_numpy(wrist_m).float()
+            state[0, n, side] = HAND_SEEN if readings.seen[at, n, side] else HAND_FILLED
+        rest = model.with_shape(hands.shape).joints_rest_m[..., 0, :]
+        hands.translation_m[state != HAND_ABSENT] -= rest[state != HAND_ABSENT]
+        return hands, state
 
     def _refined(
         self, hands: HandParameters, before: Tensor, paired: Tensor, confidence: Tensor, readings: Readings, at: int

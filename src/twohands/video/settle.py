@@ -18,8 +18,9 @@ from twohands.hands.transfer import transfer_hands
 from twohands.joints import MIDDLE_MCP
 from twohands.pipeline import Pipeline, Refiner
 from twohands.record import Record
+from twohands.regress.confidence import error_of_confidence
 from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
-from twohands.video.smooth import HandSeries, SmoothConfig, smooth_hand, stretches
+from twohands.video.smooth import HandSeries, SmoothConfig, group_noise, smooth_hand, stretches
 from twohands.video.track import Reading
 
 
@@ -213,7 +214,7 @@ def smoothed(readings: Readings, parameters: HandParameters, model: HandModel, c
     state = torch.where(readings.seen, HAND_SEEN, HAND_ABSENT).to(torch.uint8)
     found = parameters.map(torch.clone)
     time_s = readings.time_s.numpy()
-    weight = readings.score * readings.keypoint_confidence.mean(-1) + 0.02
+    noise = reading_noise(readings)
     for n in range(state.shape[1]):
         rest = model.with_shape(parameters.shape[:, n]).joints_rest_m[:, :, 0]
         for side in (0, 1):
@@ -227,10 +228,11 @@ def smoothed(readings: Readings, parameters: HandParameters, model: HandModel, c
                 time_s,
                 rotvec_to_matrix(parameters.pose[:, n, side].double()).numpy(),
                 (rest[:, side] + parameters.translation_m[:, n, side]).double().numpy(),
-                torch.where(seen, weight[:, n, side], 0.0).double().numpy(),
+                noise[:, n, side],
+                seen.numpy(),
             )
             calm = smooth_hand(series, config)
-            there = torch.from_numpy(calm.weight > 0)
+            there = torch.from_numpy(calm.there)
             pose = matrix_to_rotvec(torch.from_numpy(calm.rotation)).float()
             found.pose[:, n, side] = torch.where(there[:, None, None], pose, 0.0)
             found.shape[:, n, side] = torch.where(there[:, None], parameters.shape[nearest, n, side], 0.0)
@@ -238,6 +240,12 @@ def smoothed(readings: Readings, parameters: HandParameters, model: HandModel, c
             found.translation_m[:, n, side] = torch.where(there[:, None], place, 0.0)
             state[there & ~seen, n, side] = HAND_FILLED
     return found, state
+
+
+def reading_noise(readings: Readings) -> Float[np.ndarray, "frame person hand 8"]:
+    """How noisy each reading is in each of a hand's groups of numbers (`smooth.GROUPS`), as stage 1 has it: what trembles in a reading grows as
+    its stated error does, in proportion (docs/VIDEO.md)."""
+    return group_noise(error_of_confidence(readings.keypoint_confidence.double()).numpy())
 
 
 def refined_over_time(

@@ -1,39 +1,63 @@
-"""Filtering of hands over time: a fast move is followed, a still hand is still.
+"""Filtering of hands over time: a fast move is followed, a still hand is still, and a reading counts as much as it is sure of itself.
 
-Every number is estimated by a local polynomial over time, and how far "local" reaches is chosen anew in every frame from the data: the widest
-window whose estimate differs from those of all narrower ones by no more than noise would explain (the rule of intersecting confidence
-intervals; Goldenshluger and Nemirovski 1997, Katkovnik 1999). So nothing has to be tuned to a speed or a frame rate, and uneven time stamps
-and gaps need no special care. Offline the window reaches both ways; live it ends one frame after the frame that it is for.
-"""
+A hand's numbers are taken to move with an acceleration that lasts a little while (Singer 1970), and how lively that is nobody knows: several
+answers, each ten times as lively as the one before, are filtered side by side (Kalman 1960), and each counts by how well it foresaw the last
+instants (Magill 1965). So nothing is tuned to a speed, uneven time stamps and gaps need no special care, and from one frame to the
+next nothing switches. How noisy a reading is, stage 1 says itself, joint by joint; on what scale, the readings tell. One that was foreseen
+much worse than others counts less (as under Student's t). Live, an answer is changed by one later frame at most; offline, by all of them
+(Rauch, Tung and Striebel 1965)."""
 
+import functools
 import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import torch
 from jaxtyping import Bool, Float
 
 from twohands.geometry.rotations import matrix_to_rotvec, nearest_rotation, rotvec_to_matrix
+from twohands.joints import FINGERS, MANO16, OPENPOSE21
 
-Series = Float[np.ndarray, "frame number"]
+FINGER_ORDER = tuple(name[:-1] for name in MANO16[1::3])
+"""Fingers as their joints follow one another in MANO16."""
+GROUPS = ("turn", *FINGER_ORDER, "ray", "depth")
+"""Numbers that move together and err together: the hand's rotation (9), each finger's three (27), where its wrist is seen (2), and how far away
+that is (1)."""
+NUMBERS = (9, 27, 27, 27, 27, 27, 2, 1)
+HAND_M = 0.18
+"""About a hand's length."""
+TINY = 1e-20
+"""Of squares: readings without any noise are allowed."""
 
 
 @dataclass(frozen=True)
 class SmoothConfig:
-    """Windows, and when a wider one is taken."""
+    """What moves are thought possible, and what gaps are filled."""
 
-    windows_s: tuple[float, ...] = (0.08, 0.12, 0.17, 0.25, 0.36, 0.5)
-    """Half widths, from which each frame chooses; without any, the reading stays as it is."""
-    tolerance: float = 1.0
-    """How much of a difference is put down to noise, in standard deviations; `tolerance_few` is added for few numbers, whose noise
-    averages less."""
-    tolerance_few: float = 1.5
-    outlier: float = 3.5
-    """Deviation from the median of the neighbours, in standard deviations, from which a reading loses weight."""
+    liveliness: tuple[float, ...] = (3.0, 30.0, 300.0, 3e3, 3e4, 3e5, 3e6, 3e7)
+    """How fast the variance of a speed grows, in the noise's variance a second cubed: from hands that rest to hands that shake."""
+    accelerates_s: float = 0.15
+    """How long an acceleration lasts,"""
+    moves_s: float = 0.5
+    """and how long a speed."""
+    foresight_s: float = 0.4
+    """What was foreseen counts for so long,"""
+    foresight_frames: int = 3
+    """and for no fewer frames."""
+    alert: float = 0.02
+    """Share of the weight that is given to every liveliness alike, so that none is ruled out for good."""
+    tail: float = 2.0
+    """Degrees of freedom of Student's t: the fewer, the less a reading counts that nobody foresaw."""
+    rounds: int = 2
+    """Offline, the second round knows from what comes later which readings were slips."""
     longest_gap_s: float = 0.4
     """Shorter gaps are filled."""
-    future: int | None = None
-    """How many later frames an estimate may use; None: all."""
+    longest_gap_live_s: float = 0.15
+    """A live hand that was missed for longer begins anew."""
+    piece: int = 1000
+    """Frames that are smoothed at once; more take too much memory."""
+    overlap: int = 120
 
 
 @dataclass(frozen=True)
@@ -43,38 +67,40 @@ class HandSeries:
     time_s: Float[np.ndarray, " frame"]
     rotation: Float[np.ndarray, "frame 16 3 3"]
     wrist_m: Float[np.ndarray, "frame 3"]
-    weight: Float[np.ndarray, " frame"]
-    """How much each reading counts; 0 where there is none."""
+    noise: Float[np.ndarray, "frame 8"]
+    """Of each group's readings (GROUPS), relative: how one frame's compares to another's counts; about one, give or take a factor of ten."""
+    there: Bool[np.ndarray, " frame"]
+    """Read, or filled in."""
 
 
-def smooth_hand(series: HandSeries, config: SmoothConfig) -> HandSeries:
-    """The hand smoothed, short gaps filled, long ones left as they were (weight 0). What comes back has weight 1 where the hand was read or
-    filled."""
+def group_noise(keypoint_noise: Float[np.ndarray, "*frame 21"]) -> Float[np.ndarray, "*frame 8"]:
+    """What the errors of a hand's keypoints say of the groups': those of a finger of that finger, all of them of the hand as a whole."""
+    whole = keypoint_noise.mean(-1)
+    of_finger = {name: keypoint_noise[..., [OPENPOSE21.index(f"{name}{k}") for k in (1, 2, 3, 4)]].mean(-1) for name in FINGERS}
+    return np.stack([of_finger.get(group, whole) for group in GROUPS], -1)
+
+
+def smooth_hand(series: HandSeries, config: SmoothConfig = SmoothConfig()) -> HandSeries:
+    """The hand smoothed in both directions, short gaps filled, long ones left as they were."""
     filled = fill_gaps(series, config.longest_gap_s)
-    rotation, wrist, weight = filled.rotation.copy(), filled.wrist_m.copy(), np.zeros_like(filled.weight)
-    for first, last in stretches(filled.weight > 0):
-        part = slice(first, last)
-        time_s, trust = filled.time_s[part], filled.weight[part]
-        flat = filled.rotation[part].reshape(last - first, 16, 9)
-        groups = [flat[:, 0], *(flat[:, 1 + 3 * finger : 4 + 3 * finger].reshape(last - first, 27) for finger in range(5))]
-        turned, *fingers = (smooth_numbers(time_s, group, trust, config) for group in groups)
-        turns = np.concatenate([turned[:, None], *(f.reshape(-1, 3, 9) for f in fingers)], 1).reshape(-1, 16, 3, 3)
-        rotation[part] = nearest_rotation(torch.from_numpy(turns)).numpy()
-        # Along a ray and across it a picture tells with very different certainty.
-        z = filled.wrist_m[part, 2:].clip(1e-3)
-        ray = smooth_numbers(time_s, filled.wrist_m[part, :2] / z, trust, config)
-        z = np.exp(smooth_numbers(time_s, np.log(z), trust, config))
-        wrist[part] = np.concatenate([ray * z, z], 1)
-        weight[part] = 1.0
-    return HandSeries(series.time_s, rotation, wrist, weight)
+    rotation, wrist = filled.rotation.copy(), filled.wrist_m.copy()
+    values = _numbers(filled.rotation, filled.wrist_m)
+    for first, last in stretches(filled.there):
+        for begin, end, ahead in _pieces(first, last, config):
+            part = slice(begin, end)
+            most = _most(float(np.median(filled.wrist_m[part, 2])))
+            calm = smooth_numbers(filled.time_s[part], values[part], filled.noise[part], NUMBERS, config, most)
+            kept = slice(ahead, end)
+            rotation[kept], wrist[kept] = _hands(calm[ahead - begin :])
+    return HandSeries(series.time_s, rotation, wrist, filled.noise, filled.there)
 
 
 def fill_gaps(series: HandSeries, longest_s: float) -> HandSeries:
     """Readings put into gaps between readings that are at most `longest_s` apart, on the straight way between them (rotations about one
-    axis). They have a twentieth of their neighbours' weight."""
-    there = np.flatnonzero(series.weight > 0)
-    rotation, wrist, weight = series.rotation.copy(), series.wrist_m.copy(), series.weight.copy()
-    for before, after in itertools.pairwise(there):
+    axis). They are four times as noisy as their neighbours."""
+    known = np.flatnonzero(series.there)
+    rotation, wrist, noise, there = series.rotation.copy(), series.wrist_m.copy(), series.noise.copy(), series.there.copy()
+    for before, after in itertools.pairwise(known):
         if after - before < 2 or series.time_s[after] - series.time_s[before] > longest_s:
             continue
         share = (series.time_s[before + 1 : after] - series.time_s[before]) / (series.time_s[after] - series.time_s[before])
@@ -82,61 +108,194 @@ def fill_gaps(series: HandSeries, longest_s: float) -> HandSeries:
         way = matrix_to_rotvec(a.mT @ b)
         rotation[before + 1 : after] = (a @ rotvec_to_matrix(torch.from_numpy(share)[:, None, None] * way)).numpy()
         wrist[before + 1 : after] = series.wrist_m[before] + share[:, None] * (series.wrist_m[after] - series.wrist_m[before])
-        weight[before + 1 : after] = 0.05 * min(series.weight[before], series.weight[after])
-    return HandSeries(series.time_s, rotation, wrist, weight)
+        noise[before + 1 : after] = 4 * np.maximum(series.noise[before], series.noise[after])
+        there[before + 1 : after] = True
+    return HandSeries(series.time_s, rotation, wrist, noise, there)
+
+
+class LiveHand:
+    """One hand as it comes, frame by frame."""
+
+    def __init__(self, config: SmoothConfig = SmoothConfig()) -> None:
+        self.config = config
+        self._filter: Filter | None = None
+        self._seen_s = -np.inf
+
+    def push(
+        self, time_s: float, rotation: Float[np.ndarray, "16 3 3"], wrist_m: Float[np.ndarray, "3"], noise: Float[np.ndarray, "8"]
+    ) -> None:
+        """A frame in which the hand was read."""
+        values = _numbers(rotation[None], wrist_m[None])[0]
+        if self._filter is None:
+            self._filter = Filter(time_s, values, noise, NUMBERS, self.config, _most(wrist_m[2]))
+        else:
+            self._filter.step(time_s, values, noise)
+        self._seen_s = time_s
+
+    def miss(self, time_s: float) -> None:
+        """A frame in which it was not."""
+        if time_s - self._seen_s > self.config.longest_gap_live_s + 1e-3:
+            self._filter = None
+        if self._filter is not None:
+            self._filter.step(time_s, None, None)
+
+    def hand(self, time_s: float) -> tuple[Float[np.ndarray, "16 3 3"], Float[np.ndarray, "3"]] | None:
+        """The hand at the last time that was told, or at the one before, which then is known better; None if it was not there, or is not any
+        more."""
+        if self._filter is None or self._seen_s < time_s:
+            return None
+        values = self._filter.at(time_s)
+        if values is None:
+            return None
+        rotation, wrist_m = _hands(values[None])
+        return rotation[0], wrist_m[0]
+
+
+@dataclass
+class _Belief:
+    """What every liveliness thinks of every number: value, speed and acceleration."""
+
+    mean: Float[np.ndarray, "model 3 number"]
+    spread: Float[np.ndarray, "model group 3 3"]
+
+
+class Filter:
+    """Numbers in groups, filtered forwards. Numbers of a group share noise and liveliness, and each group finds its own."""
+
+    def __init__(
+        self, time_s: float, values: Float[np.ndarray, " number"], noise: Float[np.ndarray, " group"], numbers: tuple[int, ...],
+        config: SmoothConfig, most: Float[np.ndarray, " group"] | float = np.inf,
+    ) -> None:  # fmt: skip
+        """`most`: the variance of readings whose noise is one is no larger than this."""
+        self.config, self.time_s, self.most = config, time_s, most
+        self.count = np.array(numbers)
+        self.first = np.concatenate([[0], np.cumsum(self.count)[:-1]])
+        self.group = np.repeat(np.arange(len(numbers)), self.count)
+        self.liveliness = np.array(config.liveliness)
+        models, groups = len(self.liveliness), len(numbers)
+        mean = np.zeros((models, 3, len(values)))
+        mean[:, 0] = values
+        spread = np.zeros((models, groups, 3, 3))
+        spread[..., 0, 0] = noise**2
+        spread[..., 1, 1] = self.liveliness[:, None] * config.accelerates_s
+        spread[..., 2, 2] = self.liveliness[:, None] / (2 * config.accelerates_s)
+        self.belief = _Belief(mean, spread)
+        self.expected, self.before, self.transition = self.belief, self.belief, np.eye(3)
+        self.before_s = time_s
+        self._last, self._usual = values, noise**2
+        # Of the innovations, fading: how wide they were expected, how wide they were, and how many there are.
+        self._wide, self._found, self._seen = np.zeros((models, groups)), np.zeros((models, groups)), 0.0
+        self._frames = 0
+
+    def step(
+        self,
+        time_s: float,
+        values: Float[np.ndarray, " number"] | None,
+        noise: Float[np.ndarray, " group"] | None,
+        trust: Float[np.ndarray, " group"] | None = None,
+    ) -> None:
+        """On to the next frame; None where nothing was read. `trust` (0 to 1) if it is known how far the reading is to be believed."""
+        c, step_s = self.config, abs(time_s - self.time_s)
+        F, Q = _motion(round(step_s, 5), c.moves_s, c.accelerates_s)
+        expected = _Belief(F @ self.belief.mean, F @ self.belief.spread @ F.T + self.liveliness[:, None, None, None] * Q)
+        self.before, self.before_s, self.expected, self.transition, self.time_s = self.belief, self.time_s, expected, F, time_s
+        if values is None or noise is None:
+            self.belief = expected
+            return
+        off = values - expected.mean[:, 0]
+        square = np.add.reduceat(off**2, self.first, axis=1) / self.count
+        if trust is None:
+            ratio = square / (expected.spread[..., 0, 0] + noise**2)
+            # Two frames tell no scale yet.
+            scale = np.minimum(self._found / self._seen, self.most) + TINY if self._frames > 2 else np.inf
+            trust = believed(np.minimum(ratio, self._since_last(values, noise)) / scale, c.tail)
+        self._last, self._frames = values, self._frames + 1
+        # A reading that is not believed is a noisier one, and says as little of how lively the hand is.
+        width = expected.spread[..., 0, 0] + noise**2 / trust
+        share = expected.spread[..., :, 0] / width[..., None]
+        mean = expected.mean + share[:, self.group].transpose(0, 2, 1) * off[:, None]
+        self.belief = _Belief(mean, expected.spread - share[..., None] * expected.spread[..., None, 0, :])
+        fading = float(np.exp(-min(step_s / c.foresight_s, 1 / c.foresight_frames)))
+        self._wide = fading * self._wide + np.log(width)
+        self._found = fading * self._found + square / width
+        self._seen = fading * self._seen + 1
+        self._usual = np.exp(fading * np.log(self._usual) + (1 - fading) * np.log(noise**2))
+
+    def _since_last(self, values: Float[np.ndarray, " number"], noise: Float[np.ndarray, " group"]) -> Float[np.ndarray, " group"]:
+        """How far this reading is from the last one, squared, over twice the noise that is usual: two that agree are no slip, however little they were
+        foreseen. Unsure ones must agree as well as sure ones do, or a hidden hand's would always."""
+        return np.add.reduceat((values - self._last) ** 2, self.first) / self.count / (2 * np.minimum(noise**2, self._usual))
+
+    @property
+    def evidence(self) -> Float[np.ndarray, "model group"]:
+        """Log likelihood of each liveliness, with the noise's scale that suits it best."""
+        if self._seen == 0:
+            return np.zeros_like(self._found)
+        scale = np.minimum(self._found / self._seen, self.most) + TINY
+        return -0.5 * (self._wide + self._seen * np.log(scale) + self._found / scale)
+
+    def at(self, time_s: float) -> Float[np.ndarray, " number"] | None:
+        """The numbers at this time, which is that of the last frame or of the one before it; None at another."""
+        if time_s == self.time_s:
+            each = self.belief.mean[:, 0]
+        elif time_s == self.before_s:
+            each = smoothed_back(self.before, self.expected, self.transition, self.belief.mean, self.group)[:, 0]
+        else:
+            return None
+        return mixed(each, self.evidence, self.group, self.config.alert)
+
+
+def mixed(
+    each: Float[np.ndarray, "model number"], evidence: Float[np.ndarray, "model group"], group: np.ndarray, alert: float
+) -> Float[np.ndarray, " number"]:
+    """The mean of what every liveliness says, by its evidence."""
+    weight = np.exp(evidence - evidence.max(0))
+    weight = (1 - alert) * weight / weight.sum(0) + alert / len(weight)
+    return (weight[:, group] * each).sum(0)
+
+
+def smoothed_back(
+    before: _Belief, expected: _Belief, transition: Float[np.ndarray, "3 3"], mean: Float[np.ndarray, "model 3 number"], group: np.ndarray
+) -> Float[np.ndarray, "model 3 number"]:
+    """What was believed of a frame, given what is believed of the next one now (`mean`) and was expected of it then."""
+    gain = np.linalg.solve(expected.spread, transition @ before.spread).swapaxes(-1, -2)
+    return before.mean + np.einsum("mnij,mjn->min", gain[:, group], mean - expected.mean)
+
+
+@dataclass
+class _Step:
+    """What a filter thought of one frame."""
+
+    belief: _Belief
+    expected: _Belief
+    transition: Float[np.ndarray, "3 3"]
+    evidence: Float[np.ndarray, "model group"]
 
 
 def smooth_numbers(
-    time_s: Float[np.ndarray, " frame"], values: Series, weight: Float[np.ndarray, " frame"], config: SmoothConfig
-) -> Series:
-    """Numbers of one kind and unit, smoothed together: one window a frame for all of them."""
+    time_s: Float[np.ndarray, " frame"],
+    values: Float[np.ndarray, "frame number"],
+    noise: Float[np.ndarray, "frame group"],
+    numbers: tuple[int, ...],
+    config: SmoothConfig,
+    most: Float[np.ndarray, " group"] | float = np.inf,
+) -> Float[np.ndarray, "frame number"]:
+    """Numbers in groups, smoothed in both directions."""
     if len(time_s) < 3:
         return values.copy()
-    sigma = _noise(values)
-    expected, spike = _spikes(values, sigma, config.outlier)
-    trust = weight / weight.max() * spike
-    # A reading that its neighbours contradict is no candidate itself.
-    chosen = np.where(spike[:, None] > 0.5, values, expected)
-    estimates, spreads = [chosen], [np.ones(len(time_s))]
-    for window_s in config.windows_s:
-        kernel, offsets = local_kernel(time_s, trust, window_s, config.future)
-        estimates.append(np.einsum("fk,fkn->fn", kernel, values[offsets]))
-        spreads.append(np.sqrt((kernel**2).sum(1)))
-    level = _widest(np.stack(estimates), np.stack(spreads), sigma, config)
-    # The window itself must not jump from frame to frame: between two windows lies a mixture of both.
-    level = _averaged(level, trust, config.future)
-    low = np.floor(level).astype(int)
-    high = np.minimum(low + 1, len(estimates) - 1)
-    share = (level - low)[:, None]
-    every, frame = np.stack(estimates), np.arange(len(time_s))
-    return (1 - share) * every[low, frame] + share * every[high, frame]
-
-
-def local_kernel(
-    time_s: Float[np.ndarray, " frame"], weight: Float[np.ndarray, " frame"], window_s: float, future: int | None
-) -> tuple[Float[np.ndarray, "frame near"], np.ndarray]:
-    """Weights of the neighbours' values in every frame's estimate, and which frames they are: a parabola fitted by tricube-weighted least
-    squares, at its middle (Cleveland 1979). Weights sum to 1."""
-    count = len(time_s)
-    step_s = float(np.median(np.diff(time_s)))
-    reach = max(1, int(np.ceil(window_s / step_s)))
-    # A window that may not look ahead reaches back the farther.
-    ahead = reach if future is None else min(reach, future)
-    near = np.arange(-(2 * reach - ahead), ahead + 1)
-    offsets = np.arange(count)[:, None] + near
-    inside = (offsets >= 0) & (offsets < count)
-    offsets = offsets.clip(0, count - 1)
-    u = (time_s[offsets] - time_s[:, None]) / (window_s * (2 - ahead / reach))
-    tricube = np.clip(1 - np.abs(u) ** 3, 0, None) ** 3
-    w = np.where(inside, tricube * weight[offsets], 0.0) + np.where(offsets == np.arange(count)[:, None], 1e-9 * inside, 0.0)
-    powers = np.stack([np.ones_like(u), u, u**2], -1)
-    moments = np.einsum("fk,fki,fkj->fij", w, powers, powers)
-    # With too few neighbours a slope or a bend would be read into noise: both are held back a little.
-    held = np.array([0.0, 1e-4, 2e-4]) if future is None else np.array([0.0, 0.01, 0.2])
-    moments += np.einsum("f,ij->fij", w.sum(1), np.diag(held))
-    row = np.linalg.solve(moments, np.broadcast_to(np.eye(3)[:, :1], (count, 3, 1)))[..., 0]
-    kernel = w * np.einsum("fki,fi->fk", powers, row)
-    return kernel / kernel.sum(1, keepdims=True), offsets
+    trust: np.ndarray | None = None
+    group, calm = np.repeat(np.arange(len(numbers)), numbers), values
+    for _ in range(config.rounds):
+        past = _passed(time_s, values, noise, trust, numbers, config, most)
+        future = _passed(time_s[::-1], values[::-1], noise[::-1], None if trust is None else trust[::-1], numbers, config, most)
+        evidence = [a.evidence + b.evidence for a, b in zip(past, reversed(future), strict=True)]
+        calm, mean = np.empty_like(values), past[-1].belief.mean
+        for k in range(len(past) - 1, -1, -1):
+            if k < len(past) - 1:
+                mean = smoothed_back(past[k].belief, past[k + 1].expected, past[k + 1].transition, mean, group)
+            calm[k] = mixed(mean[:, 0], evidence[k], group, config.alert)
+        trust = _trust(time_s, values, calm, noise, numbers, config)
+    return calm
 
 
 def stretches(there: Bool[np.ndarray, " frame"]) -> list[tuple[int, int]]:
@@ -145,46 +304,80 @@ def stretches(there: Bool[np.ndarray, " frame"]) -> list[tuple[int, int]]:
     return list(zip(edge[::2].tolist(), edge[1::2].tolist(), strict=True))
 
 
-def _noise(values: Series) -> float:
-    """Standard deviation of the noise of one frame, by the median of fourth differences, which moves hardly enter."""
-    order = 4 if len(values) > 8 else 2
-    rough = np.abs(np.diff(values, order, axis=0)).mean(1)
-    # The mean magnitude of a normal number is 0.8 of its deviation; the difference of that order has 70 (6) times the variance.
-    return float(np.median(rough)) / 0.798 / np.sqrt({4: 70, 2: 6}[order]) + 1e-9
+def _passed(
+    time_s: Float[np.ndarray, " frame"],
+    values: Float[np.ndarray, "frame number"],
+    noise: Float[np.ndarray, "frame group"],
+    trust: Float[np.ndarray, "frame group"] | None,
+    numbers: tuple[int, ...],
+    config: SmoothConfig,
+    most: Float[np.ndarray, " group"] | float,
+) -> list[_Step]:
+    """One pass of a filter, in the order in which the frames are given."""
+    walk = Filter(time_s[0], values[0], noise[0], numbers, config, most)
+    steps = [_Step(walk.belief, walk.expected, walk.transition, walk.evidence)]
+    for k in range(1, len(time_s)):
+        walk.step(time_s[k], values[k], noise[k], None if trust is None else trust[k])
+        steps.append(_Step(walk.belief, walk.expected, walk.transition, walk.evidence))
+    return steps
 
 
-def _spikes(values: Series, sigma: float, outlier: float) -> tuple[Series, Float[np.ndarray, " frame"]]:
-    """Median of each frame and its two neighbours on either side, and how far a reading is believed: a slip is far from that median and from
-    the curve through its neighbours too. A turning point of a fast move is far from the median alone, a slip's neighbour from the curve."""
-    padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
-    around = np.stack([padded[k : k + len(values)] for k in range(5)])
-    median = np.median(around, 0)
-    curve = (4 * (around[1] + around[3]) - around[0] - around[4]) / 6
-    off = [np.sqrt(((values - other) ** 2).mean(1)) for other in (median, curve)]
-    return median, 1 / (1 + (np.minimum(*off) / (outlier * sigma)) ** 4)
+def _trust(
+    time_s: Float[np.ndarray, " frame"],
+    values: Float[np.ndarray, "frame number"],
+    calm: Float[np.ndarray, "frame number"],
+    noise: Float[np.ndarray, "frame group"],
+    numbers: tuple[int, ...],
+    config: SmoothConfig,
+) -> Float[np.ndarray, "frame group"]:
+    """How far each reading is to be believed: by its distance from the smooth way and from its neighbours, and what is usual around it."""
+    first = np.concatenate([[0], np.cumsum(numbers)[:-1]])
+    off = np.add.reduceat((values - calm) ** 2, first, axis=1) / numbers / noise**2
+    sure = np.minimum(noise, np.median(noise, axis=0))
+    step = np.add.reduceat(np.diff(values, axis=0) ** 2, first, axis=1) / numbers / (sure[1:] ** 2 + sure[:-1] ** 2)
+    alone = np.minimum(np.pad(step, ((1, 0), (0, 0)), constant_values=np.inf), np.pad(step, ((0, 1), (0, 0)), constant_values=np.inf))
+    near = np.exp(-np.abs(time_s[:, None] - time_s) / config.foresight_s)
+    # The median of a square is .6 of its mean, or less where slips are many; those must not make themselves usual.
+    usual = near @ np.minimum(off, 15 * np.median(off, axis=0)) / near.sum(1, keepdims=True) + TINY
+    return believed(np.minimum(off, alone) / usual, config.tail)
 
 
-def _widest(
-    estimates: Float[np.ndarray, "level frame number"], spreads: Float[np.ndarray, "level frame"], sigma: float, config: SmoothConfig
-) -> Float[np.ndarray, " frame"]:
-    """The last level before which none contradicts an earlier one."""
-    levels, count, numbers = estimates.shape
-    limit = config.tolerance + config.tolerance_few / np.sqrt(numbers)
-    open_still, level = np.ones(count, bool), np.zeros(count)
-    for k in range(1, levels):
-        for j in range(k):
-            apart = np.sqrt(((estimates[k] - estimates[j]) ** 2).mean(1))
-            noise = sigma * np.sqrt(np.abs(spreads[j] ** 2 - spreads[k] ** 2)) + 1e-12
-            open_still &= apart <= limit * noise
-        level[open_still] = k
-    return level
+def believed(off: Float[np.ndarray, "*n"], tail: float) -> Float[np.ndarray, "*n"]:
+    """How far a reading is believed that is off by this, squared, where 1 is usual."""
+    return np.minimum((tail + 1) / (tail + off), 1.0)
 
 
-def _averaged(level: Float[np.ndarray, " frame"], trust: Float[np.ndarray, " frame"], future: int | None) -> Float[np.ndarray, " frame"]:
-    """Binomial average over five frames, or over those that are known already."""
-    mask = np.array([1.0, 4.0, 6.0, 4.0, 1.0])
-    if future is not None:
-        mask[3 + future :] = 0
-    weight = trust + 1e-3
-    top = np.convolve(np.pad(level * weight, 2), mask[::-1], mode="valid")
-    return top / np.convolve(np.pad(weight, 2), mask[::-1], mode="valid")
+@functools.lru_cache(4096)
+def _motion(step_s: float, moves_s: float, accelerates_s: float) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 3"]]:
+    """How value, speed and acceleration go on for a time, and what uncertainty comes in for a liveliness of one (Van Loan 1978)."""
+    drift = np.array([[0, 1, 0], [0, -1 / moves_s, 1], [0, 0, -1 / accelerates_s]])
+    both = np.zeros((6, 6))
+    both[:3, :3], both[3:, 3:], both[2, 5] = -drift, drift.T, accelerates_s**-2
+    grown = scipy.linalg.expm(both * step_s)
+    transition = grown[3:, 3:].T
+    return transition, transition @ grown[:3, 3:]
+
+
+def _pieces(first: int, last: int, config: SmoothConfig) -> list[tuple[int, int, int]]:
+    """A long stretch in pieces that overlap: where each begins, where it ends, and from where on it is taken."""
+    step = config.piece - 2 * config.overlap
+    starts = range(first, max(first + 1, last - 2 * config.overlap), step)
+    return [(k, min(k + config.piece, last), k if k == first else k + config.overlap) for k in starts]
+
+
+def _most(distance_m: float) -> Float[np.ndarray, "8"]:
+    """Where a hand is seen errs by no more than stage 1 says, whose unit is a tenth of the hand: a hand that seems to leap about does. Of the other
+    groups nothing is known."""
+    return np.array([(0.1 * HAND_M / max(distance_m, 1e-3)) ** 2 if group == "ray" else np.inf for group in GROUPS])
+
+
+def _numbers(rotation: Float[np.ndarray, "frame 16 3 3"], wrist_m: Float[np.ndarray, "frame 3"]) -> Float[np.ndarray, "frame 147"]:
+    """A hand's numbers as GROUPS has them. Along a ray and across it a picture tells with very different certainty."""
+    z = wrist_m[:, 2:].clip(1e-3)
+    return np.concatenate([rotation.reshape(-1, 144), wrist_m[:, :2] / z, np.log(z)], 1)
+
+
+def _hands(numbers: Float[np.ndarray, "frame 147"]) -> tuple[Float[np.ndarray, "frame 16 3 3"], Float[np.ndarray, "frame 3"]]:
+    z = np.exp(numbers[:, 146:])
+    rotation = nearest_rotation(torch.from_numpy(numbers[:, :144].reshape(-1, 16, 3, 3))).numpy()
+    return rotation, np.concatenate([numbers[:, 144:146] * z, z], 1)

@@ -1,8 +1,8 @@
 """Which hand is which over time: every hand keeps its person and its side, and the detector is asked only when the answer is not known.
 
-A hand is followed by looking where it was, moved on as it moved: stage 1 needs no detector for that, nor a second look. Person and side of a
-hand stay what they were while it is followed, however the hands cross; what would make a hand jump, or put both hands in one place, is not
-believed. The detector looks when a hand was lost, may be coming in, or for some time nobody has looked.
+A hand is followed by looking where it was, moved on as it moved: stage 1 needs no detector for that, nor, unless it moved otherwise, a second
+look. Person and side of a hand stay what they were while it is followed, however the hands cross; what would make a hand jump, or put both hands
+in one place, is not believed. The detector looks when a hand was lost, may be coming in, or for some time nobody has looked.
 """
 
 import copy
@@ -37,7 +37,8 @@ class TrackConfig:
     presence_kept: float = 0.25
     """and of one that is followed: hands blurred by motion or hidden by the other one are still there."""
     largest_jump: float = 0.7
-    """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size, beyond a factor of 1 + this)."""
+    """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size or distance, beyond a factor of 1 +
+    this)."""
     same_hand: float = 0.08
     """Two hands whose keypoints are nearer than this in sizes, on average, are one hand, read twice,"""
     near_hand: float = 0.25
@@ -79,8 +80,13 @@ class TrackConfig:
     """A hand that comes in beside a hand of the same side is that person's other hand, unless the log odds for its side exceed this."""
     match_distance: float = 0.8
     """A detection nearer than this to where a hand was expected, in sizes, is that hand."""
+    much_surer: float = 2.0
+    """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
     memory: float = 0.5
     """How much of the last speed is kept when the next is known."""
+    look_again: float = 0.1
+    """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
+    middle of its crop it is read less well."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,9 @@ class _Hand:
     keypoints_xy: Float[Tensor, "21 2"]
     velocity_px_s: Float[Tensor, "2"]
     seen_s: float
+    distance_m: float
+    sureness: float
+    """Mean confidence of its keypoints."""
     doubts: int = 0
     """Frames in a row in which its reading was not believed."""
 
@@ -141,6 +150,8 @@ class _View:
     """An answer of stage 1 about a person on its way to a reading."""
 
     person: _Person
+    pair: HandPair
+    """Where it was asked to look."""
     hands: Stage1Hands
     other: Stage1Hands | None
     """The answer with left and right exchanged, if that was asked for."""
@@ -238,6 +249,7 @@ class Tracker:
             if other is not None and self._rather(person, pair, hands, other):
                 pair, hands, other = _exchanged(pair), other, hands
             views.append(self._viewed(person, pair, hands, other, time_s))
+        views = self._looked_again(pixels, views, time_s)
         self._drop_doubles(views, time_s)
         readings = []
         for view in views:
@@ -306,9 +318,33 @@ class Tracker:
             jump = float((xy[side] - hand.expected_xy(time_s)).norm(dim=-1).mean()) / hand.size_px
             grown = max(_size(xy[side]), 1.0) / hand.size_px
             misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
-            steady = (jump < c.largest_jump and 1 / (1 + c.largest_jump) < grown < 1 + c.largest_jump) or hand.doubts > 1
+            nearer = max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3) / hand.distance_m
+            leap = max(abs(math.log(grown)), abs(math.log(nearer)))
+            steady = (jump < c.largest_jump and leap < math.log(1 + c.largest_jump)) or hand.doubts > 1
             believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and self._in_view(xy[side])
-        return _View(person, hands, other, xy, believed, misfit)
+        return _View(person, pair, hands, other, xy, believed, misfit)
+
+    def _looked_again(self, pixels: Tensor, views: list[_View], time_s: float) -> list[_View]:
+        """The same views, but hands that moved otherwise than they were expected to are looked at where they turned out to be. Not so hands that
+        meet: there a hand that seems to be elsewhere may be the other one."""
+        asked: dict[int, HandPair] = {}
+        for k, view in enumerate(views):
+            if view.person.met:
+                continue
+            own = _pair_at(view.xy, view.pair.present)
+            reach = (own.box_xyxy_px[:, 2:] - own.box_xyxy_px[:, :2]).amax(-1).clamp_min(1.0)
+            off = (own.box_xyxy_px - view.pair.box_xyxy_px).abs().amax(-1) / reach > self.config.look_again
+            strayed = off & torch.tensor(view.believed)
+            if bool(strayed.any()):
+                box = torch.where(strayed[:, None], own.box_xyxy_px, view.pair.box_xyxy_px)
+                asked[k] = replace(view.pair, box_xyxy_px=box, direction=torch.where(strayed[:, None], own.direction, view.pair.direction))
+        answers = self.follower.infer(pixels, self.camera, list(asked.values())) if asked else []
+        seen = list(views)
+        for (k, pair), answer in zip(asked.items(), answers, strict=True):
+            closer = self._viewed(views[k].person, pair, answer.to("cpu"), views[k].other, time_s)
+            if sum(closer.believed) >= sum(views[k].believed):
+                seen[k] = closer
+        return seen
 
     def _drop_doubles(self, views: list[_View], time_s: float) -> None:
         """Where two hands were read from one, does not believe the one that fits worse to what was expected."""
@@ -334,6 +370,7 @@ class Tracker:
                 continue
             if view.believed[side]:
                 self._move(hand, view.xy[side], time_s)
+                hand.distance_m, hand.sureness = _distance_and_sureness(hands, side)
                 sure = float(hands.presence[side]) > self.config.unsure_presence
                 self._unsure |= not (sure and float(hands.side_correct[side]) > self.config.unsure_side)
             else:
@@ -350,18 +387,9 @@ class Tracker:
 
     def _pair(self, person: _Person, time_s: float) -> HandPair:
         """What stage 1 is asked: the keypoints' boxes and directions where they are expected."""
-        boxes, directions = torch.zeros(2, 4), torch.tensor([[0.0, -1.0]]).repeat(2, 1)
-        for side, hand in enumerate(person.hands):
-            known = hand or person.hands[1 - side]
-            assert known is not None
-            xy = known.expected_xy(time_s)
-            boxes[side] = torch.cat([xy.amin(0), xy.amax(0)])
-            along = xy[MIDDLE_MCP] - xy[0]
-            # A hand that points at the camera has no direction in the picture; its fingers' tips then say more than nothing.
-            if float(along.norm()) < 0.15 * known.size_px:
-                along = xy[1:].mean(0) - xy[0]
-            directions[side] = along / along.norm().clamp_min(1e-6)
-        return HandPair(boxes, directions, torch.tensor([hand is not None for hand in person.hands]))
+        left, right = person.hands
+        known = [hand for hand in (left or right, right or left) if hand is not None]
+        return _pair_at(torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None]))
 
     def _in_view(self, xy: Float[Tensor, "21 2"]) -> bool:
         """At least a quarter of the keypoints lie within the picture (the principal point is taken for its centre)."""
@@ -429,7 +457,7 @@ class Tracker:
                 if not new or self._is_followed(xy) or not self._in_view(xy):
                     continue
                 person, place = self._owner(candidate, side, pixels, time_s)
-                person.hands[place] = _Hand(xy.clone(), torch.zeros(2), time_s)
+                person.hands[place] = _Hand(xy.clone(), torch.zeros(2), time_s, *_distance_and_sureness(candidate.hands, side))
                 self._remember(person, time_s)
                 joined[person.number] = person
         for box in strangers.box_xyxy_px:
@@ -473,13 +501,17 @@ class Tracker:
         def far(person: _Person) -> float:
             return float((person.place_xy - place).norm()) / max(person.size_px, size)
 
-        def shown(hand: _Hand | None) -> bool:
-            return hand is not None and not hand.doubts
+        sureness = _distance_and_sureness(candidate.hands, side)[1]
 
-        one_handed = [p for p in self._people if sum(map(shown, p.hands)) == 1 and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
+        def shown(person: _Person, place: int) -> bool:
+            hand = person.hands[place]
+            astray = hand is not None and place == side and self.config.much_surer * hand.sureness < sureness
+            return hand is not None and not hand.doubts and not astray
+
+        one_handed = [p for p in self._people if shown(p, 0) != shown(p, 1) and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
         for person in sorted(one_handed, key=far):
-            if not shown(person.hands[side]) or self._is_other_hand(person, candidate, side, pixels, time_s):
-                return person, 1 - side if shown(person.hands[side]) else side
+            if not shown(person, side) or self._is_other_hand(person, candidate, side, pixels, time_s):
+                return person, 1 - side if shown(person, side) else side
         gone = [p for p in self._people if not any(p.hands)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
@@ -491,11 +523,26 @@ class Tracker:
     def _is_other_hand(self, person: _Person, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
         """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
         lost = person.hands[1 - side]
-        person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), torch.zeros(2), time_s)
+        known = _distance_and_sureness(candidate.hands, side)
+        person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), torch.zeros(2), time_s, *known)
         (answer,) = self.follower.infer(pixels, self.camera, [self._pair(person, time_s)])
         person.hands[1 - side] = lost
         sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side].cpu(), eps=1e-3)
         return float(sure) < self.config.same_side or person.side_odds < self.config.same_side
+
+
+def _pair_at(xy: Float[Tensor, "hand 21 2"], present: Bool[Tensor, "hand"]) -> HandPair:
+    """Boxes and directions of hands whose keypoints are there."""
+    along = xy[:, MIDDLE_MCP] - xy[:, 0]
+    # A hand that points at the camera has no direction in the picture; its fingers' tips then say more than nothing.
+    short = along.norm(dim=-1) < 0.15 * (xy.amax(1) - xy.amin(1)).amax(-1).clamp_min(1.0)
+    along = torch.where(short[:, None], xy[:, 1:].mean(1) - xy[:, 0], along)
+    return HandPair(torch.cat([xy.amin(1), xy.amax(1)], -1), along / along.norm(dim=-1, keepdim=True).clamp_min(1e-6), present)
+
+
+def _distance_and_sureness(hands: Stage1Hands, side: int) -> tuple[float, float]:
+    """How far away a hand is, and how sure stage 1 is of its keypoints."""
+    return max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3), float(hands.keypoint_confidence[side].mean())
 
 
 def _exchanged(pair: HandPair) -> HandPair:
