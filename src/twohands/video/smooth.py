@@ -12,7 +12,6 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 import torch
 from jaxtyping import Bool, Float
 
@@ -353,7 +352,7 @@ def _motion(step_s: float, moves_s: float, accelerates_s: float) -> tuple[Float[
     drift = np.array([[0, 1, 0], [0, -1 / moves_s, 1], [0, 0, -1 / accelerates_s]])
     both = np.zeros((6, 6))
     both[:3, :3], both[3:, 3:], both[2, 5] = -drift, drift.T, accelerates_s**-2
-    grown = scipy.linalg.expm(both * step_s)
+    grown = torch.linalg.matrix_exp(torch.from_numpy(both * step_s)).numpy()
     transition = grown[3:, 3:].T
     return transition, transition @ grown[:3, 3:]
 
