@@ -1,5 +1,6 @@
 """`twohands train detector | regressor | refiner`: one command per network."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ def regressor(
     steps: int | None = None,
     seed: int = 0,
     devices: int = 1,
+    workers: int = 0,
     only: tuple[str, ...] = (),
 ) -> None:
     """Train stage 1 (align). Run the same command again to go on where it stopped.
@@ -32,13 +34,14 @@ def regressor(
         steps: Length of the run; the experiment's own by default.
         seed: Fixes data order and initial weights.
         devices: Processes (or GPUs) that train together.
+        workers: Processes a device that make batches ahead, so that training does not wait for them; by default it makes its own.
         only: Parts of the network that learn, such as `other` (where a person's other hand is); the rest stays as it is. All by default.
     """
     from twohands.training.experiments import regressor_experiment
     from twohands.training.regressor import train_regressor
 
     training = regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk, only)
-    print(train_regressor(training))
+    print(train_regressor(replace(training, fit=replace(training.fit, workers=workers))))
 
 
 @train.command
@@ -51,6 +54,7 @@ def detector(
     steps: int | None = None,
     seed: int = 0,
     devices: int = 1,
+    workers: int = 0,
 ) -> None:
     """Train the hand detector. Run the same command again to go on where it stopped.
 
@@ -63,11 +67,13 @@ def detector(
         steps: Length of the run; the experiment's own by default.
         seed: Fixes data order and initial weights.
         devices: Processes (or GPUs) that train together.
+        workers: Processes a device that make batches ahead, so that training does not wait for them; by default it makes its own.
     """
     from twohands.training.detector import train_detector
     from twohands.training.experiments import detector_experiment
 
-    print(train_detector(detector_experiment(out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk)))
+    training = detector_experiment(out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk)
+    print(train_detector(replace(training, fit=replace(training.fit, workers=workers))))
 
 
 @train.command
