@@ -166,15 +166,13 @@ class Stage1:
         for look in range(1, self.placement.passes):
             before = stack(hands)
             followed = self._follow(camera, pair, before)
-            alone = ~_sees_other(before, pair) if look == last else None
-            # Where the first look was at the right place a second one would show the same; but the teacher's word is still to be heard.
-            heard = torch.zeros(len(pairs), dtype=torch.bool) if self.teacher is None or alone is None else alone
-            again = [k for k in range(len(pairs)) if bool(heard[k]) or not _settled(followed[k], pair[k], self.placement)]
-            if not again:
-                break
-            looked = self._look(image, camera, followed[again], None if alone is None else alone[again])
-            for place, k in enumerate(again):
-                hands[k] = looked[place]
+            # Where the look before was at the right place another one would show the same; but the teacher's word is still to be heard.
+            asked = ~_sees_other(before, pair) if self.teacher is not None and look == last else torch.zeros(len(pairs), dtype=torch.bool)
+            again = [k for k in range(len(pairs)) if bool(asked[k]) or not _settled(followed[k], pair[k], self.placement)]
+            if again:
+                looked = self._look(image, camera, followed[again], asked[again])
+                for place, k in enumerate(again):
+                    hands[k] = looked[place]
             pair = followed
         return hands
 
