@@ -68,19 +68,6 @@ def visibility(
     return Visibility(face, depth_m, screen)
 
 
-def depth_map(
-    vertices_m: Float32[np.ndarray, "vert 3"],
-    faces: Int32[np.ndarray, "face 3"],
-    focal_px: Float32[np.ndarray, "2"],
-    principal_px: Float32[np.ndarray, "2"],
-    height: int,
-    width: int,
-    closed: Bool[np.ndarray, "face"] | None = None,
-) -> Float32[np.ndarray, "height width"]:
-    """`rasterize(...).depth_m` alone."""
-    return visibility(vertices_m, faces, focal_px, principal_px, height, width, closed).depth_m
-
-
 @lru_cache(maxsize=64)
 def _none(count: int) -> np.ndarray:
     return np.zeros(count, np.bool_)

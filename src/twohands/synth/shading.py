@@ -4,7 +4,7 @@ import numba
 import numpy as np
 from jaxtyping import Float32
 
-from twohands.render import depth_map, smooth_normals, visibility, weights_at
+from twohands.render import smooth_normals, visibility, weights_at
 from twohands.synth.body import cross, unit
 from twohands.synth.light import Light
 from twohands.synth.material import BLOTCHES, CHECKS, DOTS, HAIRS, LAYERS, LINE, PRINT, STRANDS, STRIPES, WIDTH
@@ -120,7 +120,7 @@ def _shadow(vertices: np.ndarray, faces: np.ndarray, closed: np.ndarray, focus: 
         R.astype(np.float32),
         shift.astype(np.float32),
         focal,
-        depth_map(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX, closed),
+        visibility(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX, closed).depth_m,
     )
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import IterableDataset
 
-from twohands.data.crops import grain, read_crops
 from twohands.data.shards import ShardSet
 from twohands.geometry.camera import Camera
 from twohands.geometry.crop import Crop
@@ -23,6 +22,7 @@ from twohands.regress.align import CropPriors
 from twohands.regress.crops import EXPANSION, PairView, view_pairs
 from twohands.regress.losses import HandTruth
 from twohands.schema import HandPair
+from twohands.training.pixels import grain, read_crops
 
 OTHER_INSIDE, OTHER_OUTSIDE = 0.55, 0.8
 """Crop sides from a crop's centre within which the other hand's centre counts as seen, and beyond which as not seen."""
@@ -60,8 +60,8 @@ class AugmentConfig:
     """Sides to which such crops are shrunk: hands of 20 px and more."""
     little_light: tuple[float, float] = (0.15, 0.6)
     """What is left of the light; sensors' noise then shows."""
-    moved_px: tuple[float, float] = (0.03, 0.15)
-    """Length of the smear, in crop sides."""
+    smear: tuple[float, float] = (0.03, 0.15)
+    """How far they moved meanwhile, in crop sides."""
     cover: float = 0.15
     """Share of crops with a patch pasted over."""
     mirror: float = 0.5
@@ -411,7 +411,7 @@ def _worn(crops: Tensor, rng: np.random.Generator, a: AugmentConfig) -> Tensor:
         coarse, dark, moved = rng.random(3) < 0.5
         hands = crops[pair]
         if moved:
-            hands = _smeared(hands, rng.uniform(*a.moved_px) * size, rng.uniform(0, np.pi))
+            hands = _smeared(hands, rng.uniform(*a.smear) * size, rng.uniform(0, np.pi))
         if dark:
             left = float(np.exp(rng.uniform(*np.log(a.little_light))))
             noise = torch.from_numpy(grain(rng, hands.numel())).view_as(hands) * float(rng.uniform(0.01, 0.04))

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from twohands.data.crops import grain, read_crops
+from twohands.training.pixels import grain, read_crops
 
 
 def test_crops_are_those_of_grid_sample() -> None:

@@ -1,4 +1,5 @@
-"""Crops read straight from encoded pixels, compiled: PyTorch wants the whole picture as floats first and reads ten times as slowly."""
+"""Pixels of a batch. Crops are read straight from bytes, compiled: PyTorch wants the whole picture as floats first and reads ten times as slowly;
+and noise comes from a stock."""
 
 from functools import cache
 

@@ -1,0 +1,32 @@
+"""The mean of two weights files of one network.
+
+    python tools/average_weights.py BEFORE.safetensors AFTER.safetensors OUT.safetensors [--share 0.5]
+
+What was trained further on other data and what it began with are near enough to each other for their mean to be a network too, often one that
+keeps more of either. Stage 1 ships as such a mean (src/twohands/weights/regressor.md)."""
+
+import argparse
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from twohands.checkpoints import read_header
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--share", type=float, default=0.5, help="of the second file")
+    args = parser.parse_args()
+    before, after = load_file(args.before), load_file(args.after)
+    header = read_header(args.after)
+    if read_header(args.before)["config"] != header["config"]:
+        parser.error(f"{args.before} and {args.after} are weights of different networks")
+    mean = {name: before[name].float().lerp(value.float(), args.share).to(value.dtype) for name, value in after.items()}
+    save_file(mean, args.out, metadata=header)
+
+
+if __name__ == "__main__":
+    main()
