@@ -5,7 +5,8 @@
 
 Every row renders its pictures into OUT/data (rows with the same knobs share them), trains into OUT/runs/NAME and writes OUT/NAME.json; what is there
 already is kept, so that the same command goes on where it was cut off. The rows "no priors", "+ keypoints" and "+ segmentation" are those of the
-paper's Table 3; "everything" is its "+ depth". At the end the table is printed.
+paper's Table 3; "everything" is its "+ depth". At the end the table is printed. Another seed for all rows: `--seed N` and another OUT, whose `data`
+may be a link to the first one's.
 """
 
 import dataclasses
@@ -40,6 +41,7 @@ from twohands.training.ablation import (
     PriorKinds,
     SmallRegressor,
     SmallRun,
+    Trunk,
     begin,
     errors_on,
     plain_batches,
@@ -72,6 +74,7 @@ class Row:
     """Hands of real photos with their teacher's keypoints are mixed in."""
     seed: int = 0
     priors: PriorKinds = "depth"
+    trunk: Trunk = "taught"
     steps: float = 1.0
     """Of the budget."""
     pictures: float = 1.0
@@ -85,6 +88,9 @@ ROWS = {
         Row("everything, again", seed=1),
         Row("- real photos", photos=False),
         Row("no priors", priors="none"),
+        Row("- alignment", priors="shown"),
+        Row("- readout", trunk="unread"),
+        Row("- latents", trunk="untaught"),
         Row("+ keypoints", priors="keypoints"),
         Row("+ segmentation", priors="parts"),
         Row("first engine", first_engine=True),
@@ -94,6 +100,8 @@ ROWS = {
         Row("- poses", {"poses": "simple", "interacting": 0.0}),
         Row("- backgrounds", {"background": "plain"}),
         Row("- light", {"light": "plain"}),
+        Row("- light from behind", {"lit_from_behind": 0.0}),
+        Row("- hair", {"hair": 0.0}),
         Row("- objects", {"held": 0.0, "occluder": 0.0, "pasted": 0.0, "glove": 0.0, "ring": 0.0, "watch": 0.0}),
         Row("everything, twice as long", steps=2.0),
         Row("everything, half the pictures", pictures=0.5),
@@ -124,6 +132,8 @@ class Options:
     """A row's rendered pictures, each seen in one or two augmented crops several times."""
     real: int = 400
     """Photographs of hands, shared by all rows."""
+    seed: int = 0
+    """Added to every row's: weights and order, not pictures."""
 
 
 def main(options: Options) -> None:
@@ -132,11 +142,11 @@ def main(options: Options) -> None:
         raise UserError(f"there is no row {unknown[0]!r}; the rows are {', '.join(ROWS)}")
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options, begin(options.trunk).eval())
+    benches = {kind: Bench(options, begin(options.trunk, kind=kind).eval()) for kind in {ROWS[name].trunk for name in options.rows}}
     for name in options.rows:
         path = options.out / f"{file_name(name)}.json"
         if not path.is_file():
-            result = run_row(bench, ROWS[name])
+            result = run_row(benches[ROWS[name].trunk], ROWS[name])
             with beside(path) as part:
                 part.write_text(json.dumps(result, indent=1))
             print(name, json.dumps(result["seconds"]), json.dumps(result["synthetic"]), flush=True)
@@ -150,7 +160,7 @@ def file_name(row: str) -> str:
 
 @dataclass
 class Bench:
-    """What rows share: the frozen network, the packed batches of the last folder, of the photos and of the test."""
+    """What rows of one trunk share: the frozen network, if there is one, the packed batches of the last folder, of the photos and of the test."""
 
     options: Options
     frozen: SmallRegressor
@@ -195,9 +205,11 @@ def run_row(bench: Bench, row: Row) -> dict[str, Any]:
     prepared = time.process_time()
     fit = FitConfig(
         options.out / "runs" / file_name(row.name), round(options.steps * row.steps), 1e-3, warmup_steps=40, checkpoint_steps=50, average=0.985,
-        precision="32-true", seed=row.seed, accelerator="cpu",
+        precision="32-true", seed=options.seed + row.seed, accelerator="cpu",
     )  # fmt: skip
-    network = train_small(options.trunk, SmallRun(fit, row.priors, tuple(mixture), tuple(len(batches) for batches in lists)), lists)
+    network = train_small(
+        options.trunk, SmallRun(fit, row.priors, tuple(mixture), tuple(len(batches) for batches in lists), row.trunk), lists
+    )
     trained = time.process_time()
     scores = score(options, network) | {"synthetic": errors_on(network, bench.test)}
     seconds = {"data": prepared - started, "train": trained - prepared, "score": time.process_time() - trained}

@@ -2,7 +2,7 @@
 
 Everything up to the landmark network's last maps stays as it was trained, as do the first stages and the readout of the network that ships;
 projections, transformer and heads are trained. What the frozen part says of a crop is therefore computed once (`packed`), for a fixed list of augmented
-batches, and the batches are gone through several times.
+batches, and the batches are gone through several times. One network is the exception: the one whose trunk knows nothing of hands (`Trunk`).
 """
 
 import dataclasses
@@ -14,24 +14,29 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from twohands.checkpoints import load_weights, save_weights
 from twohands.data.shards import ShardSet
 from twohands.hands.bundled import load_bundled_hand
 from twohands.priors.tflite import fill_landmark_trunk
 from twohands.regress.align import KeypointReading, LandmarkAlignmentEncoder
+from twohands.regress.head import JointMaps, ParameterHead
 from twohands.regress.losses import LossWeights, stage1_loss
 from twohands.regress.network import Encoded, LandmarkEncoders, Regressor, RegressorConfig
 from twohands.training.fit import AveragedModule, FitConfig, fit
 from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, make_batch
 from twohands.training.regressor import prediction_errors
-from twohands.trunks import LandmarkLate, freeze
+from twohands.trunks import InvertedResidual, LandmarkLate, freeze
 
 SMALL = RegressorConfig(prior_width=48, width=128, heads=4, depth=1, pyramid=32, hidden=256)
 """0.9 M trained parameters, a tenth of a second a step of 16 pairs on one core."""
-PriorKinds = Literal["none", "keypoints", "parts", "depth"]
-"""Which teachers there are, each with those before it, in the order of the paper's Table 3."""
+PriorKinds = Literal["none", "keypoints", "parts", "depth", "shown"]
+"""Which teachers there are, each with those before it, in the order of the paper's Table 3. "shown": all of them, but F_fa need not resemble what
+they say (no L_prior)."""
+Trunk = Literal["taught", "unread", "untaught"]
+"""What of the landmark network is there. taught: its trunk, and its readout of keypoints, presence and side. unread: its trunk alone. untaught:
+neither; the same layers, drawn at random, learn with the rest."""
 
 
 class FrozenEncoders(LandmarkEncoders):
@@ -63,21 +68,66 @@ class FrozenEncoders(LandmarkEncoders):
         return Encoded(at_8, at_16, at_32, aligned, reading)
 
 
+class UnreadEncoders(FrozenEncoders):
+    """The frozen network without what it reads off its features."""
+
+    reads = False
+
+    def forward(self, crops: Tensor) -> Encoded:
+        return dataclasses.replace(super().forward(crops), reading=None)
+
+
+class UntaughtEncoders(LandmarkEncoders):
+    """The landmark network's layers without its trained numbers: both branches and what is before them learn."""
+
+    reads = False
+
+    def forward(self, crops: Float[Tensor, "crop 3 size size"]) -> Encoded:
+        at_8, at_16 = self.early(crops)
+        aligned = self.align.norm(self.align.project(self.align.late.to_32(at_16).flatten(2).transpose(1, 2)))
+        return Encoded(at_8, at_16, self.late(at_16), aligned, None)
+
+
+ENCODERS: dict[Trunk, type[LandmarkEncoders]] = {"taught": FrozenEncoders, "unread": UnreadEncoders, "untaught": UntaughtEncoders}
+
+
 class SmallRegressor(Regressor):
-    """Stage 1 with `FrozenEncoders`."""
+    """Stage 1 with one of ENCODERS."""
 
-    encoders: FrozenEncoders
+    encoders: LandmarkEncoders
 
-    def __init__(self, config: RegressorConfig = SMALL) -> None:
+    def __init__(self, config: RegressorConfig = SMALL, kind: Trunk = "taught") -> None:
         super().__init__(config)
-        self.encoders = FrozenEncoders(config)
+        self.encoders = ENCODERS[kind](config)
+        if not self.encoders.reads:
+            fine, middle, _ = self.encoders.widths
+            self.maps = JointMaps(config.width, [middle, fine], config.pyramid, False)
+            self.parameters_head = ParameterHead(config.width, config.hidden, False)
 
 
-def begin(trunk: Path, seed: int = 0) -> SmallRegressor:
-    """An untrained network behind the landmark network's file."""
+def draw_numbers(*modules: nn.Module) -> None:
+    """Random numbers for layers that have no normalisation: signals keep their size through them, and blocks with a skip begin as nothing
+    but their skip (after Zhang et al., "Fixup initialization", 2019)."""
+    for module in (m for part in modules for m in part.modules()):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for block in (m for part in modules for m in part.modules() if isinstance(m, InvertedResidual)):
+        nn.init.zeros_(block.project.weight) if block.skips else nn.init.kaiming_normal_(block.project.weight, nonlinearity="linear")
+
+
+def begin(trunk: Path, seed: int = 0, kind: Trunk = "taught") -> SmallRegressor:
+    """An untrained network, behind the landmark network's file unless it is to be untaught."""
     torch.manual_seed(seed)
-    network = SmallRegressor()
+    network = SmallRegressor(kind=kind)
     encoders = network.encoders
+    if kind == "untaught":
+        draw_numbers(encoders.early, encoders.late, encoders.align.late)
+        freeze(encoders.align.readout)  # nobody looks at it, nor at the layers that lead there alone
+        freeze(encoders.align.late.expand)
+        freeze(encoders.align.late.depthwise)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fill_landmark_trunk(encoders.early, encoders.align.late, encoders.align.readout, trunk)
     encoders.late.load_state_dict(encoders.align.late.to_32.state_dict())
     for frozen in (encoders.early, encoders.late, encoders.align.late, encoders.align.readout):
@@ -86,7 +136,9 @@ def begin(trunk: Path, seed: int = 0) -> SmallRegressor:
 
 
 def packed_batch(network: SmallRegressor, batch: PairBatch) -> PairBatch:
-    """The batch with what the frozen part says in place of its crops; zeros for absent hands."""
+    """The batch with what the frozen part says in place of its crops, if there is one; zeros for absent hands."""
+    if not isinstance(network.encoders, FrozenEncoders):
+        return batch
     flat, present = batch.crops.flatten(0, 1), batch.present.flatten()
     said = network.encoders.packed(flat[present].contiguous(memory_format=torch.channels_last))
     everyone = torch.zeros(len(flat), *said.shape[1:], dtype=said.dtype)
@@ -123,6 +175,9 @@ def with_priors(batch: PairBatch, kinds: PriorKinds) -> PairBatch:
         case "none":
             truth = dataclasses.replace(batch.truth, prior_valid=torch.zeros_like(batch.truth.prior_valid))
             return dataclasses.replace(batch, use_prior=torch.zeros_like(batch.use_prior), truth=truth)
+        case "shown":
+            truth = dataclasses.replace(batch.truth, prior_valid=torch.zeros_like(batch.truth.prior_valid))
+            return dataclasses.replace(batch, truth=truth)
 
 
 @dataclass(frozen=True)
@@ -148,6 +203,7 @@ class SmallRun:
     priors: PriorKinds
     mixture: tuple[float, ...]
     batches: tuple[int, ...]
+    kind: Trunk = "taught"
 
 
 class SmallModule(AveragedModule):
@@ -164,16 +220,16 @@ class SmallModule(AveragedModule):
 
 
 def train_small(trunk: Path, run: SmallRun, lists: Sequence[list[PairBatch]]) -> SmallRegressor:
-    """Trains (or goes on training) on lists of packed batches and writes small.safetensors into the run folder."""
+    """Trains (or goes on training) on lists of batches that a network of its kind has packed, and writes small.safetensors into the run folder."""
     mixed = Mixed(lists, run.mixture, run.priors, run.fit.seed)
-    module = fit(SmallModule(begin(trunk, run.fit.seed), run.fit), lambda part, start: mixed, run)
+    module = fit(SmallModule(begin(trunk, run.fit.seed, run.kind), run.fit), lambda part, start: mixed, run)
     save_weights(run.fit.out / "small.safetensors", module.average, SMALL, {"steps": str(run.fit.steps)})
-    return load_small(run.fit.out / "small.safetensors")
+    return load_small(run.fit.out / "small.safetensors", run.kind)
 
 
-def load_small(path: Path) -> SmallRegressor:
+def load_small(path: Path, kind: Trunk = "taught") -> SmallRegressor:
     """A trained network, ready to predict."""
-    network = SmallRegressor()
+    network = SmallRegressor(kind=kind)
     load_weights(path, network)
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
