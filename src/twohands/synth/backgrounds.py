@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from twohands.errors import UserError
+from twohands.synth.chance import pick
 from twohands.synth.light import Light, changed, read_lights
 from twohands.synth.resample import add_enlarged, enlarge_linear
 
@@ -261,27 +262,34 @@ def _decode(encoded, table, out):
                 out[v, u, k] = table[np.uint8(min(max(encoded[v, u, k], zero), one) * np.float32(255))]
 
 
-def paste_shape(rng: np.random.Generator, picture: Picture, share: float) -> Picture:
-    """A rectangle or ellipse of some filling, of about `share` of the side, somewhere."""
+def paste_shape(rng: np.random.Generator, picture: Picture, share: float) -> None:
+    """A rectangle or ellipse of some filling, of about `share` of the side, somewhere on the picture."""
     size = picture.shape[0]
     (x, y), angle = rng.random(2), rng.uniform(0, np.pi)
     w, h = share * rng.uniform(0.15, 1, 2) / 2
     reach = np.hypot(w, h)
     left, right = int(max(0, (x - reach) * size)), int(min(size, (x + reach) * size + 1))
     top, bottom = int(max(0, (y - reach) * size)), int(min(size, (y + reach) * size + 1))
-    xx, yy = np.arange(left, right, dtype=np.float32)[None] / size - x, np.arange(top, bottom, dtype=np.float32)[:, None] / size - y
-    a = xx * np.float32(np.cos(angle)) + yy * np.float32(np.sin(angle))
-    b = yy * np.float32(np.cos(angle)) - xx * np.float32(np.sin(angle))
-    inside = (np.abs(a) < w) & (np.abs(b) < h) if rng.random() < 0.6 else (a / w) ** 2 + (b / h) ** 2 < 1
-    kind = rng.random()
-    picture = picture.copy()
-    part = picture[top:bottom, left:right]
-    if kind < 0.55:
-        part[inside] = _colour(rng)
+    oblong = rng.random() < 0.6
+    if rng.random() < 0.55:
+        filling = _colour(rng).astype(np.float32).reshape(1, 1, 3)
     else:
-        filling = (noise_picture, stripes_picture, gradient_picture, bricks_picture, text_picture)[int(rng.integers(5))]
-        part[inside] = filling(rng, max(8, max(part.shape[:2])))[: part.shape[0], : part.shape[1]][inside]
-    return picture
+        maker = (noise_picture, stripes_picture, gradient_picture, bricks_picture, text_picture)[int(rng.integers(5))]
+        filling = maker(rng, max(8, bottom - top, right - left))
+    _paste(picture, left, right, top, bottom, x, y, np.float32(np.cos(angle)), np.float32(np.sin(angle)), w, h, oblong, filling)
+
+
+@numba.njit(cache=True)
+def _paste(picture, left, right, top, bottom, x, y, cosine, sine, w, h, oblong, filling):
+    size, plain = np.float32(picture.shape[0]), filling.shape[0] == 1
+    for v in range(top, bottom):
+        yy = np.float32(v) / size - y
+        for u in range(left, right):
+            xx = np.float32(u) / size - x
+            a, b = xx * cosine + yy * sine, yy * cosine - xx * sine
+            if (abs(a) < w and abs(b) < h) if oblong else (a / w) ** 2 + (b / h) ** 2 < 1:
+                for k in range(3):
+                    picture[v, u, k] = filling[0, 0, k] if plain else filling[v - top, u - left, k]
 
 
 def wall_picture(rng: np.random.Generator, size: int) -> Picture:
@@ -305,10 +313,10 @@ def scenery(rng: np.random.Generator, size: int, photos: Photos | None) -> Scene
         encoded = np.clip(found.picture, 0, 1) ** np.float32(1 / DISPLAY_GAMMA)
     else:
         makers = (gradient_picture, noise_picture, stripes_picture, bricks_picture, shelf_picture, text_picture)
-        encoded = makers[int(rng.choice(6, p=[0.34, 0.24, 0.12, 0.12, 0.12, 0.06]))](rng, size)
+        encoded = makers[pick(rng, (0.34, 0.24, 0.12, 0.12, 0.12, 0.06))](rng, size)
     if rng.random() < 0.5:
         for _ in range(rng.integers(1, 7)):
-            encoded = paste_shape(rng, encoded, rng.uniform(0.1, 0.7))
+            paste_shape(rng, encoded, rng.uniform(0.1, 0.7))
     out = np.empty((size, size, 3), np.float32)
     _decode(np.ascontiguousarray(encoded, np.float32), LINEAR, out)
     return Scenery(out, light)

@@ -3,13 +3,14 @@
 The body's frame: metres, x to its left, y up, it faces +z. Sides are ordered (left, right), as everywhere.
 """
 
+import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 
 import numba
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 
 from twohands.errors import UserError
 from twohands.render import smooth_normals
@@ -128,40 +129,54 @@ class Figure:
     """A body of some build and size at rest."""
 
     body: BodyAsset
-    vertices_m: Float[np.ndarray, "vert 3"]
+    shape: Float32[np.ndarray, "shape"]
     joints_m: Float[np.ndarray, "joint 3"]
     size: float
     """1 is a body of 1.70 m."""
     arm_m: tuple[tuple[float, float], ...]
     """Lengths of upper arm and forearm, by side."""
+    rims_m: tuple[Float[np.ndarray, "3"], ...]
+    """The middle of the rim that a hand is joined to, by side."""
 
     @staticmethod
     def of(body: BodyAsset, shape: Float[np.ndarray, "shape"], size: float) -> "Figure":
         """The asset's template bent by shape coefficients (standard deviations), then scaled."""
-        vertices = body.vertices_m.copy()
-        _add_shapes(vertices, body.shapes_m, np.asarray(shape, np.float32))
-        joints = body.joints_m + np.tensordot(shape, body.joint_shapes_m, 1)
-        vertices *= np.float32(size)
-        joints *= size
+        joints = (body.joints_m + np.tensordot(shape, body.joint_shapes_m, 1)) * size
+        loops, loop_shapes = _loops(body)
+        shape = np.asarray(shape, np.float32)
+        loops = loops.copy()
+        _add_shapes(loops, loop_shapes, shape)
+        loops *= np.float32(size)
+        rims = loops.reshape(2, -1, 3).mean(1)
         arms = []
         for side, name in enumerate(SIDES):
             shoulder, elbow = joints[body.joint[f"upper arm.{name}"]], joints[body.joint[f"elbow.{name}"]]
-            rim = vertices[body.loops[side]].mean(0)
-            arms.append((float(np.linalg.norm(elbow - shoulder)), float(np.linalg.norm(rim - elbow))))
-        return Figure(body, vertices, joints, size, tuple(arms))
+            arms.append((length(elbow - shoulder), length(rims[side] - elbow)))
+        return Figure(body, shape, joints, size, tuple(arms), tuple(rims.astype(np.float64)))
+
+    @cached_property
+    def vertices_m(self) -> Float[np.ndarray, "vert 3"]:
+        """All of them, found when they are asked for: many a person is given up before."""
+        vertices = self.body.vertices_m.copy()
+        _add_shapes(vertices, self.body.shapes_m, self.shape)
+        vertices *= np.float32(self.size)
+        return vertices
 
     def joint(self, name: str) -> Float[np.ndarray, "3"]:
         """A joint at rest."""
         return self.joints_m[self.body.joint[name]]
 
-    def loop_centre(self, side: int) -> Float[np.ndarray, "3"]:
-        """The middle of the rim that a hand is joined to."""
-        return self.vertices_m[self.body.loops[side]].mean(0).astype(np.float64)
-
     def hand_frame(self, side: int) -> Float[np.ndarray, "3 3"]:
         """Orientation of the body's own (missing) hand at rest, as the hand model counts it."""
         wrist, middle, index, pinky = (self.joint(f"{name}.{SIDES[side]}") for name in ("wrist", "middle", "index", "pinky"))
         return hand_frame(side, middle - wrist, index - pinky)
+
+
+@cache
+def _loops(body: BodyAsset) -> tuple[np.ndarray, np.ndarray]:
+    """The template's rims and what the shapes add to them."""
+    rows = body.loops.reshape(-1)
+    return body.vertices_m[rows], np.ascontiguousarray(body.shapes_m[:, rows])
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -176,6 +191,11 @@ def _add_shapes(vertices, shapes, coefficients):
 def cross(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "3"]:
     """The cross product of two vectors; numpy's takes twenty times as long."""
     return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+
+
+def length(a: np.ndarray) -> float:
+    """Of a vector; numpy's takes three times as long."""
+    return math.sqrt(a @ a)
 
 
 def unit(x: Float[np.ndarray, "*rows 3"]) -> Float[np.ndarray, "*rows 3"]:
@@ -220,28 +240,47 @@ class Posture:
     R: dict[str, Float[np.ndarray, "3 3"]]
     at: dict[str, Float[np.ndarray, "3"]]
 
+    def coarse(self) -> "Posture":
+        """The same with head and feet thinned out."""
+        f = self.figure
+        return Posture(Figure(load_body(True), f.shape, f.joints_m, f.size, f.arm_m, f.rims_m), self.R, self.at)
 
-CHAINS = (("pelvis", "spine"), ("spine", "waist"), ("waist", "chest"), ("chest", "neck"), ("neck", "head"))
+
+_SIDE_CHAINS = (("pelvis", "thigh"), ("thigh", "shin"), ("shin", "foot"), ("chest", "clavicle"), ("clavicle", "upper arm"))
+CHAINS = (
+    ("pelvis", "spine"), ("spine", "waist"), ("waist", "chest"), ("chest", "neck"), ("neck", "head"),
+    *((parent if parent in ("pelvis", "chest") else f"{parent}.{side}", f"{child}.{side}") for side in SIDES for parent, child in _SIDE_CHAINS),
+)  # fmt: skip
+"""Bones that follow others, each after its parent."""
+BONES = ("pelvis", *(child for _, child in CHAINS))
+_FOLLOWS = np.array([BONES.index(parent) for parent, _ in CHAINS])
 
 
 def stand(figure: Figure, bend: dict[str, np.ndarray]) -> Posture:
     """Trunk, head and legs: `bend` holds rotation vectors relative to the parent bone (none: as at rest)."""
-    R: dict[str, np.ndarray] = {"pelvis": rotation(bend.get("pelvis", np.zeros(3)))}
-    at = {"pelvis": figure.joint("pelvis")}
+    turns, R, at = np.zeros((len(BONES), 3)), np.empty((len(BONES), 3, 3)), np.empty((len(BONES), 3))
+    for k, bone in enumerate(BONES):
+        if bone in bend:
+            turns[k] = bend[bone]
+    _stand(figure.joints_m[_joint_rows(figure.body)], turns, _FOLLOWS, R, at)
+    return Posture(figure, dict(zip(BONES, R, strict=True)), dict(zip(BONES, at, strict=True)))
 
-    def follow(parent: str, child: str) -> None:
-        at[child] = at[parent] + R[parent] @ (figure.joint(child) - figure.joint(parent))
-        R[child] = R[parent] @ rotation(bend.get(child, np.zeros(3)))
 
-    for parent, child in CHAINS:
-        follow(parent, child)
-    for side in SIDES:
-        follow("pelvis", f"thigh.{side}")
-        follow(f"thigh.{side}", f"shin.{side}")
-        follow(f"shin.{side}", f"foot.{side}")
-        follow("chest", f"clavicle.{side}")
-        follow(f"clavicle.{side}", f"upper arm.{side}")
-    return Posture(figure, R, at)
+@cache
+def _joint_rows(body: BodyAsset) -> np.ndarray:
+    return np.array([body.joint[bone] for bone in BONES])
+
+
+@numba.njit(cache=True)
+def _stand(rest, turns, follows, R, at):
+    R[0], at[0] = _rodrigues(turns[0]), rest[0]
+    for k in range(1, rest.shape[0]):
+        parent, own = follows[k - 1], _rodrigues(turns[k])
+        for r in range(3):
+            at[k, r] = at[parent, r]
+            for c in range(3):
+                at[k, r] += R[parent, r, c] * (rest[k, c] - rest[parent, c])
+                R[k, r, c] = R[parent, r, 0] * own[0, c] + R[parent, r, 1] * own[1, c] + R[parent, r, 2] * own[2, c]
 
 
 @dataclass(frozen=True)
@@ -275,18 +314,12 @@ def reach(posture: Posture, side: int, place: np.ndarray, R_wish: np.ndarray, sw
     if not np.isfinite(cost):
         return None
     figure, name = posture.figure, SIDES[side]
-    shoulder, elbow_rest, rim_rest = figure.joint(f"upper arm.{name}"), figure.joint(f"elbow.{name}"), figure.loop_centre(side)
-    at = posture.at[f"upper arm.{name}"]
-    u, f = unit(elbow - at), unit(place - elbow)
-    hinge = unit(cross(u, f))
-    base = hand_frame(side, f, cross(hinge, f))
-    R_hand = R_wish if rigid else base @ _Rx(pronation) @ _Rz(-flex * OUT[side]) @ _Ry(-radial * OUT[side])
-    r, g = unit(elbow_rest - shoulder), unit(rim_rest - elbow_rest)
-    rest_hinge = unit(cross(r, g))
-    frame = lambda along, across: np.stack([along, across, cross(along, across)], 1)  # noqa: E731 three uses, one line
-    return Arm(
-        elbow, frame(u, hinge) @ frame(r, rest_hinge).T, frame(f, hinge) @ frame(g, rest_hinge).T, pronation, R_hand, excess, cost
+    R_upper, R_lower, R_hand = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    _arm(
+        posture.at[f"upper arm.{name}"], elbow, np.asarray(place, np.float64), figure.joint(f"upper arm.{name}"),
+        figure.joint(f"elbow.{name}"), figure.rims_m[side], OUT[side], pronation, flex, radial, R_upper, R_lower, R_hand,
     )  # fmt: skip
+    return Arm(elbow, R_upper, R_lower, pronation, R_wish if rigid else R_hand, excess, cost)
 
 
 def reach_cost(posture: Posture, side: int, place: np.ndarray, R_wish: np.ndarray, swivel: float) -> Float[np.ndarray, "8"]:
@@ -317,6 +350,39 @@ def _cross(a, b):
 @numba.njit(cache=True)
 def _unit(a):
     return a / max(np.sqrt(a[0] * a[0] + a[1] * a[1] + a[2] * a[2]), 1e-9)
+
+
+@numba.njit(cache=True)
+def _frame(along, across):
+    out = np.empty((3, 3))
+    out[:, 0], out[:, 1], out[:, 2] = along, across, _cross(along, across)
+    return out
+
+
+@numba.njit(cache=True)
+def _product(a, b):
+    out = np.empty((3, 3))
+    for r in range(3):
+        for c in range(3):
+            out[r, c] = a[r, 0] * b[0, c] + a[r, 1] * b[1, c] + a[r, 2] * b[2, c]
+    return out
+
+
+@numba.njit(cache=True)
+def _arm(at, elbow, place, shoulder, elbow_rest, rim_rest, out, pronation, flex, radial, R_upper, R_lower, R_hand):
+    """Rotations of upper arm, forearm and hand of an arm that goes from `at` over its elbow to a place."""
+    u, f = _unit(elbow - at), _unit(place - elbow)
+    hinge = _unit(_cross(u, f))
+    r, g = _unit(elbow_rest - shoulder), _unit(rim_rest - elbow_rest)
+    rest_hinge = _unit(_cross(r, g))
+    R_upper[:] = _product(_frame(u, hinge), _frame(r, rest_hinge).T)
+    R_lower[:] = _product(_frame(f, hinge), _frame(g, rest_hinge).T)
+    x, z = f * out, _cross(hinge, f)
+    y = _cross(z, x)
+    base = np.empty((3, 3))
+    base[:, 0], base[:, 1], base[:, 2] = x, y, z
+    turned = _product(_rodrigues(np.array([pronation, 0.0, 0.0])), _rodrigues(np.array([0.0, 0.0, -flex * out])))
+    R_hand[:] = _product(base, _product(turned, _rodrigues(np.array([0.0, -radial * out, 0.0]))))
 
 
 @numba.njit(cache=True)
@@ -364,21 +430,6 @@ def _reach_all(shoulder, upper, lower, out, places, wishes, swivel, front, costs
         costs[k] = _reach(shoulder, upper, lower, out, places[k], wishes[k], swivel, front)
 
 
-def _Rx(a: float) -> np.ndarray:
-    c, s = np.cos(a), np.sin(a)
-    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-
-
-def _Ry(a: float) -> np.ndarray:
-    c, s = np.cos(a), np.sin(a)
-    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-
-
-def _Rz(a: float) -> np.ndarray:
-    c, s = np.cos(a), np.sin(a)
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-
-
 def skin(
     posture: Posture, arms: tuple[Arm | None, Arm | None], loops: tuple[np.ndarray | None, np.ndarray | None], rest_m: np.ndarray
 ) -> np.ndarray:
@@ -398,7 +449,7 @@ def skin(
         for bone in ("thigh", "shin", "foot", "clavicle"):
             key = f"{bone}.{name}"
             place(key, posture.R[key], figure.joint(key), posture.at[key])
-        shoulder, elbow, rim = figure.joint(f"upper arm.{name}"), figure.joint(f"elbow.{name}"), figure.loop_centre(side)
+        shoulder, elbow, rim = figure.joint(f"upper arm.{name}"), figure.joint(f"elbow.{name}"), figure.rims_m[side]
         key = f"upper arm.{name}"
         arm = arms[side]
         if arm is None:

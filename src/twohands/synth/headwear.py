@@ -1,11 +1,13 @@
 """Glasses and hats: a detector that has only met bare faces takes rims and brims for fingers."""
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 
 from twohands.synth.body import BodyAsset
+from twohands.synth.chance import pick
 from twohands.synth.material import STRIPES, Material, cloth, cloth_colour
 from twohands.synth.people import Person
 from twohands.synth.things import Piece, tube
@@ -14,15 +16,25 @@ AROUND = 28
 """Points of a hat's ring."""
 
 
+@dataclass(frozen=True)
+class _Head:
+    """Numbers of vertices."""
+
+    skin: Int[np.ndarray, "own"]
+    """The head's own surface."""
+    eyes: Int[np.ndarray, "eye"]
+    left_eye: Int[np.ndarray, "left"]
+    left_ear: Int[np.ndarray, "ear"]
+
+
 @cache
-def _head(body: BodyAsset) -> tuple[Bool[np.ndarray, "vert"], Bool[np.ndarray, "vert"]]:
-    """Which vertices are the head's own surface, and which the eyes'."""
-    shells = np.zeros(len(body.vertices_m), bool)
-    shells[np.unique(np.concatenate([body.hair_faces, body.skirt_faces]))] = True
-    eye = np.zeros(len(body.vertices_m), bool)
-    eye[np.unique(body.eye_faces)] = True
+def _head(body: BodyAsset) -> _Head:
+    shells, eye = np.zeros(len(body.vertices_m), bool), np.zeros(len(body.vertices_m), bool)
+    shells[np.concatenate([body.hair_faces, body.skirt_faces])] = True
+    eye[body.eye_faces] = True
     head = (body.weights * (body.bones == body.bone["head"])).sum(1) > 0.5
-    return head & ~shells & ~eye, eye
+    left = body.vertices_m[:, 0] > 0
+    return _Head(*(np.flatnonzero(rows) for rows in (head & ~shells & ~eye, eye, eye & left, left & (body.masks["ears"] > 0.4))))
 
 
 def head_wear(
@@ -59,9 +71,8 @@ def _wire(path: np.ndarray, radius_m: float, material: Material) -> Piece:
 def _glasses(rng: np.random.Generator, person: Person) -> list[Piece]:
     """Two rims, a bridge, two temples; a third of them dark."""
     figure = person.posture.figure
-    _, eye = _head(figure.body)
-    s, v = figure.size, figure.vertices_m.astype(np.float64)
-    left = v[eye & (v[:, 0] > 0)]
+    head, s, v = _head(figure.body), figure.size, figure.vertices_m
+    left = v[head.left_eye].astype(np.float64)
     middle, front = left.mean(0), left[:, 2].max() + s * rng.uniform(0.009, 0.016)
     wide, tall = s * rng.uniform(0.021, 0.028), s * rng.uniform(0.014, 0.024)
     corner = 2 / rng.uniform(2.0, 5.0)
@@ -72,8 +83,7 @@ def _glasses(rng: np.random.Generator, person: Person) -> list[Piece]:
     angle = np.linspace(0, 2 * np.pi, 21)
     x = wide * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** corner
     y = tall * np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** corner
-    ear = figure.body.masks["ears"] > 0.4
-    ears = v[ear & (v[:, 0] > 0)]
+    ears = v[head.left_ear].astype(np.float64)
     pieces = []
     for side in (1.0, -1.0):
         centre = np.array([side * max(middle[0], wide + 0.008 * s), middle[1] - 0.002 * s, front])
@@ -100,11 +110,11 @@ def _glasses(rng: np.random.Generator, person: Person) -> list[Piece]:
 def _hat(rng: np.random.Generator, person: Person) -> list[Piece]:
     """A cap, a hat with a brim all round, a woollen hat or a helmet."""
     figure = person.posture.figure
-    head, eye = _head(figure.body)
-    s, v = figure.size, figure.vertices_m.astype(np.float64)
-    kind = ("cap", "brim", "wool", "helmet")[int(rng.choice(4, p=[0.4, 0.22, 0.26, 0.12]))]
-    base = v[eye][:, 1].mean() + s * (rng.uniform(0.028, 0.045) if kind == "wool" else rng.uniform(0.036, 0.055))
-    above = v[head & (v[:, 1] > base - 0.02 * s)]
+    head, s, v = _head(figure.body), figure.size, figure.vertices_m
+    kind = ("cap", "brim", "wool", "helmet")[pick(rng, (0.4, 0.22, 0.26, 0.12))]
+    base = v[head.eyes, 1].astype(np.float64).mean() + s * (rng.uniform(0.028, 0.045) if kind == "wool" else rng.uniform(0.036, 0.055))
+    above = v[head.skin].astype(np.float64)
+    above = above[above[:, 1] > base - 0.02 * s]
     air = s * (0.03 if kind == "helmet" else rng.uniform(0.013, 0.021))
     rx = np.abs(above[:, 0]).max() + air
     z0, z1 = above[:, 2].min() - air, above[:, 2].max() + air * 0.7

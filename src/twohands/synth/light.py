@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from twohands.errors import UserError
+from twohands.synth.chance import sign
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     elif kind < 0.22:  # overcast, or a light tent
         power, ambient = power * rng.uniform(0.05, 0.3), rng.uniform(0.6, 1.0)
     elif kind < 0.32:  # a window at one side, a dark room
-        to_light[0] = np.array([rng.choice([-1.0, 1.0]), rng.normal(-0.2, 0.2), rng.normal(-0.1, 0.4)])
+        to_light[0] = np.array([sign(rng), rng.normal(-0.2, 0.2), rng.normal(-0.1, 0.4)])
         power[0], ambient = rng.uniform(0.6, 1.2), rng.uniform(0.08, 0.25)
     elif kind < 0.38:  # from behind
         to_light[0] = np.array([rng.normal(0, 0.6), -0.5, 1.0])
@@ -184,6 +185,7 @@ def light_of_picture(picture: Float32[np.ndarray, "size size 3"], rng: np.random
     lamp = min(0.35 + 0.25 * float(np.linalg.norm(contrast)), 0.7) * rng.uniform(0.5, 1.2)
     total = level / ALBEDO * np.exp(rng.normal(0, 0.25))
     values = small.reshape(-1, 3)
-    bright = _white(values[values.mean(1) >= np.quantile(values.mean(1), 0.9)].mean(0))
+    shown = values.mean(1)
+    bright = _white(values[shown >= np.sort(shown)[int(np.ceil(0.9 * (len(shown) - 1)))]].mean(0))
     power = lamp * total * bright / max(float(bright.mean()), 1e-4)
     return Light((sky * (1 - lamp) * total / facing).astype(np.float32), to_light[None].astype(np.float32), power[None].astype(np.float32))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
+from twohands.synth.chance import pick
+
 PLAIN, STRIPES, CHECKS, DOTS, BLOTCHES, STRANDS, PRINT, LINE, HAIRS = range(9)
 WIDTH = 16
 """Numbers a material is packed into."""
@@ -42,11 +44,14 @@ class Material:
         )
 
 
+GREYS = (0.02, 0.05, 0.12, 0.3, 0.55, 0.8)
+
+
 def cloth_colour(rng: np.random.Generator) -> Float[np.ndarray, "3"]:
     """A dye: greys, blacks, whites, blues, and now and then anything; some close to skin."""
     kind = rng.random()
     if kind < 0.38:
-        colour = np.repeat(rng.choice([0.02, 0.05, 0.12, 0.3, 0.55, 0.8]) * rng.uniform(0.7, 1.25), 3) * rng.uniform(0.94, 1.06, 3)
+        colour = np.repeat(GREYS[rng.integers(6)] * rng.uniform(0.7, 1.25), 3) * rng.uniform(0.94, 1.06, 3)
     elif kind < 0.58:
         colour = np.array([0.03, 0.06, 0.15]) * rng.uniform(0.4, 3.2) * rng.uniform(0.8, 1.2, 3)
     elif kind < 0.7:
@@ -62,7 +67,7 @@ def cloth(rng: np.random.Generator) -> Material:
     kind = rng.random()
     pattern = PLAIN if kind < 0.6 else (STRIPES, CHECKS, DOTS, BLOTCHES, PRINT)[int(rng.integers(5))]
     per_m = float(np.exp(rng.uniform(np.log(8), np.log(60))))
-    axis = [np.array([0, 1.0, 0]), np.array([1.0, 0, 0]), np.array([0.7, 0.7, 0])][int(rng.choice(3, p=[0.5, 0.35, 0.15]))]
+    axis = [np.array([0, 1.0, 0]), np.array([1.0, 0, 0]), np.array([0.7, 0.7, 0])][pick(rng, (0.5, 0.35, 0.15))]
     return Material(
         colour, cloth_colour(rng), pattern, per_m, axis, rng.uniform(0.03, 0.16), rng.uniform(40, 400), rng.uniform(0, 0.04), 6.0
     )

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from twohands.synth.body import BodyAsset
+from twohands.synth.chance import pick, sign
 from twohands.synth.material import PLAIN, STRANDS, Material, cloth, cloth_colour
 from twohands.synth.skin import Skin, noise
 
@@ -88,7 +89,7 @@ def _bank(body: BodyAsset, per_m: float) -> np.ndarray:
 
 def _noise(body: BodyAsset, per_m: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """A field of the bank, and the sign to give it."""
-    return _bank(body, per_m)[int(rng.integers(BANK))], float(rng.choice([-1.0, 1.0]))
+    return _bank(body, per_m)[int(rng.integers(BANK))], sign(rng)
 
 
 def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float, hairs: float = 0.0) -> Outfit:
@@ -98,14 +99,14 @@ def dress(rng: np.random.Generator, body: BodyAsset, skin: Skin, bare: float, ha
     colour = _skin_colour(rng, body, skin)
     # Trousers, or a skirt.
     waist = rng.uniform(0.08, 0.17)
-    length = float(rng.choice([0.5, 0.9, 1.5, 1.93, 2.2], p=[0.12, 0.08, 0.08, 0.4, 0.32]))
+    length = (0.5, 0.9, 1.5, 1.93, 2.2)[pick(rng, (0.12, 0.08, 0.08, 0.4, 0.32))]
     trousers = cloth(rng)
     assert trousers.colour is not None
     if rng.random() < 0.45 or (trousers.pattern == PLAIN and trousers.colour[0] > 1.3 * trousers.colour[2] and trousers.colour[0] > 0.08):
         # Denim, also instead of plain trousers in a colour of skin.
         trousers = Material(np.array([0.02, 0.04, 0.09]) * rng.uniform(0.4, 3.5), None, PLAIN, grain=0.12, grain_per_m=500)
     # Shirts, from undershirts to pullovers.
-    sleeve = float(rng.choice([-0.12, 0.05, 0.65, 1.1, 1.6, 1.9, 2.3], p=[0.05, 0.06, 0.29, 0.08, 0.1, 0.17, 0.25])) + rng.normal(0, 0.05)
+    sleeve = (-0.12, 0.05, 0.65, 1.1, 1.6, 1.9, 2.3)[pick(rng, (0.05, 0.06, 0.29, 0.08, 0.1, 0.17, 0.25))] + rng.normal(0, 0.05)
     tilt = rng.uniform(0.15, 0.6)
     neck = NECK_Y + rng.normal(0.0, 0.012)
     deep, wedge = (rng.uniform(0.05, 0.16), rng.uniform(1.2, 2.5)) if rng.random() < 0.3 else (0.0, 0.0)

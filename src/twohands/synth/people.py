@@ -3,20 +3,18 @@
 from dataclasses import dataclass
 from functools import cache
 
+import numba
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from twohands.errors import from_extra
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.parameters import HandParameters
-from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, cross, reach, reach_costs, stand, unit
-from twohands.synth.posing import joints_at_rest, keypoints, to_matrix, to_rotvec
-
-with from_extra("synth", "the synthetic engine"):
-    from scipy.spatial.transform import Rotation
+from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, reach, reach_costs, stand, unit
+from twohands.synth.chance import pick
+from twohands.synth.posing import joints_at_rest, keypoints, matrix_of_quaternion, to_matrix, to_rotvec
 
 SIZE_OF_TEMPLATE = 0.96
 """A body of this size (see `Figure.size`) fits the bundled hand's template: between what its length and its wrist ask for."""
@@ -58,9 +56,7 @@ EGO = {"front": 0.6, "table": 0.2, "reach": 0.2}
 
 def draw(rng: np.random.Generator, shares: dict[str, float]) -> str:
     """A key, with the odds of its value."""
-    names = list(shares)
-    odds = np.array([shares[n] for n in names])
-    return names[int(rng.choice(len(names), p=odds / odds.sum()))]
+    return tuple(shares)[pick(rng, tuple(shares.values()))]
 
 
 def wish_of(rng: np.random.Generator, what: str, p: Posture, side: int) -> Wish:
@@ -160,7 +156,7 @@ def pose_person(
             what = draw(rng, shares[1])
         for _ in range(6):
             wish = wish_of(rng, what, posture, side)
-            R_wish = _frame(side, wish)
+            R_wish = _frame(OUT[side], wish.fingers, wish.palm)
             arm = reach(posture, side, wish.place, R_wish, wish.swivel)
             if arm is not None and arm.cost < 3.0:
                 break
@@ -168,15 +164,19 @@ def pose_person(
             return None
         arms.append(arm)
         holds.append(wish.holds)
-        R = torch.from_numpy(arm.R_hand).float()
-        pose[side, 0] = to_rotvec(R)
-        wrist, rim = rims
-        translation[side] = torch.from_numpy(wish.place).float() - R @ rim[side] - wrist[side]
+        _hang_on(pose, translation, side, arm.R_hand, wish.place, *rims)
     parameters = HandParameters(pose, shape, translation)
     idle = tuple(s is IDLE or s is HIDDEN for s in shares)
     points = keypoints(parameters).numpy().astype(np.float64)
     person = Person(posture, (arms[0], arms[1]), parameters, (not idle[0], not idle[1]), (holds[0], holds[1]), points)
     return None if _inside(person) else person
+
+
+def _hang_on(pose: Tensor, translation: Tensor, side: int, R: np.ndarray, place: np.ndarray, wrist: Tensor, rim: Tensor) -> None:
+    """The hand of a side gets an orientation, and the place where the middle of its rim is there."""
+    R32 = R.astype(np.float32)
+    pose.numpy()[side, 0] = to_rotvec(torch.from_numpy(R32)).numpy()
+    translation.numpy()[side] = place.astype(np.float32) - R32 @ rim[side].numpy() - wrist[side].numpy()
 
 
 def pose_pair(rng: np.random.Generator, body: BodyAsset, size_noise: float, pair: HandParameters) -> Person | None:
@@ -191,7 +191,7 @@ def pose_pair(rng: np.random.Generator, body: BodyAsset, size_noise: float, pair
     places = ((R_hands @ rim[..., None])[..., 0] + wrist + pair.translation_m).numpy().astype(np.float64) - middle
     R_pair = R_hands.numpy().astype(np.float64)
     swivel = float(np.radians(25))
-    turns = Rotation.random(48, random_state=int(rng.integers(2**31))).as_matrix()
+    turns = matrix_of_quaternion(np.random.RandomState(int(rng.integers(2**31))).normal(size=(48, 4)))
     wished = places @ turns.transpose(0, 2, 1) + centre
     fits = np.flatnonzero((wished[:, 0, 0] - wished[:, 1, 0] >= -0.1) & (wished[..., 2].min(1) >= posture.at["chest"][2] + 0.06 * s))
     if not len(fits):
@@ -207,21 +207,33 @@ def pose_pair(rng: np.random.Generator, body: BodyAsset, size_noise: float, pair
     pose = pair.pose.clone()
     translation = torch.zeros(2, 3)
     for side in (0, 1):
-        R = torch.from_numpy(turn @ R_pair[side]).float()
-        pose[side, 0] = to_rotvec(R)
-        translation[side] = torch.from_numpy(p[side]).float() - R @ rim[side] - wrist[side]
+        _hang_on(pose, translation, side, turn @ R_pair[side], p[side], wrist, rim)
     parameters = HandParameters(pose, pair.shape, translation)
     points = keypoints(parameters).numpy().astype(np.float64)
     person = Person(posture, (arms[0], arms[1]), parameters, (True, True), (False, False), points)
     return None if _inside(person) else person
 
 
-def _frame(side: int, wish: Wish) -> np.ndarray:
-    palm = unit(wish.palm)
-    f = unit(wish.fingers - palm * (wish.fingers @ palm) * 0.999)
-    x = f * OUT[side]
-    y = -unit(palm - f * (f @ palm))
-    return np.stack([x, y, cross(x, y)], 1)
+@numba.njit(cache=True)
+def _frame(out, fingers, palm):
+    """The orientation of a hand whose palm looks that way and whose fingers point as nearly there as they can."""
+    down = _unit(palm)
+    f = _unit(fingers - down * (_dot(fingers, down) * 0.999))
+    x, y = f * out, -_unit(down - f * _dot(f, down))
+    frame = np.empty((3, 3))
+    frame[:, 0], frame[:, 1] = x, y
+    frame[0, 2], frame[1, 2], frame[2, 2] = x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]
+    return frame
+
+
+@numba.njit(cache=True)
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@numba.njit(cache=True)
+def _unit(a):
+    return a / max(np.sqrt(_dot(a, a)), 1e-9)
 
 
 def _rims(shape: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,14 +268,27 @@ def _figure(rng: np.random.Generator, body: BodyAsset, shape: Tensor, noise: flo
 
 
 def _inside(person: Person) -> bool:
-    """Whether a hand's joints are within the trunk or the head: ellipsoids round their bones."""
-    points = person.keypoints_m.reshape(-1, 3)
-    s = person.posture.figure.size
-    for bone, offset, radii in ELLIPSOIDS:
-        R = person.posture.R[bone]
-        local = (points - person.posture.at[bone]) @ R / s - offset
-        if bool(((local / radii) ** 2).sum(1).min() < 1):
-            return True
+    """Whether a hand's joints are within the trunk or the head."""
+    return meets_body(person.posture, person.keypoints_m.reshape(-1, 3))
+
+
+def meets_body(posture: Posture, points: Float[np.ndarray, "point 3"]) -> bool:
+    """Whether a point is within the trunk or the head: ellipsoids round their bones."""
+    at, R = np.stack([posture.at[bone] for bone in _BONES]), np.stack([posture.R[bone] for bone in _BONES])
+    return bool(_within(np.ascontiguousarray(points), at, R, posture.figure.size, _CENTRES, _RADII))
+
+
+@numba.njit(cache=True)
+def _within(points, at, R, size, centres, radii):
+    for k in range(at.shape[0]):
+        for i in range(points.shape[0]):
+            away = points[i] - at[k]
+            total = 0.0
+            for c in range(3):
+                local = (away[0] * R[k, 0, c] + away[1] * R[k, 1, c] + away[2] * R[k, 2, c]) / size - centres[k, c]
+                total += (local / radii[k, c]) ** 2
+            if total < 1:
+                return True
     return False
 
 
@@ -274,3 +299,5 @@ ELLIPSOIDS = (
     ("pelvis", np.array([0, 0.03, 0.05]), np.array([0.15, 0.13, 0.1])),
 )
 """Bone, centre in its frame and radii in metres of a body of 1.70 m: what a hand cannot be within."""
+_BONES = tuple(bone for bone, _, _ in ELLIPSOIDS)
+_CENTRES, _RADII = np.stack([centre for _, centre, _ in ELLIPSOIDS]), np.stack([radii for _, _, radii in ELLIPSOIDS])

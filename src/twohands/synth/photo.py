@@ -95,12 +95,13 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     shaded = shade(scene, size, OVERSAMPLING, light, whole, thorough)
     if moving and thorough:
         shaded = _smeared(shaded, angle, length)
-    front = reduced(shaded)
-    if moving and not thorough:
-        front = _smeared(front, angle, length / OVERSAMPLING)
-    lay_over(front, picture)
+    if scene.pieces:
+        front = reduced(shaded)
+        if moving and not thorough:
+            front = _smeared(front, angle, length / OVERSAMPLING)
+        lay_over(front, picture)
     if rng.random() < knobs.pasted:
-        picture = paste_shape(rng, picture, rng.uniform(0.12, 0.45))
+        paste_shape(rng, picture, rng.uniform(0.12, 0.45))
     image = _camera_faults(picture, rng, thorough) if knobs.faults == "varied" else _well_taken(picture)
     return _annotate(scene, image, size, whole)
 
@@ -115,9 +116,10 @@ def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) 
     assert maps.segmentation is not None
     if raster is not None:
         depth = points[..., 2].numpy()
-        _seen(xy.numpy(), depth, np.array(scene.present), maps.segmentation.numpy(), raster.depth_m, size, visible, valid)
+        _seen(xy.numpy(), depth, present.numpy(), maps.segmentation.numpy(), raster.depth_m, size, visible, valid)
+    corners = xy.numpy()
     return Sample(
-        image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+        image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
         camera=scene.camera,
         hand_valid=torch.from_numpy(valid),
         keypoints_xy=xy,
@@ -126,7 +128,7 @@ def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) 
         keypoints_3d_valid=present[:, None].expand(2, 21),
         parameters=scene.parameters,
         parameters_valid=present,
-        box_xyxy_px=torch.cat([xy.amin(1), xy.amax(1)], -1),
+        box_xyxy_px=torch.from_numpy(np.concatenate([corners.min(1), corners.max(1)], -1)),
         priors=maps,
         source="synthetic",
         extra=_extra(scene, raster, whole, size),
@@ -183,9 +185,14 @@ def _classes(scene: Scene) -> np.ndarray:
     for piece in scene.pieces:
         end = start + len(piece.faces)
         if piece.hand >= 0:
-            classes[start:end] = 1 + 16 * piece.hand + load_hand_asset().part.numpy()[piece.faces[:, 0]]
+            classes[start:end] = (1 + 16 * piece.hand) + _parts()[piece.faces[:, 0]]
         start = end
     return classes
+
+
+@cache
+def _parts() -> UInt8[np.ndarray, "vert"]:
+    return load_hand_asset().part.numpy().astype(np.uint8)
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -239,9 +246,7 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
         weights, saturation = np.array([0.9, 0.1, 0.0]), 0.0
     else:
         weights, saturation = np.array([0.3, 0.59, 0.11]), rng.uniform(0.5, 1.3) if rng.random() < 0.5 else 1.0
-    grid = np.linspace(0, 1, CURVE) ** 2 * CURVE_TOP
-    soft = rng.random() < 0.5
-    curve = np.clip(grid * (1 + grid / 9) / (1 + 0.6 * grid) if soft else grid, 0, 1) ** (np.exp(rng.normal(0, 0.1)) / DISPLAY_GAMMA)
+    curve = (_SOFT if rng.random() < 0.5 else _HARD) ** (np.exp(rng.normal(0, 0.1)) / DISPLAY_GAMMA)
     if rng.random() < 0.5:
         curve = curve + rng.uniform(-0.1, 0.35) * curve * (1 - curve) * (2 * curve - 1)
     if rng.random() < 0.2:  # fog, flare, a cheap screen
@@ -309,6 +314,9 @@ def _well_taken(picture: Float32[np.ndarray, "size size 3"]) -> np.ndarray:
 
 CURVE, CURVE_TOP = 1024, 4.0
 """Entries of the tone curve, and the light at its last one."""
+_HARD = np.linspace(0, 1, CURVE) ** 2 * CURVE_TOP
+_SOFT = (_HARD * (1 + _HARD / 9) / (1 + 0.6 * _HARD)).clip(0, 1)
+_HARD = _HARD.clip(0, 1)
 
 
 @numba.njit(cache=True)

@@ -67,12 +67,17 @@ def to_rotvec(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"
     return torch.from_numpy(out.reshape(rotation.shape[:-1]))
 
 
+def matrix_of_quaternion(quaternion: Float[np.ndarray, "rows 4"]) -> Float[np.ndarray, "rows 3 3"]:
+    """Rotations of quaternions (x, y, z, w) of any length."""
+    out = np.empty((len(quaternion), 3, 3), quaternion.dtype)
+    _quaternion_to_matrix(quaternion, out)
+    return out
+
+
 def random_turn(rng: np.random.Generator, count: int = 1) -> Float[Tensor, "count 3 3"]:
     """`random_rotation`."""
     q = torch.randn(count, 4, generator=torch.Generator().manual_seed(int(rng.integers(2**31)))).numpy()
-    out = np.empty((count, 3, 3), np.float32)
-    _quaternion_to_matrix(q, out)
-    return torch.from_numpy(out)
+    return torch.from_numpy(matrix_of_quaternion(q))
 
 
 def joints_at_rest(shape: Float[Tensor, "hand shape"]) -> Float[Tensor, "hand 16 3"]:

@@ -1,5 +1,6 @@
 """Scenes: which hands, whose, where, seen by which camera. A scene is a pure function of (knobs, seed)."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -15,9 +16,10 @@ from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.synth.body import BodyAsset, load_body, rotation
 from twohands.synth.body import skin as skin_body
+from twohands.synth.chance import pick, sign
 from twohands.synth.headwear import head_wear
 from twohands.synth.outfits import dress
-from twohands.synth.people import EGO, ELLIPSOIDS, HIDDEN, IDLE, SINGLE, Person, pose_pair, pose_person
+from twohands.synth.people import EGO, HIDDEN, IDLE, SINGLE, Person, meets_body, pose_pair, pose_person
 from twohands.synth.poses import sample_poses
 from twohands.synth.posing import joints_at_rest, keypoints, mesh, random_turn, to_matrix, to_rotvec
 from twohands.synth.skin import Skin, masks
@@ -313,6 +315,9 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
     if close and _hidden_by_trunk(person, used, -R.T @ offset):
         return None
     depth = float(vertices[shown, :, 2].mean())
+    unseen_head = knobs.finish == "quick" and _unseen(person, ("head",), camera, R, offset)
+    if unseen_head and _unseen(person, ("foot.L", "foot.R"), camera, R, offset):
+        person = replace(person, posture=person.posture.coarse())
     loop = load_hand_asset().wrist_loop.numpy()
     loops = tuple((vertices[h, loop].astype(np.float64) - offset) @ R for h in (0, 1))
     body = _body_piece(knobs, rng, person, skin, loops, R, offset, headless=ego)
@@ -327,7 +332,7 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
             pieces.append(held(rng, posed.keypoints_m[h].numpy(), placed, h))
     # Generators of their own: without these things a scene is what it was before they existed.
     extra: list[ExtraHand] = []
-    if not ego:
+    if not ego and not unseen_head:
         pieces.extend(head_wear(np.random.default_rng([seed, 6]), person, R, offset, knobs.glasses, knobs.hat))
     if not ego and not close and rng.random() < knobs.others:
         chest = float((R @ person.posture.at["chest"] + offset)[2])
@@ -336,6 +341,18 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
     far = float((R @ person.posture.at["pelvis"] + offset)[2]) / depth
     pieces.extend(_before_and_behind(knobs, rng, camera, posed, (0 in shown, 1 in shown), depth, skin, max(1.05, far + 0.05)))
     return Scene(tuple(pieces), camera, placed, posed, (True, True), depth, tuple(welds), tuple(extra))
+
+
+NEAR_BONE_M = 0.3
+"""Of a body of 1.70 m: nothing of a head, hat and all, or of a foot is further from its joint."""
+
+
+def _unseen(person: Person, bones: tuple[str, ...], camera: Camera, R: np.ndarray, offset: np.ndarray) -> bool:
+    """Whether all of these bones lie beyond the picture's borders, by more than what hangs on them."""
+    slope = float(camera.principal_px[0] / camera.focal_px[0])
+    room = NEAR_BONE_M * person.posture.figure.size * math.sqrt(1 + slope * slope)
+    places = [R @ person.posture.at[bone] + offset for bone in bones]
+    return all(max(abs(x), abs(y)) - slope * z > room for x, y, z in places)
 
 
 def _body_piece(
@@ -391,7 +408,7 @@ def _without_hands(knobs: SceneKnobs, seed: int, rng: np.random.Generator, skin:
 def _spot(rng: np.random.Generator, person: Person) -> np.ndarray:
     """Something worth a photo that is no hand."""
     names = ("head", "chest", "foot.L", "shin.R", "pelvis")
-    return person.posture.at[names[int(rng.choice(5, p=[0.4, 0.3, 0.1, 0.1, 0.1]))]] + rng.normal(0, 0.05, 3)
+    return person.posture.at[names[pick(rng, (0.4, 0.3, 0.1, 0.1, 0.1))]] + rng.normal(0, 0.05, 3)
 
 
 @dataclass
@@ -427,7 +444,7 @@ def _others(knobs: SceneKnobs, rng: np.random.Generator, extra: np.random.Genera
         yaw = rotation(np.array([0, rng.normal(0, 0.45), 0]))
         z = depth * rng.uniform(0.95, 1.8)
         reach = knobs.size_px / 2 / float(camera.focal_px[0]) * z
-        x = rng.choice([-1.0, 1.0]) * (rng.uniform(0.35, 1.1) * reach + 0.15)
+        x = sign(rng) * (rng.uniform(0.35, 1.1) * reach + 0.15)
         turned = np.diag([1.0, -1, -1]) @ yaw
         place = np.array([x, rng.normal(0, 0.15), z]) - turned @ person.posture.at["chest"]
         skin = Skin.draw(rng, 0)
@@ -460,14 +477,10 @@ def _add_hands(
 
 def _hidden_by_trunk(person: Person, used: np.ndarray, eye: np.ndarray) -> bool:
     """Whether the trunk or the head stands between the camera and the middle of the hands."""
-    s = person.posture.figure.size
-    steps = np.linspace(0.3, 0.97, 24)[:, None]
-    line = eye + steps * (used.mean(0) - eye)
-    for bone, offset, radii in ELLIPSOIDS:
-        local = (line - person.posture.at[bone]) @ person.posture.R[bone] / s - offset
-        if bool(((local / radii) ** 2).sum(1).min() < 1):
-            return True
-    return False
+    return meets_body(person.posture, eye + _ON_THE_WAY * (used.mean(0) - eye))
+
+
+_ON_THE_WAY = np.linspace(0.3, 0.97, 24)[:, None]
 
 
 Placed = tuple[Camera, np.ndarray, np.ndarray]
@@ -612,10 +625,11 @@ def _view(knobs: SceneKnobs, rng: np.random.Generator, used: Tensor, points: Ten
 
 def _moved(p: HandParameters, R: Tensor, t: Tensor) -> HandParameters:
     """The same hands after x -> R x + t. Hands turn about their wrist, so the translation has to make up for it."""
-    pose = p.pose.clone()
-    pose[:, 0] = to_rotvec(R @ to_matrix(p.pose[:, 0]))
-    wrist = joints_at_rest(p.shape)[:, 0]
-    return HandParameters(pose, p.shape, (wrist + p.translation_m) @ R.T + t - wrist)
+    pose, R_here = p.pose.clone(), R.numpy()
+    pose.numpy()[:, 0] = to_rotvec(torch.from_numpy(R_here @ to_matrix(p.pose[:, 0]).numpy())).numpy()
+    wrist = joints_at_rest(p.shape).numpy()[:, 0]
+    place = (wrist + p.translation_m.numpy()) @ R_here.T + t.numpy() - wrist
+    return HandParameters(pose, p.shape, torch.from_numpy(place))
 
 
 def _camera(knobs: SceneKnobs, rng: np.random.Generator, used: Tensor, points: Tensor, present: tuple[bool, bool]) -> tuple[Camera, Tensor]:
@@ -623,19 +637,21 @@ def _camera(knobs: SceneKnobs, rng: np.random.Generator, used: Tensor, points: T
     fov = float(np.exp(rng.uniform(*np.log(knobs.fov_deg))))
     size = knobs.size_px
     focal = size / 2 / np.tan(np.radians(fov) / 2)
+    low, high = used.numpy().min(0), used.numpy().max(0)
     if knobs.framing == "close":
-        extent = float((used.amax(0) - used.amin(0))[:2].max())
+        extent = float((high - low)[:2].max())
         fill = rng.uniform(*knobs.fill_close)
         place = rng.uniform(-0.5, 0.5, 2) * (1.05 - fill) * size + rng.normal(0, 0.03, 2) * size
     else:
         h = 1 if present[1] else 0
-        extent = float((points[h].amax(0) - points[h].amin(0))[:2].max())
+        own = points[h].numpy()
+        extent = float((own.max(0) - own.min(0))[:2].max())
         fill = float(np.exp(rng.uniform(*np.log(knobs.fill_wide))))
         place = rng.uniform(-0.42, 0.42, 2) * size
     depth = max(extent * focal / (fill * size), 0.16)
     if knobs.framing == "wide":
-        both = float((used.amax(0) - used.amin(0))[:2].max()) * focal / depth
+        both = float((high - low)[:2].max()) * focal / depth
         place = place * max(0.1, 1 - both / size)
-    offset = torch.tensor([place[0] / focal * depth, place[1] / focal * depth, depth], dtype=torch.float32)
-    offset = offset - torch.cat([((used.amax(0) + used.amin(0)) / 2)[:2], torch.zeros(1)])
-    return Camera(torch.full((2,), focal, dtype=torch.float32), torch.full((2,), size / 2)), offset
+    offset = np.array([place[0] / focal * depth, place[1] / focal * depth, depth], np.float32)
+    offset[:2] -= ((high + low) / 2)[:2]
+    return Camera(torch.full((2,), focal, dtype=torch.float32), torch.full((2,), size / 2)), torch.from_numpy(offset)

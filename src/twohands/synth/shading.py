@@ -64,12 +64,16 @@ def shade(
         a, b = weld.first_vertices + starts[weld.first], weld.second_vertices + starts[weld.second]
         total = normals[a] + normals[b]
         normals[a] = normals[b] = total / np.maximum(np.sqrt((total * total).sum(1, keepdims=True)), 1e-6)
-    hands = [p.vertices_m for p in pieces if p.hand >= 0]
-    focus = np.concatenate(hands) if hands else vertices[:: max(1, count // 500)]
-    focus = focus[focus[:, 2] > 0.05]
-    near = _shadow(vertices, faces, closed, focus if len(focus) else vertices, light.to_light[0])
-    body = max(pieces, key=lambda p: len(p.vertices_m)).vertices_m[::17]
-    wide = _shadow(vertices, faces, closed, body, light.to_light[0]) if len(body) > 200 else near
+    rows = np.stack([starts[:-1], starts[1:]], 1)
+    hands = rows[[k for k, p in enumerate(pieces) if p.hand >= 0]]
+    middle, radius = _sphere(vertices, hands, 1, 0.05) if len(hands) else _sphere(vertices, _all(count), max(1, count // 500), 0.05)
+    if radius < 0:
+        middle, radius = _sphere(vertices, _all(count), 1, -np.inf)
+    near = _shadow(vertices, faces, closed, middle, radius, light.to_light[0])
+    largest = max(range(len(pieces)), key=lambda k: len(pieces[k].vertices_m))
+    wide = near
+    if len(pieces[largest].vertices_m) > 17 * 200:
+        wide = _shadow(vertices, faces, closed, *_sphere(vertices, rows[largest : largest + 1], 17, -np.inf), light.to_light[0])
     surface = np.empty(len(faces), np.int32)
     layered = _surfaces(faces, owner, layers, len(pieces), surface)
     _shade_pixels(
@@ -104,24 +108,55 @@ ShadowMap = tuple[np.ndarray, np.ndarray, np.floating, np.ndarray]
 """Rotation and shift into the light's frame, its focal length, and the depth of what is lit."""
 
 
-def _shadow(vertices: np.ndarray, faces: np.ndarray, closed: np.ndarray, focus: np.ndarray, to_light: np.ndarray) -> ShadowMap:
-    """What the light sees of the scene, zoomed to `focus`."""
-    centre = (focus.max(0) + focus.min(0)) / 2
-    radius = max(0.03, float(np.sqrt(((focus - centre) ** 2).sum(1).max())))
+def _shadow(
+    vertices: np.ndarray, faces: np.ndarray, closed: np.ndarray, middle: np.ndarray, radius: float, to_light: np.ndarray
+) -> ShadowMap:
+    """What the light sees of the scene, zoomed to a sphere."""
+    radius = max(0.03, radius)
     z = -to_light.astype(np.float64)
     x = unit(cross(z, np.array([0.3, 0.5, 0.8])))
     R = np.stack([x, cross(z, x), z])
     far = 12 * max(radius, 0.3)
-    shift = np.array([0, 0, far]) - R @ centre
+    shift = np.array([0, 0, far]) - R @ middle
     focal = np.float32(SHADOW_PX / 2 * far / (1.15 * radius))
-    middle = np.full(2, SHADOW_PX / 2, np.float32)
-    seen = (vertices @ R.T.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
-    return (
-        R.astype(np.float32),
-        shift.astype(np.float32),
-        focal,
-        visibility(seen, faces, np.full(2, focal), middle, SHADOW_PX, SHADOW_PX, closed).depth_m,
-    )
+    R, shift = R.astype(np.float32), shift.astype(np.float32)
+    seen = np.empty_like(vertices)
+    _turned(vertices, R, shift, seen)
+    return R, shift, focal, visibility(seen, faces, np.full(2, focal), _SHADOW_MIDDLE, SHADOW_PX, SHADOW_PX, closed).depth_m
+
+
+_SHADOW_MIDDLE = np.full(2, SHADOW_PX / 2, np.float32)
+
+
+def _all(count: int) -> np.ndarray:
+    return np.array([[0, count]])
+
+
+@numba.njit(cache=True)
+def _sphere(vertices, rows, step, nearest):
+    """The middle of the box round every `step`-th vertex of some ranges that lies deeper than `nearest`, and how far they reach from there;
+    negative if there are none."""
+    low, high = np.full(3, np.inf, np.float32), np.full(3, -np.inf, np.float32)
+    for r in range(rows.shape[0]):
+        for i in range(rows[r, 0], rows[r, 1], step):
+            if vertices[i, 2] > nearest:
+                for c in range(3):
+                    low[c], high[c] = min(low[c], vertices[i, c]), max(high[c], vertices[i, c])
+    middle, most = (high + low) / np.float32(2), np.float32(-1)
+    for r in range(rows.shape[0]):
+        for i in range(rows[r, 0], rows[r, 1], step):
+            if vertices[i, 2] > nearest:
+                x, y, z = vertices[i, 0] - middle[0], vertices[i, 1] - middle[1], vertices[i, 2] - middle[2]
+                most = max(most, x * x + y * y + z * z)
+    return middle, float(np.sqrt(most)) if most >= 0 else -1.0
+
+
+@numba.njit(cache=True, fastmath=True)
+def _turned(vertices, R, shift, out):
+    for i in range(vertices.shape[0]):
+        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+        for r in range(3):
+            out[i, r] = R[r, 0] * x + R[r, 1] * y + R[r, 2] * z + shift[r]
 
 
 @numba.njit(cache=True, fastmath=True)

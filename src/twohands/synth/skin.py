@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.joints import FINGERS, OPENPOSE21
+from twohands.synth.chance import pick
 from twohands.synth.material import BLOTCHES, HAIRS, LINE, PLAIN, STRIPES, Material, cloth_colour
 
 TONES = np.array(
@@ -163,7 +164,7 @@ class Skin:
             colour = rng.random(3) * rng.uniform(0.2, 1) if rng.random() < 0.6 else np.repeat(rng.uniform(0.03, 0.9), 3)
             if rng.random() < 0.25:
                 colour = np.clip(base * rng.uniform(0.6, 1.3), 0, 1)  # the hardest: gloves like skin
-            pattern = (PLAIN, STRIPES, BLOTCHES)[int(rng.choice(3, p=[0.7, 0.15, 0.15]))]
+            pattern = (PLAIN, STRIPES, BLOTCHES)[pick(rng, (0.7, 0.15, 0.15))]
             glove = Material(
                 colour, cloth_colour(rng), pattern, rng.uniform(40, 150), grain=0.08, specular=float(rng.gamma(1, 0.08)), gloss=12
             )
@@ -219,7 +220,7 @@ class Skin:
             materials.append(Material(self.polish, specular=0.35, gloss=50))
         room = 4 - (self.glove is not None)
         while rng.random() < ring and len(layers) < room:
-            finger = int(rng.choice(5, p=[0.07, 0.2, 0.23, 0.38, 0.12]))
+            finger = pick(rng, (0.07, 0.2, 0.23, 0.38, 0.12))
             place, half = rng.uniform(0.008, 0.02), rng.uniform(0.0015, 0.004)
             layers.append(np.where(m.along[finger] > -1, half - np.abs(m.along[finger] - place), -1))
             metal = np.array([0.75, 0.55, 0.22]) if rng.random() < 0.5 else np.repeat(rng.uniform(0.3, 0.75), 3)

@@ -8,6 +8,8 @@ from jaxtyping import Float, Float32, Int32
 
 from twohands.hands.bundled import load_hand_asset
 from twohands.hands.parameters import HandParameters
+from twohands.synth.body import unit
+from twohands.synth.chance import pick
 from twohands.synth.material import BLOTCHES, CHECKS, PLAIN, PRINT, STRIPES, Material, cloth, cloth_colour
 from twohands.synth.posing import random_turn, to_matrix
 from twohands.synth.skin import Skin, noise
@@ -39,17 +41,26 @@ class Piece:
 def tube(path: np.ndarray, rings: np.ndarray, colour: np.ndarray, material: Material) -> Piece:
     """A tube of rings (k, n, 3), closed at its far end."""
     k, n = rings.shape[:2]
+    faces, around = _tube(k, n)
+    vertices, rest = np.empty((k * n + 1, 3), np.float32), np.zeros((k * n + 1, 3), np.float32)
+    vertices[:-1], vertices[-1] = rings.reshape(-1, 3), path[-1]
+    steps = path[1:] - path[:-1]
+    along = np.zeros(k)
+    np.sqrt((steps * steps).sum(1)).cumsum(out=along[1:])
+    rest[:-1, 0], rest[:-1, 1] = around, along.repeat(n)
+    rest[-1] = 0, along[-1], 0.03
+    return Piece(vertices, faces, colour if colour.ndim == 2 else np.broadcast_to(colour, vertices.shape), -1, (material,), rest)
+
+
+@cache
+def _tube(k: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Faces, and each vertex's place round the tube."""
     a = np.arange(k * n).reshape(k, n)
     b = np.roll(a, -1, 1)
     quads = np.stack([a[:-1], b[:-1], b[1:], a[1:]], -1).reshape(-1, 4)
-    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     cap = np.stack([a[-1], b[-1], np.full(n, k * n)], 1)
-    vertices = np.concatenate([rings.reshape(-1, 3), path[-1:]]).astype(np.float32)
-    around = np.linspace(0, 2 * np.pi * 0.03, n, endpoint=False)
-    along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
-    rest = np.stack([np.tile(around, k), np.repeat(along, n), np.zeros(k * n)], 1)
-    rest = np.concatenate([rest, [[0, along[-1], 0.03]]]).astype(np.float32)
-    return Piece(vertices, np.concatenate([faces, cap]).astype(np.int32), np.resize(colour, (len(vertices), 3)), -1, (material,), rest)
+    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]], cap]).astype(np.int32)
+    return faces, np.tile(np.linspace(0, 2 * np.pi * 0.03, n, endpoint=False), k)
 
 
 def forearm(
@@ -63,18 +74,19 @@ def forearm(
     R = to_matrix(p.pose[h, 0]).numpy()
     back = R @ np.array([1.0 if h == 1 else -1.0, 0, 0])
     bend = R @ np.array([0, rng.normal(0, 0.4), rng.normal(0, 0.22)])
-    arm = back + bend
-    arm /= np.linalg.norm(arm)
+    arm = unit(back + bend)
     length = rng.uniform(0.12, 0.26)
-    shares = np.array([0, 0.06, 0.14, 0.3, 0.55, 0.8, 1.0])
-    mix = np.clip(shares / 0.25, 0, 1)[:, None]
+    shares, mix = ARM_SHARES, ARM_MIX
     steps = (1 - mix) * back + mix * arm
-    steps /= np.linalg.norm(steps, axis=1, keepdims=True)
-    path = centre + np.concatenate([np.zeros((1, 3)), np.cumsum(np.diff(shares)[:, None] * length * steps[1:], 0)])
+    steps = unit(steps)
+    path = np.empty((len(shares), 3))
+    path[0] = centre
+    path[1:] = centre + ((shares[1:] - shares[:-1])[:, None] * length * steps[1:]).cumsum(0)
     offset = loop - centre
-    grow = 1 + np.clip(shares * length / 0.26, 0, 1) * rng.uniform(0.25, 0.6)
-    rings = np.stack([path[k] + (offset - np.outer(offset @ steps[k], steps[k]) * mix[k]) * grow[k] for k in range(len(shares))])
-    bare = np.clip(skin.base * (1 + 0.04 * noise(rings.reshape(-1, 3), 80, rng))[:, None], 0, 1)
+    grow = 1 + np.minimum(shares * length / 0.26, 1) * rng.uniform(0.25, 0.6)
+    straight = (steps @ offset.T)[..., None] * steps[:, None] * mix[..., None]  # as far as rings lean back along the arm
+    rings = path[:, None] + (offset - straight) * grow[:, None, None]
+    bare = (skin.base * (1 + 0.04 * noise(rings.reshape(-1, 3), 80, rng))[:, None]).clip(0, 1)
     hairy = skin.hairs(hair)
     if hairy is not None:  # a tube's rest runs round it along x and up the arm along y
         hairy = replace(hairy, axis=np.array([0.5, 0.86, 0.0]))
@@ -105,9 +117,15 @@ def forearm(
             out = R @ np.array([0, 1.0, 0])
             place = middle[1] + out * np.abs((ring[1] - middle[1]) @ out).max() * 1.08
             axes = np.stack([steps[1], np.cross(out, steps[1]), out], 1)
-            dial = Material(np.repeat(rng.choice([0.01, 0.02, 0.5, 0.8]), 3), None, PRINT, 300, specular=0.5, gloss=60)
+            dial = Material(np.repeat((0.01, 0.02, 0.5, 0.8)[rng.integers(4)], 3), None, PRINT, 300, specular=0.5, gloss=60)
             pieces.append(solid(rng, ("cylinder", "box")[rng.integers(2)], np.array([0.017, 0.016, 0.0045]), axes, place, dial))
     return pieces
+
+
+ARM_SHARES = np.array([0, 0.06, 0.14, 0.3, 0.55, 0.8, 1.0])
+"""Of a forearm's length: where its rings are."""
+ARM_MIX = (ARM_SHARES / 0.25).clip(0, 1)[:, None]
+"""How far the arm has bent from the hand's direction into its own there."""
 
 
 @cache
@@ -127,7 +145,7 @@ def unit_solid(kind: str) -> tuple[np.ndarray, np.ndarray]:
         for z, order in ((-1, [3, 2, 1, 0]), (1, [0, 1, 2, 3])):
             sides.append(np.array([[0, 1, 2], [0, 2, 3]]) + 4 * len(parts))
             parts.append(np.array([[*corner[i], z] for i in order]))
-        return np.concatenate(parts), np.concatenate(sides)
+        return np.concatenate(parts), np.concatenate(sides).astype(np.int32)
     height = np.linspace(-1, 1, m)
     radius = np.ones(m)
     if kind == "ball":
@@ -144,7 +162,7 @@ def unit_solid(kind: str) -> tuple[np.ndarray, np.ndarray]:
     vertices = np.concatenate([rings.reshape(-1, 3), [[0, 0, -1], [0, 0, 0.0 if kind == "cup" else 1]]])
     bottom = np.stack([b[0], a[0], np.full(n, m * n)], 1)
     top = np.stack([a[-1], b[-1], np.full(n, m * n + 1)], 1)
-    return vertices, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]], bottom, top])
+    return vertices, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]], bottom, top]).astype(np.int32)
 
 
 def solid(rng: np.random.Generator, kind: str, scale: np.ndarray, R: np.ndarray, centre: np.ndarray, material: Material) -> Piece:
@@ -153,7 +171,7 @@ def solid(rng: np.random.Generator, kind: str, scale: np.ndarray, R: np.ndarray,
     local = vertices * scale
     colour = np.ones(3) if material.colour is None else material.colour
     spots = np.clip(colour * (1 + rng.uniform(0, 0.2) * noise(vertices, rng.uniform(1, 6), rng))[:, None], 0, 1)
-    return Piece((local @ R.T + centre).astype(np.float32), faces.astype(np.int32), spots, -1, (material,), local.astype(np.float32))
+    return Piece((local @ R.T + centre).astype(np.float32), faces, spots, -1, (material,), local.astype(np.float32))
 
 
 def stuff(rng: np.random.Generator, size_m: float) -> Material:
@@ -183,7 +201,7 @@ HELD = {
 def held(rng: np.random.Generator, points: np.ndarray, p: HandParameters, h: int) -> Piece:
     """A thing on the palm's side, as if held."""
     R = to_matrix(p.pose[h, 0]).numpy()
-    kind = list(HELD)[int(rng.choice(len(HELD), p=[row[0] for row in HELD.values()]))]
+    kind = list(HELD)[pick(rng, tuple(row[0] for row in HELD.values()))]
     radius, half = rng.uniform(*HELD[kind][1]), rng.uniform(*HELD[kind][2])
     thick = rng.uniform(0.0035, 0.006) if kind == "phone" else radius
     half = radius if kind == "ball" else half
@@ -200,7 +218,7 @@ def held(rng: np.random.Generator, points: np.ndarray, p: HandParameters, h: int
     shape = {"pen": "cylinder", "phone": "box"}.get(kind, kind)
     material = stuff(rng, half)
     if kind == "phone" and rng.random() < 0.7:
-        material = Material(np.repeat(rng.choice([0.01, 0.03, 0.3, 0.7]), 3), None, PLAIN, specular=0.3, gloss=60)
+        material = Material(np.repeat((0.01, 0.03, 0.3, 0.7)[rng.integers(4)], 3), None, PLAIN, specular=0.3, gloss=60)
     return solid(rng, shape, np.array([radius, thick, half]), frame, centre, material)
 
 
@@ -220,7 +238,7 @@ def clutter(rng: np.random.Generator, half_width: float, depth: float, skin: Ski
     for _ in range(count):
         z = depth * rng.uniform(near, near + 0.9)
         centre = np.array([*(rng.uniform(-1.1, 1.1, 2) * half_width * z), z])
-        kind = rng.choice(4, p=[0.3, 0.35, 0.15, 0.2])
+        kind = pick(rng, (0.3, 0.35, 0.15, 0.2))
         tone = skin.base if rng.random() < 0.7 else Skin.draw(rng, 0).base
         if kind == 0:  # an elbow or a knee may come near: a bare or clothed limb
             radius = rng.uniform(0.02, 0.06)
