@@ -28,6 +28,6 @@ class SceneOptions:
     def scenes(self, framing: Literal["close", "wide"], seed: int, count: int, everyone: bool = False) -> list[AnnotatedPicture]:
         """Rendered ones; those that are there already are not rendered again. `everyone`: with bystanders' hands."""
         folder = self.out / "scenes" / framing
-        write_shards(folder, seed, count, SceneKnobs(framing=framing), 100, photos=Photos(self.backgrounds, self.borders))
+        write_shards(folder, seed, count, SceneKnobs(framing=framing, pairs="fresh"), 100, photos=Photos(self.backgrounds, self.borders))
         shards = ShardSet.read(sorted(folder.glob("*.npz")))
         return [AnnotatedPicture.of_sample(shards.sample(k), everyone=everyone) for k in range(min(len(shards), count))]

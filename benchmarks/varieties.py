@@ -91,6 +91,7 @@ ROWS = {
         Row("- alignment", priors="shown"),
         Row("- readout", trunk="unread"),
         Row("- latents", trunk="untaught"),
+        Row("- latents, equal time", trunk="untaught", steps=0.08),
         Row("+ keypoints", priors="keypoints"),
         Row("+ segmentation", priors="parts"),
         Row("first engine", first_engine=True),
@@ -176,7 +177,7 @@ class Bench:
         """Scenes of the engine as it is, with seeds of their own, true boxes and clean pixels."""
         o = self.options
         folder = o.out / "data" / "test"
-        write_shards(folder, TEST_SEED, TEST_SCENES, SceneKnobs(), 50, photos=Photos(o.backgrounds, o.borders))
+        write_shards(folder, TEST_SEED, TEST_SCENES, SceneKnobs(pairs="fresh"), 50, photos=Photos(o.backgrounds, o.borders))
         return plain_batches(self.frozen, ShardSet.read(sorted(folder.glob("*.npz"))))
 
     def rendered(self, row: Row) -> list[PairBatch]:
@@ -203,8 +204,9 @@ def run_row(bench: Bench, row: Row) -> dict[str, Any]:
         lists.append(bench.photos)
         mixture = [1 - REAL_SHARE, REAL_SHARE]
     prepared = time.process_time()
+    steps = round(options.steps * row.steps)
     fit = FitConfig(
-        options.out / "runs" / file_name(row.name), round(options.steps * row.steps), 1e-3, warmup_steps=40, checkpoint_steps=50, average=0.985,
+        options.out / "runs" / file_name(row.name), steps, 1e-3, warmup_steps=min(40, steps // 5), checkpoint_steps=50, average=0.985,
         precision="32-true", seed=options.seed + row.seed, accelerator="cpu",
     )  # fmt: skip
     network = train_small(

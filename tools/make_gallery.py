@@ -27,7 +27,7 @@ LARGEST_BYTES = 1_500_000
 SIZE_PX = 480
 SEEDS = tuple(range(101, 113))
 """A dozen photos of two hands, one seed after the other."""
-KNOBS = SceneKnobs(size_px=SIZE_PX, two_hands=1.0, interacting=0.7, held=0.0, occluder=0.0, fill_close=(0.55, 0.75))
+KNOBS = SceneKnobs(size_px=SIZE_PX, two_hands=1.0, interacting=0.7, pairs="fresh", held=0.0, occluder=0.0, fill_close=(0.55, 0.75))
 
 
 def write(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:

@@ -28,7 +28,7 @@ from twohands.synth.things import Piece
 EXAMPLE = Path(__file__).parents[1] / "src" / "twohands" / "example"
 SEED = 26
 KNOBS = SceneKnobs(
-    framing="close", bodies=0.0,
+    framing="close", bodies=0.0, pairs="fresh",
     two_hands=1.0, interacting=1.0, fov_deg=(35.0, 50.0), upright=1.0, forearm=1.0, sleeve=1.0, held=0.0, occluder=0.0, glove=0.0
 )  # fmt: skip
 WIDTH_PX, HEIGHT_PX = 960, 720

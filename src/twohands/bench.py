@@ -114,7 +114,14 @@ def scenes(size_px: int) -> dict[str, SceneKnobs]:
 
     def close(two_hands: float, interacting: float, fill: tuple[float, float]) -> SceneKnobs:
         return SceneKnobs(
-            size_px=size_px, two_hands=two_hands, interacting=interacting, held=0.0, occluder=0.0, upright=1.0, fill_close=fill
+            size_px=size_px,
+            two_hands=two_hands,
+            interacting=interacting,
+            held=0.0,
+            occluder=0.0,
+            upright=1.0,
+            fill_close=fill,
+            pairs="fresh",
         )
 
     return {"one hand": close(0.0, 0.0, (0.5, 0.6)), "two hands": close(1.0, 0.0, (0.6, 0.7)), "clasped": close(1.0, 1.0, (0.5, 0.6))}

@@ -21,6 +21,7 @@ def synth(
     backgrounds: Path | None = None,
     borders: Path | None = None,
     size_px: int = 256,
+    pairs: Literal["shipped", "fresh"] = "shipped",
     glb: bool = False,
 ) -> None:
     """Render synthetic photos of two hands, with exact 3D truth and prior maps, into shards.
@@ -34,6 +35,7 @@ def synth(
         backgrounds: Folder of pictures without hands that serve as backgrounds.
         borders: Folder of photos that may show hands; pieces of their borders serve as backgrounds.
         size_px: Side of the pictures.
+        pairs: Interacting pairs of hands: those that come with the package, or new ones for every 2,000 scenes (five seconds each time).
         glb: Write the scenes as GLB files to look at instead of rendering them.
     """
     from twohands.errors import UserError
@@ -47,7 +49,8 @@ def synth(
     if not 32 <= size_px <= 1024:
         raise UserError(f"size-px {size_px} is out of range; give 32 to 1024")
     photos = Photos(backgrounds, borders)
-    knobs = replace(CLASPED, size_px=size_px) if framing == "clasped" else SceneKnobs(framing=framing, size_px=size_px)
+    knobs = CLASPED if framing == "clasped" else SceneKnobs(framing=framing)
+    knobs = replace(knobs, size_px=size_px, pairs=pairs)
     if glb:
         _write_scenes(out, seed, count, knobs)
         return

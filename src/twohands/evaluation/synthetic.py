@@ -75,6 +75,7 @@ _CLOSE = SceneKnobs(
     lit_from_behind=0.0,
     faults="varied",
     background="varied",
+    pairs="fresh",
     finish="thorough",
 )
 

@@ -51,7 +51,8 @@ def _photos(folder: Path, side: int, most: int = 500) -> list[tuple[np.ndarray, 
 def _colour(rng: np.random.Generator) -> np.ndarray:
     """A colour, mostly a dull one."""
     c = rng.random(3)
-    return (c.mean() + (c - c.mean()) * rng.uniform(0.05, 1)) * rng.uniform(0.1, 1.0)
+    grey = (c[0] + c[1] + c[2]) / 3
+    return (grey + (c - grey) * rng.uniform(0.05, 1)) * rng.uniform(0.1, 1.0)
 
 
 def noise_picture(rng: np.random.Generator, size: int) -> Picture:
@@ -241,15 +242,15 @@ def photo_picture(rng: np.random.Generator, size: int, photos: Photos) -> Scener
     if not whole:
         edge = rng.integers(3)
         x, y = (0, y) if edge == 0 else (width - side, y) if edge == 1 else (x, 0)
-    image = Image.fromarray(photo[y : y + side, x : x + side])
+    piece = np.ascontiguousarray(photo[y : y + side, x : x + side])
     if rng.random() < 0.25:  # behind the focus
         coarse = int(size * rng.uniform(0.08, 0.4))
-        image = image.resize((coarse, coarse), Image.Resampling.BILINEAR)
+        piece = np.array(Image.fromarray(piece).resize((coarse, coarse), Image.Resampling.BILINEAR))
     mirrored = rng.random() < 0.5
     order = rng.permutation(3) if rng.random() < 0.1 else np.arange(3)
     gain = np.exp(rng.normal(0, 0.35))
     out = np.empty((size, size, 3), np.float32)
-    enlarge_linear(np.asarray(image), LINEAR * np.float32(gain), mirrored, order, out)
+    enlarge_linear(piece, LINEAR * np.float32(gain), mirrored, order, out)
     return Scenery(out, None if light is None else changed(light, bool(mirrored), order, float(gain)))
 
 

@@ -67,7 +67,7 @@ def write_shards(
                 progress(done)
     else:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            # Shards of one block stay together if there are enough of them: each process draws a block's pool of pairs anew, which takes seconds.
+            # Shards of one block stay together if there are enough of them: each process draws a block's poses anew, and fresh pairs take seconds.
             together = max(1, min(BLOCK // shard_size, len(todo) // workers))
             for done in pool.imap_unordered(_render, todo, together):
                 if progress:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy as np
 from jaxtyping import Float, Float32
 
 from twohands.errors import UserError
+from twohands.synth.body import unit
 from twohands.synth.chance import sign
 
 
@@ -23,14 +25,18 @@ class Light:
 
 def harmonics(n: Float[np.ndarray, "*rows 3"]) -> Float[np.ndarray, "*rows 9"]:
     """The real spherical harmonics up to order 2 of unit vectors."""
-    x, y, z = n[..., 0], n[..., 1], n[..., 2]
-    return np.stack(
-        [
-            np.full_like(x, 0.282095), 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y, 1.092548 * y * z,
-            0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y),
-        ],
-        -1,
-    )  # fmt: skip
+    out = np.empty((*n.shape[:-1], 9))
+    _harmonics(np.ascontiguousarray(n, np.float64).reshape(-1, 3), out.reshape(-1, 9))
+    return out
+
+
+@numba.njit(cache=True)
+def _harmonics(n, out):
+    for i in range(n.shape[0]):
+        x, y, z = n[i]
+        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = 0.282095, 0.488603 * y, 0.488603 * z, 0.488603 * x
+        out[i, 4], out[i, 5], out[i, 6] = 1.092548 * x * y, 1.092548 * y * z, 0.315392 * (3 * z * z - 1)
+        out[i, 7], out[i, 8] = 1.092548 * x * z, 0.546274 * (x * x - y * y)
 
 
 COSINE = np.array([1, *(2 / 3,) * 3, *(1 / 4,) * 5])
@@ -71,13 +77,13 @@ def draw_light(rng: np.random.Generator) -> Light:
     elif kind < 0.38:  # from behind
         to_light[0] = np.array([rng.normal(0, 0.6), -0.5, 1.0])
         power[0], ambient = rng.uniform(0.7, 1.5), rng.uniform(0.15, 0.5)
-    to_light /= np.linalg.norm(to_light, axis=1, keepdims=True)
+    to_light = unit(to_light)
     tint = np.exp(rng.normal(0, 0.08, (count, 3))) * warm
     if rng.random() < 0.08:  # party light
         tint *= np.exp(rng.normal(0, 0.7, (count, 3)))
     broad = int(rng.integers(2, 5))
     sources = np.concatenate([[up, -up], rng.normal(size=(broad, 3)) + 0.4 * up])
-    sources /= np.linalg.norm(sources, axis=1, keepdims=True)
+    sources = unit(sources)
     ground = rng.uniform(0.1, 0.6) * np.exp(rng.normal(0, 0.12, 3))
     colours = np.concatenate(
         [[np.ones(3) * 0.7, ground * 0.6], rng.uniform(0.0, 0.7, (broad, 1)) * np.exp(rng.normal(0, 0.18, (broad, 3)))]
@@ -152,7 +158,20 @@ BALANCE = 0.5
 
 
 def _white(light: np.ndarray) -> np.ndarray:
-    return light + BALANCE * (light.mean(-1, keepdims=True) - light)
+    grey = (light[..., :1] + light[..., 1:2] + light[..., 2:]) / 3
+    return light + BALANCE * (grey - light)
+
+
+@numba.njit(cache=True)
+def mean_light(picture, step):
+    """Of every `step`-th pixel of every `step`-th row."""
+    total, count = 0.0, 0
+    for v in range(0, picture.shape[0], step):
+        for u in range(0, picture.shape[1], step):
+            for k in range(3):
+                total += picture[v, u, k]
+            count += 3
+    return total / count
 
 
 def exposed(light: Light, picture: Float32[np.ndarray, "size size 3"]) -> Light:
@@ -160,9 +179,25 @@ def exposed(light: Light, picture: Float32[np.ndarray, "size size 3"]) -> Light:
     camera, than goes with the picture (whose own highlights are cut)."""
     sky, power = _white(light.sky), _white(light.power)
     facing = (harmonics(np.array([0, 0, -1.0])) @ sky).mean() + np.clip(-light.to_light[:, 2], 0.3, 1) @ power.mean(1)
-    level = max(float(picture[::16, ::16].mean()), 0.004) / ALBEDO
+    level = max(mean_light(picture, 16), 0.004) / ALBEDO
     gain = np.clip(facing, 0.5 * level, 1.5 * level) / max(float(facing), 1e-4)
     return Light((gain * sky).astype(np.float32), light.to_light, (gain * power).astype(np.float32))
+
+
+@numba.njit(cache=True)
+def _look(small, edge, sides, mean, shown):
+    """Means of a small picture's left, right, upper and lower margins and of all of it, and each place's grey."""
+    height, width = small.shape[:2]
+    for v in range(height):
+        for u in range(width):
+            shown[v * width + u] = (small[v, u, 0] + small[v, u, 1] + small[v, u, 2]) / 3
+            for k in range(3):
+                value = small[v, u, k]
+                mean[k] += value / (height * width)
+                sides[0, k] += value / (height * edge) if u < edge else 0.0
+                sides[1, k] += value / (height * edge) if u >= width - edge else 0.0
+                sides[2, k] += value / (edge * width) if v < edge else 0.0
+                sides[3, k] += value / (edge * width) if v >= height - edge else 0.0
 
 
 def light_of_picture(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator) -> Light:
@@ -170,11 +205,10 @@ def light_of_picture(picture: Float32[np.ndarray, "size size 3"], rng: np.random
     it; and one lamp, from where the picture is brighter."""
     size = picture.shape[0]
     small = picture[:: max(1, size // 16), :: max(1, size // 16)].astype(np.float64)
-    edge = max(1, small.shape[0] // 3)
-    mean = small.mean((0, 1))
-    sides = np.stack([part.mean((0, 1)) for part in (small[:, :edge], small[:, -edge:], small[:edge], small[-edge:])])
-    grey = sides.mean(1)
-    level = max(float(mean.mean()), 0.004)
+    sides, mean, shown = np.zeros((4, 3)), np.zeros(3), np.empty(small.shape[0] * small.shape[1])
+    _look(small, max(1, small.shape[0] // 3), sides, mean, shown)
+    grey = sides.sum(1) / 3
+    level = max(float(mean.sum() / 3), 0.004)
     # Most rooms are lit from above, and before the camera it may be darker or brighter than behind.
     weights = np.array([1, 1, 1.3, 0.6, 1, rng.uniform(0.4, 1.1)])
     sky = sky_of(_SIDES, _white(np.concatenate([sides, [mean, mean]]) * weights[:, None]))
@@ -184,8 +218,7 @@ def light_of_picture(picture: Float32[np.ndarray, "size size 3"], rng: np.random
     to_light /= np.linalg.norm(to_light)
     lamp = min(0.35 + 0.25 * float(np.linalg.norm(contrast)), 0.7) * rng.uniform(0.5, 1.2)
     total = level / ALBEDO * np.exp(rng.normal(0, 0.25))
-    values = small.reshape(-1, 3)
-    shown = values.mean(1)
-    bright = _white(values[shown >= np.sort(shown)[int(np.ceil(0.9 * (len(shown) - 1)))]].mean(0))
-    power = lamp * total * bright / max(float(bright.mean()), 1e-4)
+    brightest = small.reshape(-1, 3)[shown >= np.sort(shown)[int(np.ceil(0.9 * (len(shown) - 1)))]]
+    bright = _white(brightest.sum(0) / len(brightest))
+    power = lamp * total * bright / max(float(bright.sum() / 3), 1e-4)
     return Light((sky * (1 - lamp) * total / facing).astype(np.float32), to_light[None].astype(np.float32), power[None].astype(np.float32))

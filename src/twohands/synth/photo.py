@@ -1,7 +1,7 @@
 """Scene to photo: the shaded scene before a background, the camera's faults, and exact maps of what is seen."""
 
 import io
-from functools import cache
+from functools import cache, lru_cache
 
 import numba
 import numpy as np
@@ -17,7 +17,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.render import Visibility, visibility
 from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
 from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, Scenery, paste_shape, scenery, wall_picture
-from twohands.synth.light import draw_light, exposed, light_of_picture, plain_light
+from twohands.synth.light import draw_light, exposed, light_of_picture, mean_light, plain_light
 from twohands.synth.resample import filtered, gaussian, shrunk_and_back
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.shading import AS_OWN, Joined, joined, shade
@@ -92,18 +92,22 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     elif own.random() < knobs.lit_from_behind:
         light = light_of_picture(picture, own) if behind.light is None else exposed(behind.light, picture)
     thorough = knobs.finish == "thorough"
-    shaded = shade(scene, size, OVERSAMPLING, light, whole, thorough)
-    if moving and thorough:
-        shaded = _smeared(shaded, angle, length)
-    if scene.pieces:
-        front = reduced(shaded)
-        if moving and not thorough:
-            front = _smeared(front, angle, length / OVERSAMPLING)
+    shaded = shade(scene, size, OVERSAMPLING, light, whole, thorough, _canvas(round(size * OVERSAMPLING))) if scene.pieces else None
+    if shaded is not None and not moving:
+        lay_reduced(shaded, picture)
+    elif shaded is not None:
+        front = reduced(_smeared(shaded, angle, length)) if thorough else _smeared(reduced(shaded), angle, length / OVERSAMPLING)
         lay_over(front, picture)
     if rng.random() < knobs.pasted:
         paste_shape(rng, picture, rng.uniform(0.12, 0.45))
     image = _camera_faults(picture, rng, thorough) if knobs.faults == "varied" else _well_taken(picture)
     return _annotate(scene, image, size, whole)
+
+
+@lru_cache(maxsize=4)
+def _canvas(side: int) -> Float32[np.ndarray, "side side 4"]:
+    """What scenes are shaded on, one after the other: two megabytes made anew for each would cost as much as their background."""
+    return np.empty((side, side, 4), np.float32)
 
 
 def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) -> Sample:
@@ -195,31 +199,61 @@ def _parts() -> UInt8[np.ndarray, "vert"]:
     return load_hand_asset().part.numpy().astype(np.uint8)
 
 
+@numba.njit(cache=True, fastmath=True, inline="always")
+def _mean_of_samples(shaded, v, u):
+    """One pixel of the 1.5-fold picture averaged down: colour times coverage, and coverage. A pixel has a sample of its own, which stands for
+    those that were not shaded (`AS_OWN`), shares two with a neighbour and one with three."""
+    v0, u0, odd_v, odd_u = 3 * (v // 2) + v % 2, 3 * (u // 2) + u % 2, v % 2, u % 2
+    near_v, near_u = v0 + odd_v, u0 + odd_u
+    far_v, far_u = v0 + 1 - odd_v, u0 + 1 - odd_u
+    r, g, b, cover = shaded[near_v, near_u, 0], shaded[near_v, near_u, 1], shaded[near_v, near_u, 2], shaded[near_v, near_u, 3]
+    cover_u, cover_v, cover_w = shaded[near_v, far_u, 3], shaded[far_v, near_u, 3], shaded[far_v, far_u, 3]
+    if cover_u == AS_OWN and cover_v == AS_OWN and cover_w == AS_OWN:
+        return r, g, b, cover
+    area, half, quarter = np.float32(1 / 2.25), np.float32(0.5), np.float32(0.25)
+    if cover == 0 and cover_u == 0 and cover_v == 0 and cover_w == 0:
+        return r, g, b, cover
+    total_r, total_g, total_b, total = r, g, b, cover
+    if cover_u == AS_OWN:
+        total_r, total_g, total_b, total = total_r + half * r, total_g + half * g, total_b + half * b, total + half * cover
+    else:
+        total_r, total_g = total_r + half * shaded[near_v, far_u, 0], total_g + half * shaded[near_v, far_u, 1]
+        total_b, total = total_b + half * shaded[near_v, far_u, 2], total + half * cover_u
+    if cover_v == AS_OWN:
+        total_r, total_g, total_b, total = total_r + half * r, total_g + half * g, total_b + half * b, total + half * cover
+    else:
+        total_r, total_g = total_r + half * shaded[far_v, near_u, 0], total_g + half * shaded[far_v, near_u, 1]
+        total_b, total = total_b + half * shaded[far_v, near_u, 2], total + half * cover_v
+    if cover_w == AS_OWN:
+        total_r, total_g, total_b = total_r + quarter * r, total_g + quarter * g, total_b + quarter * b
+        total += quarter * cover
+    else:
+        total_r, total_g = total_r + quarter * shaded[far_v, far_u, 0], total_g + quarter * shaded[far_v, far_u, 1]
+        total_b, total = total_b + quarter * shaded[far_v, far_u, 2], total + quarter * cover_w
+    return area * total_r, area * total_g, area * total_b, area * total
+
+
 @numba.njit(cache=True, fastmath=True)
 def reduced(shaded):
-    """The 1.5-fold picture averaged down: colour times coverage, and coverage. Each pixel has a sample of its own, which stands for those that
-    were not shaded (`AS_OWN`), shares two with a neighbour and one with three."""
-    size_v, size_u = 2 * shaded.shape[0] // 3, 2 * shaded.shape[1] // 3
-    out = np.empty((size_v, size_u, 4), np.float32)
-    area, nothing = np.float32(1 / 2.25), np.float32(0)
-    for v in range(size_v):
-        v0 = 3 * (v // 2) + v % 2
-        wv = np.float32(0.5) if v % 2 else np.float32(1)
-        xv = np.float32(1.5) - wv
-        for u in range(size_u):
-            u0 = 3 * (u // 2) + u % 2
-            wu = np.float32(0.5) if u % 2 else np.float32(1)
-            xu = np.float32(1.5) - wu
-            a, b, c, d = shaded[v0, u0], shaded[v0, u0 + 1], shaded[v0 + 1, u0], shaded[v0 + 1, u0 + 1]
-            if a[3] == nothing and b[3] == nothing and c[3] == nothing and d[3] == nothing:
-                out[v, u] = nothing
-                continue
-            own = shaded[v0 + v % 2, u0 + u % 2]
-            a, b = own if a[3] == AS_OWN else a, own if b[3] == AS_OWN else b
-            c, d = own if c[3] == AS_OWN else c, own if d[3] == AS_OWN else d
-            for k in range(4):
-                out[v, u, k] = area * (wv * (wu * a[k] + xu * b[k]) + xv * (wu * c[k] + xu * d[k]))
+    """The 1.5-fold picture averaged down."""
+    out = np.empty((2 * shaded.shape[0] // 3, 2 * shaded.shape[1] // 3, 4), np.float32)
+    for v in range(out.shape[0]):
+        for u in range(out.shape[1]):
+            out[v, u, 0], out[v, u, 1], out[v, u, 2], out[v, u, 3] = _mean_of_samples(shaded, v, u)
     return out
+
+
+@numba.njit(cache=True, fastmath=True)
+def lay_reduced(shaded, picture):
+    """`reduced` and `lay_over` in one."""
+    for v in range(picture.shape[0]):
+        for u in range(picture.shape[1]):
+            r, g, b, cover = _mean_of_samples(shaded, v, u)
+            if cover > 0:
+                rest = np.float32(1) - cover
+                picture[v, u, 0] = r + rest * picture[v, u, 0]
+                picture[v, u, 1] = g + rest * picture[v, u, 1]
+                picture[v, u, 2] = b + rest * picture[v, u, 2]
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -235,7 +269,7 @@ def lay_over(front, picture):
 
 def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> np.ndarray:
     """Exposure, white balance, tone curve, saturation, grey and infrared sensors, blur, motion, noise and JPEG; uint8 out."""
-    mean = float(picture[::4, ::4].mean()) + 1e-4
+    mean = mean_light(picture, 4) + 1e-4
     # Cameras expose for a middle grey and do not always get it; a dark room stays darker than a bright one.
     gain = 0.19 * np.exp(rng.normal(0, 0.45)) / mean**0.85 / 0.19**0.15
     balance = np.exp(rng.normal(0, 0.06 if rng.random() < 0.8 else 0.2, 3))
@@ -285,15 +319,16 @@ def _grainy(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator, t
     """With noise, of every colour by itself or of all alike."""
     size = image.shape[0]
     strength, coloured = rng.gamma(1.3, 3.0), rng.random() < 0.6
+    noisy = np.empty_like(image)
     if thorough or size > GRAIN_PX:
         grain = rng.standard_normal((size, size, 3 if coloured else 1), np.float32)
-    else:  # a piece of the stock, some way up: no two of 250,000 are alike
-        stock = _grain(3 if coloured else 1)
-        v, u = rng.integers(0, stock.shape[0] - size + 1, 2)
-        grain = stock[v : v + size, u : u + size]
-        grain = grain[:: 1 if rng.random() < 0.5 else -1, :: 1 if rng.random() < 0.5 else -1]
-    noisy = np.empty_like(image)
-    _add_grain(image, np.float32(strength), grain, noisy)
+        _add_grain(image, np.float32(strength), np.ascontiguousarray(np.broadcast_to(grain, image.shape)), 0, 0, False, noisy)
+        return noisy
+    # A piece of the stock, some way up: no two of 250,000 are alike.
+    v, u = rng.integers(0, GRAIN_PX - size + 1, 2)
+    upright, as_it_is = rng.random() < 0.5, rng.random() < 0.5
+    stock, left = (_grain(coloured)[0], u) if as_it_is else (_grain(coloured)[1], GRAIN_PX - size - u)
+    _add_grain(image, np.float32(strength), stock, v, left, not upright, noisy)
     return noisy
 
 
@@ -302,8 +337,12 @@ GRAIN_PX = 512
 
 
 @cache
-def _grain(channels: int) -> Float32[np.ndarray, "side side channel"]:
-    return np.random.default_rng(channels).standard_normal((GRAIN_PX, GRAIN_PX, channels), np.float32)
+def _grain(coloured: bool) -> tuple[Float32[np.ndarray, "side side 3"], Float32[np.ndarray, "side side 3"]]:
+    """The stock, and its mirror image."""
+    channels = 3 if coloured else 1
+    stock = np.random.default_rng(channels).standard_normal((GRAIN_PX, GRAIN_PX, channels), np.float32)
+    stock = np.ascontiguousarray(np.broadcast_to(stock, (GRAIN_PX, GRAIN_PX, 3)))
+    return stock, np.ascontiguousarray(stock[:, ::-1])
 
 
 def _well_taken(picture: Float32[np.ndarray, "size size 3"]) -> np.ndarray:
@@ -320,13 +359,15 @@ _HARD = _HARD.clip(0, 1)
 
 
 @numba.njit(cache=True)
-def _add_grain(image, strength, grain, out):
-    grey = grain.shape[2] == 1
-    for v in range(image.shape[0]):
-        for u in range(image.shape[1]):
-            for k in range(3):
-                value = np.float32(image[v, u, k]) + strength * grain[v, u, 0 if grey else k]
-                out[v, u, k] = np.uint8(min(max(value, np.float32(0)), np.float32(255)))
+def _add_grain(image, strength, grain, first, left, turned, out):
+    """Adds a piece of the grain, from its row `first` and column `left` on, upside down if `turned`."""
+    height, width = image.shape[0], 3 * image.shape[1]
+    pixels, noisy, stock = image.reshape(height, width), out.reshape(height, width), grain.reshape(grain.shape[0], 3 * grain.shape[1])
+    low, high = np.float32(0), np.float32(255)
+    for v in range(height):
+        row = stock[first + (height - 1 - v if turned else v), 3 * left : 3 * left + width]
+        for i in range(width):
+            noisy[v, i] = np.uint8(np.int32(min(max(np.float32(pixels[v, i]) + strength * row[i], low), high)))
 
 
 @numba.njit(cache=True, fastmath=True)

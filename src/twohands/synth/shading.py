@@ -31,13 +31,21 @@ AS_OWN = np.float32(-1)
 
 
 def shade(
-    scene: Scene, size: int, oversampling: float, light: Light, whole: Joined | None = None, every: bool = True
+    scene: Scene,
+    size: int,
+    oversampling: float,
+    light: Light,
+    whole: Joined | None = None,
+    every: bool = True,
+    out: Float32[np.ndarray, "height width 4"] | None = None,
 ) -> Float32[np.ndarray, "height width 4"]:
-    """Linear RGB and coverage at `oversampling` times the size. `whole`: the scene's pieces `joined`, if at hand. Without `every` (and at
-    1.5 times the size) the inner of surfaces is shaded once a pixel of the picture, borders at every sample; see `AS_OWN`."""
+    """Linear RGB and coverage at `oversampling` times the size. `whole`: the scene's pieces `joined`, if at hand. Without `every` (and at 1.5 times
+    the size) the inner of surfaces is shaded once a pixel of the picture, borders at every sample; see `AS_OWN`. `out` is an array to write into,
+    if there is one to be used again."""
     big = round(size * oversampling)
-    out = np.zeros((big, big, 4), np.float32)
+    out = np.empty((big, big, 4), np.float32) if out is None else out
     if not scene.pieces:
+        out[:] = 0
         return out
     pieces = scene.pieces
     vertices, faces, owner = whole or joined(pieces)
@@ -56,7 +64,11 @@ def shade(
         for j, material in enumerate(p.materials):
             table[k, j] = material.packed()
             own_colour[k, j] = material.colour is None or j == 0
-    closed = np.array([p.hand >= 0 for p in pieces])[owner]
+    closed = np.zeros(len(faces), np.bool_)
+    first = 0
+    for p in pieces:
+        closed[first : first + (len(p.faces) if p.hand >= 0 else 0 if every else p.closed)] = True
+        first += len(p.faces)
     focal, principal = scene.camera.focal_px.numpy() * oversampling, scene.camera.principal_px.numpy() * oversampling
     seen = visibility(vertices, faces, focal, principal, big, big, closed)
     normals = smooth_normals(vertices, faces)
@@ -74,10 +86,10 @@ def shade(
     wide = near
     if len(pieces[largest].vertices_m) > 17 * 200:
         wide = _shadow(vertices, faces, closed, *_sphere(vertices, rows[largest : largest + 1], 17, -np.inf), light.to_light[0])
-    surface = np.empty(len(faces), np.int32)
-    layered = _surfaces(faces, owner, layers, len(pieces), surface)
+    surface, outermost = np.empty(len(faces), np.int32), np.zeros(len(faces), np.uint8)
+    layered = _surfaces(faces, owner, layers, len(pieces), surface, outermost)
     _shade_pixels(
-        seen.face, seen.screen, seen.depth_m, faces, owner, surface, layered, normals, colour, rest, layers, own_colour, table,
+        seen.face, seen.screen, seen.depth_m, faces, owner, surface, outermost, layered, normals, colour, rest, layers, own_colour, table,
         np.float32(focal), np.float32(principal), light.sky, light.to_light, light.power,
         *near, *wide, noise_volume(), every, out,
     )  # fmt: skip
@@ -85,15 +97,17 @@ def shade(
 
 
 @numba.njit(cache=True)
-def _surfaces(faces, owner, layers, pieces, surface):
-    """A number for what each face shows, negative if it shows the border of a layer; returns how many layers each piece can have."""
+def _surfaces(faces, owner, layers, pieces, surface, outermost):
+    """A number for what each face shows, negative if it shows the border of a layer, and the layer that is seen on it otherwise; returns how many
+    layers each piece can have."""
     width = layers.shape[1]
     worn = np.zeros(layers.shape[0], np.uint8)
-    most = np.zeros(layers.shape[0], np.uint8)
+    most, last = np.zeros(layers.shape[0], np.uint8), np.zeros(layers.shape[0], np.uint8)
     for i in range(layers.shape[0]):
         for k in range(width):
             if layers[i, k] > 0:
                 worn[i] |= 1 << k
+                last[i] = k + 1
             if layers[i, k] != -1:
                 most[i] = k + 1
     layered = np.zeros(pieces, np.int64)
@@ -101,6 +115,7 @@ def _surfaces(faces, owner, layers, pieces, surface):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         layered[owner[f]] = max(layered[owner[f]], most[a])
         surface[f] = owner[f] * (1 << width) + worn[a] if worn[a] == worn[b] and worn[a] == worn[c] else -1
+        outermost[f] = last[a]
     return layered
 
 
@@ -327,10 +342,35 @@ def _add_light(lane, form, to_light, power):
         lane[17 * CHUNK + i] = lane[10 * CHUNK + i] * lane[17 * CHUNK + i] + spark
 
 
+@numba.njit(cache=True, fastmath=True)
+def _find_uniform(face, depth, surface, first, focal_x, uniform):
+    """Of each three by three samples of the rows from `first` on, whether they show one surface, near each other."""
+    if first + 3 > face.shape[0]:
+        uniform[:] = False
+        return
+    for cell in range(face.shape[1] // 3):
+        u = 3 * cell
+        before = face[first, u]
+        shown = surface[np.uint32(before)] if before >= 0 else -1
+        same, low, high = shown >= 0, depth[first, u], depth[first, u]
+        for i in range(3):
+            if not same:
+                break
+            for j in range(3):
+                t = face[first + i, u + j]
+                if t != before:
+                    before = t
+                    same = same and t >= 0 and surface[np.uint32(max(t, 0))] == shown
+                low, high = min(low, depth[first + i, u + j]), max(high, depth[first + i, u + j])
+        uniform[cell] = same and high - low < np.float32(0.002) + np.float32(2.5) * low / focal_x
+    for cell in range(face.shape[1] // 3, uniform.shape[0]):
+        uniform[cell] = False
+
+
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _shade_pixels(
-    face, screen, depth, faces, owner, surface, layered, normals, colour, rest, layers, own_colour, table, focal, principal, sky, to_light, power,
-    R, shift, shadow_focal, shadow, R2, shift2, shadow_focal2, shadow2, volume, every, out,
+    face, screen, depth, faces, owner, surface, outermost, layered, normals, colour, rest, layers, own_colour, table, focal, principal, sky,
+    to_light, power, R, shift, shadow_focal, shadow, R2, shift2, shadow_focal2, shadow2, volume, every, out,
 ):  # fmt: skip
     one, half, nothing = np.float32(1), np.float32(0.5), np.float32(0)
     height, width = face.shape
@@ -364,12 +404,20 @@ def _shade_pixels(
     cell_piece = np.full(width // 2 + 1, -1, np.int32)
     cell_z, cell_lit = np.zeros(width // 2 + 1, np.float32), np.zeros(width // 2 + 1, np.float32)
     cell_sky = np.zeros(width // 2 + 1, np.float32)
+    uniform = np.zeros(width // 2 + 1, np.bool_)
     for v in range(height):
         if v % stride == 0:
             cell_piece[:] = -1
+            if not every:
+                _find_uniform(face, depth, surface, v, focal_x, uniform)
         middle = v % 3 == 1
         for u in range(width):
             if face[v, u] < 0:
+                for k in range(4):
+                    out[v, u, k] = nothing
+                continue
+            if (middle or shared[u]) and uniform[cell_of[u]]:
+                out[v, u, 3] = AS_OWN
                 continue
             t = np.uint64(face[v, u])  # unsigned: a signed index costs a test for counting from the end
             z = depth[v, u]
@@ -400,10 +448,12 @@ def _shade_pixels(
                 nx, ny, nz = -nx, -ny, -nz
                 facing = -facing
             piece = np.uint64(owner[t])
-            layer = np.uint64(0)
-            for k in range(layered[piece]):
-                if w0 * layers[a, k] + w1 * layers[b, k] + w2 * layers[c, k] > 0:
-                    layer = np.uint64(k + 1)
+            layer = np.uint64(outermost[t])
+            if surface[t] < 0:
+                layer = np.uint64(0)
+                for k in range(layered[piece]):
+                    if w0 * layers[a, k] + w1 * layers[b, k] + w2 * layers[c, k] > 0:
+                        layer = np.uint64(k + 1)
             px = w0 * rest[a, 0] + w1 * rest[b, 0] + w2 * rest[c, 0]
             py = w0 * rest[a, 1] + w1 * rest[b, 1] + w2 * rest[c, 1]
             pz = w0 * rest[a, 2] + w1 * rest[b, 2] + w2 * rest[c, 2]

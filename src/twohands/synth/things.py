@@ -8,7 +8,7 @@ from jaxtyping import Float, Float32, Int32
 
 from twohands.hands.bundled import load_hand_asset
 from twohands.hands.parameters import HandParameters
-from twohands.synth.body import unit
+from twohands.synth.body import cross, unit
 from twohands.synth.chance import pick
 from twohands.synth.material import BLOTCHES, CHECKS, PLAIN, PRINT, STRIPES, Material, cloth, cloth_colour
 from twohands.synth.posing import random_turn, to_matrix
@@ -31,6 +31,8 @@ class Piece:
     """Where patterns live; None: where the vertices are."""
     layers: Float32[np.ndarray, "vert layer"] | None = None
     """Of the layers with a positive value the last is seen."""
+    closed: int = 0
+    """Of how many faces, the first ones, the back is never seen."""
 
     @property
     def specular(self) -> float:
@@ -116,7 +118,7 @@ def forearm(
         if rng.random() < 0.6:  # the watch's face, on the back of the wrist
             out = R @ np.array([0, 1.0, 0])
             place = middle[1] + out * np.abs((ring[1] - middle[1]) @ out).max() * 1.08
-            axes = np.stack([steps[1], np.cross(out, steps[1]), out], 1)
+            axes = np.stack([steps[1], cross(out, steps[1]), out], 1)
             dial = Material(np.repeat((0.01, 0.02, 0.5, 0.8)[rng.integers(4)], 3), None, PRINT, 300, specular=0.5, gloss=60)
             pieces.append(solid(rng, ("cylinder", "box")[rng.integers(2)], np.array([0.017, 0.016, 0.0045]), axes, place, dial))
     return pieces
@@ -211,10 +213,9 @@ def held(rng: np.random.Generator, points: np.ndarray, p: HandParameters, h: int
     across = R @ np.array([0, 0, 1.0]) + rng.normal(0, 0.25, 3)
     if kind == "phone":
         across = R @ np.array([rng.normal(0, 1), 0, rng.normal(0, 1)])
-    z = across / np.linalg.norm(across)
-    y = palm - z * (palm @ z)
-    y /= np.linalg.norm(y)
-    frame = np.stack([np.cross(y, z), y, z], 1)
+    z = unit(across)
+    y = unit(palm - z * (palm @ z))
+    frame = np.stack([cross(y, z), y, z], 1)
     shape = {"pen": "cylinder", "phone": "box"}.get(kind, kind)
     material = stuff(rng, half)
     if kind == "phone" and rng.random() < 0.7:

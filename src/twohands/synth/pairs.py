@@ -1,0 +1,38 @@
+"""Interacting pairs that scenes show: those that come with the package, and new ones."""
+
+from functools import cache, lru_cache
+from importlib import resources
+
+import numpy as np
+import torch
+
+from twohands.errors import UserError
+from twohands.hands.bundled import load_bundled_hand
+from twohands.hands.mirror import mirror_parameters
+from twohands.hands.parameters import HandParameters
+from twohands.record import concatenate
+
+POOL = 128
+"""Pairs of a block of scenes: each is shown from many sides with many skins."""
+
+
+@cache
+def shipped_pairs() -> HandParameters:
+    """Those of `assets/pairs.npz`, then their mirror images. Read once; UserError if the installation lacks the file."""
+    path = resources.files("twohands.synth") / "assets" / "pairs.npz"
+    if not path.is_file():
+        raise UserError("the package lacks synth/assets/pairs.npz; reinstall twohands, or build the file with tools/build_pairs.py")
+    with path.open("rb") as file, np.load(file) as stored:
+        pose, shape, place = (
+            torch.from_numpy(stored[name].astype(np.float32) * stored[f"{name}_scale"]) for name in ("pose", "shape", "translation_m")
+        )
+    pairs = HandParameters(pose, shape, place)
+    return concatenate([pairs, mirror_parameters(pairs)])
+
+
+@lru_cache(maxsize=2)
+def fresh_pairs(block: int) -> HandParameters:
+    """POOL pairs that the sampler makes for this block of scenes: some five seconds."""
+    from twohands.synth.interactions import sample_interactions
+
+    return sample_interactions(load_bundled_hand(), POOL, 7_000_000 + block)
