@@ -1,10 +1,13 @@
 import numpy as np
+import pytest
 import torch
 
 from twohands.hands.bundled import load_bundled_hand
+from twohands.synth import scene as scene_module
 from twohands.synth.body import FLEXION, SIDES, load_body
 from twohands.synth.outfits import dress
 from twohands.synth.people import HIDDEN, IDLE, SINGLE, pose_person
+from twohands.synth.photo import take_photo
 from twohands.synth.poses import GESTURES, sample_poses
 from twohands.synth.scene import SceneKnobs, build_scene
 from twohands.synth.skin import Skin
@@ -86,3 +89,20 @@ def test_gestures_are_plenty_and_poses_are_not_all_alike():
     assert len(GESTURES) > 45
     poses = sample_poses(64, 1)
     assert float((poses[:, None] - poses[None]).abs().sum((2, 3)).add(torch.eye(64) * 9).min()) > 0.05
+
+
+def test_heads_and_feet_out_of_the_picture_are_thinned_out_and_nobody_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    knobs = SceneKnobs(size_px=64, interacting=0.0, bodies=1.0, faults="none")
+    seeds = range(8)
+    largest = [max(len(p.vertices_m) for p in build_scene(knobs, seed).pieces) for seed in seeds]
+    thin = {seed: take_photo(knobs, seed) for seed in seeds}
+    monkeypatch.setattr(scene_module, "_unseen", lambda *_: False)
+    whole = [max(len(p.vertices_m) for p in build_scene(knobs, seed).pieces) for seed in seeds]
+    thinned = [seed for seed in seeds if largest[seed] < whole[seed]]
+    assert thinned
+    assert len(thinned) < len(seeds)
+    for seed in thinned[:2]:
+        fine = take_photo(knobs, seed)
+        assert torch.equal(fine.keypoints_camera_m, thin[seed].keypoints_camera_m)
+        assert torch.equal(fine.keypoint_visible, thin[seed].keypoint_visible)
+        assert float((fine.image.float() - thin[seed].image.float()).abs().mean()) < 1.0

@@ -141,7 +141,7 @@ class Figure:
     @staticmethod
     def of(body: BodyAsset, shape: Float[np.ndarray, "shape"], size: float) -> "Figure":
         """The asset's template bent by shape coefficients (standard deviations), then scaled."""
-        joints = (body.joints_m + np.tensordot(shape, body.joint_shapes_m, 1)) * size
+        joints = (body.joints_m + (shape @ body.joint_shapes_m.reshape(len(shape), -1)).reshape(-1, 3)) * size
         loops, loop_shapes = _loops(body)
         shape = np.asarray(shape, np.float32)
         loops = loops.copy()

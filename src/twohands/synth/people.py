@@ -12,7 +12,7 @@ from torch import Tensor
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.parameters import HandParameters
-from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, reach, reach_costs, stand, unit
+from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, length, reach, reach_costs, stand, unit
 from twohands.synth.chance import pick
 from twohands.synth.posing import joints_at_rest, keypoints, matrix_of_quaternion, to_matrix, to_rotvec
 
@@ -260,11 +260,10 @@ def _template_length() -> float:
 
 def _figure(rng: np.random.Generator, body: BodyAsset, shape: Tensor, noise: float) -> Figure:
     """A body whose size goes with its hands'."""
-    joints = joints_at_rest(shape)
-    length = float((joints[:, 4] - joints[:, 0]).norm(dim=-1).mean())
-    template = _template_length()
-    size = SIZE_OF_TEMPLATE * (length / template) * float(np.exp(rng.normal(0, noise)))
-    return Figure.of(body, np.clip(rng.normal(0, 1, len(body.shapes_m)), -2.2, 2.2), size)
+    joints = joints_at_rest(shape).numpy()
+    palm = (length(joints[0, 4] - joints[0, 0]) + length(joints[1, 4] - joints[1, 0])) / 2
+    size = SIZE_OF_TEMPLATE * (palm / _template_length()) * float(np.exp(rng.normal(0, noise)))
+    return Figure.of(body, rng.normal(0, 1, len(body.shapes_m)).clip(-2.2, 2.2), size)
 
 
 def _inside(person: Person) -> bool:

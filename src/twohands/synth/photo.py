@@ -293,7 +293,8 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
     if rng.random() < 0.5:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
-        image = np.array(Image.open(buffer))
+        decoded = Image.open(buffer)  # with its fourth channel, which holds nothing: as the library keeps it, so that it need not be packed
+        image = np.frombuffer(decoded.tobytes("raw", "RGBX"), np.uint8).reshape(*image.shape[:2], 4)[..., :3]
     return image
 
 

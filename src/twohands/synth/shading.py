@@ -404,10 +404,16 @@ def _shade_pixels(
     cell_piece = np.full(width // 2 + 1, -1, np.int32)
     cell_z, cell_lit = np.zeros(width // 2 + 1, np.float32), np.zeros(width // 2 + 1, np.float32)
     cell_sky = np.zeros(width // 2 + 1, np.float32)
+    pair_piece, pair_z, pair_sky = (
+        np.full(width // 4 + 1, -1, np.int32),
+        np.zeros(width // 4 + 1, np.float32),
+        np.zeros(width // 4 + 1, np.float32),
+    )
     uniform = np.zeros(width // 2 + 1, np.bool_)
     for v in range(height):
         if v % stride == 0:
             cell_piece[:] = -1
+            pair_piece[:] = -1
             if not every:
                 _find_uniform(face, depth, surface, v, focal_x, uniform)
         middle = v % 3 == 1
@@ -495,7 +501,18 @@ def _shade_pixels(
                 lit, reached = _lit(x, y, z, R, shift, shadow_focal, shadow)
                 if not reached:
                     lit, reached = _lit(x, y, z, R2, shift2, shadow_focal2, shadow2)
-                open_sky = _open_sky(u, v, x, y, z, nx, ny, nz, depth, focal_x, rays_x, rays_y, near)
+                # Seen from near, the hidden sky changes little from a cell to the next.
+                pair = np.uint32(cell // 2)
+                if (
+                    not every
+                    and pair_piece[pair] == owner[t]
+                    and abs(pair_z[pair] - z) < np.float32(0.004)
+                    and z * np.float32(9) < AO_M * focal_x
+                ):
+                    open_sky = pair_sky[pair]
+                else:
+                    open_sky = _open_sky(u, v, x, y, z, nx, ny, nz, depth, focal_x, rays_x, rays_y, near)
+                    pair_piece[pair], pair_z[pair], pair_sky[pair] = owner[t], z, open_sky
                 cell_piece[cell], cell_z[cell], cell_lit[cell], cell_sky[cell] = owner[t], z, lit, open_sky
             lane[filled], lane[CHUNK + filled], lane[2 * CHUNK + filled] = nx, ny, nz
             lane[3 * CHUNK + filled], lane[4 * CHUNK + filled], lane[5 * CHUNK + filled] = x * view, y * view, z * view

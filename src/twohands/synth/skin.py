@@ -85,6 +85,13 @@ def masks() -> Masks:
     return Masks(palm, knuckle, tip, nail, crease, along, -v[:, 0], v, np.where(palm > 0.6, -1, hair))
 
 
+@cache
+def _rest() -> tuple[np.ndarray, np.ndarray]:
+    """The resting hand's vertices, and the same with a third of their length along the fingers."""
+    rest = masks().rest_m
+    return rest.astype(np.float32), (rest * np.array([0.3, 1, 1])).astype(np.float32)
+
+
 NOISE_CELLS = 32
 """A power of two: cells are found by masking bits."""
 
@@ -255,11 +262,12 @@ class Skin:
         rng = np.random.default_rng(self.seed)
         m = masks()
         pale, red, nail, crease = rng.uniform(0.5, 1), rng.uniform(0.1, 0.75), rng.uniform(0.3, 1), 0.25 * rng.random()
-        mottle = rng.uniform(0.01, 0.06) * noise(m.rest_m, rng.uniform(60, 300), rng)
+        rest, drawn_out = _rest()
+        mottle = rng.uniform(0.01, 0.06) * noise(rest, rng.uniform(60, 300), rng)
         # Veins run along the back of the hand: ridges of noise drawn out along the fingers.
-        ridge = noise(m.rest_m * np.array([0.3, 1, 1]), rng.uniform(50, 90), rng)
+        ridge = noise(drawn_out, rng.uniform(50, 90), rng)
         vein = rng.uniform(-0.05, 0.16)
-        blush = rng.uniform(0, 0.05) * noise(m.rest_m, rng.uniform(20, 60), rng)
+        blush = rng.uniform(0, 0.05) * noise(rest, rng.uniform(20, 60), rng)
         lighter = np.clip(self.tone * (1.06 + 0.9 * self.darkness) + np.array([0.05, 0.02, 0.01]), 0, 1)
         nails = np.clip(self.tone * 0.6 + np.array([0.38, 0.27, 0.25]), 0, 1)
         out = np.empty((len(m.palm), 3))
