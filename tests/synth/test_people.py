@@ -91,7 +91,7 @@ def test_gestures_are_plenty_and_poses_are_not_all_alike():
     assert float((poses[:, None] - poses[None]).abs().sum((2, 3)).add(torch.eye(64) * 9).min()) > 0.05
 
 
-def test_heads_and_feet_out_of_the_picture_are_thinned_out_and_nobody_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_out_of_the_picture_is_thinned_out_and_nobody_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
     knobs = SceneKnobs(size_px=64, interacting=0.0, bodies=1.0, faults="none")
     seeds = range(8)
     largest = [max(len(p.vertices_m) for p in build_scene(knobs, seed).pieces) for seed in seeds]

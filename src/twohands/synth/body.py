@@ -57,9 +57,9 @@ STUMP_M = 0.11
 
 
 @cache
-def load_body(coarse: bool = False) -> BodyAsset:
+def load_body(coarse: bool = False, coarse_feet: bool = False) -> BodyAsset:
     """Reads the packaged file once. With `coarse` the head and the feet, which hold six in ten vertices, are thinned out: enough from two
-    metres away. UserError if the installation lacks the file."""
+    metres away; with `coarse_feet` the feet alone. UserError if the installation lacks the file."""
     path = resources.files("twohands.synth") / "assets" / "body.npz"
     if not path.is_file():
         raise UserError("the package lacks synth/assets/body.npz; reinstall twohands, or build the file with tools/build_body.py")
@@ -69,11 +69,12 @@ def load_body(coarse: bool = False) -> BodyAsset:
     shells = {name: a[name].astype(np.int32) for name in ("faces", "hair_faces", "skirt_faces", "l_eye_faces", "r_eye_faces")}
     bone = {str(n): k for k, n in enumerate(a["bone_names"])}
     kept = np.arange(len(vertices))
-    if coarse:
+    if coarse or coarse_feet:
         skin_only = np.zeros(len(vertices), bool)
         skin_only[shells["faces"]] = True
         head = skin_only & (a["bones"][:, 0] == bone["head"])
-        kept = _cluster(vertices, {HEAD_CELL_M: head, FOOT_CELL_M: skin_only & (a["leg"] > 1.7)})
+        feet = {FOOT_CELL_M: skin_only & (a["leg"] > 1.7)}
+        kept = _cluster(vertices, {HEAD_CELL_M: head} | feet if coarse else feet)
     representative, rows = np.unique(kept, return_inverse=True)
     rows = rows.astype(np.int32)
     for name, faces in shells.items():
@@ -240,10 +241,10 @@ class Posture:
     R: dict[str, Float[np.ndarray, "3 3"]]
     at: dict[str, Float[np.ndarray, "3"]]
 
-    def coarse(self) -> "Posture":
-        """The same with head and feet thinned out."""
-        f = self.figure
-        return Posture(Figure(load_body(True), f.shape, f.joints_m, f.size, f.arm_m, f.rims_m), self.R, self.at)
+    def thinned(self, head: bool) -> "Posture":
+        """The same with the feet, and perhaps the head, thinned out."""
+        f, body = self.figure, load_body(coarse=True) if head else load_body(coarse_feet=True)
+        return Posture(Figure(body, f.shape, f.joints_m, f.size, f.arm_m, f.rims_m), self.R, self.at)
 
 
 _SIDE_CHAINS = (("pelvis", "thigh"), ("thigh", "shin"), ("shin", "foot"), ("chest", "clavicle"), ("clavicle", "upper arm"))

@@ -292,7 +292,7 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
     if not close and knobs.framing != "ego" and rng.random() < knobs.no_hand:
         return _without_hands(knobs, seed, rng, skin)
     view = float(np.exp(rng.uniform(*np.log(knobs.view_m))))
-    detail = load_body(coarse=knobs.framing == "ego" or (not close and view > COARSE_VIEW_M))
+    detail = load_body(coarse=True) if knobs.framing == "ego" or (not close and view > COARSE_VIEW_M) else load_body()
     for _ in range(8):
         person = _person(knobs, detail, seed, rng)
         if person is not None:
@@ -321,8 +321,8 @@ def _with_body(knobs: SceneKnobs, seed: int, rng: np.random.Generator, hand: Han
         return None
     depth = float(vertices[shown, :, 2].mean())
     unseen_head = knobs.finish == "quick" and _unseen(person, ("head",), camera, R, offset)
-    if unseen_head and _unseen(person, ("foot.L", "foot.R"), camera, R, offset):
-        person = replace(person, posture=person.posture.coarse())
+    if detail is load_body() and knobs.finish == "quick" and _unseen(person, ("foot.L", "foot.R"), camera, R, offset):
+        person = replace(person, posture=person.posture.thinned(unseen_head))
     loop = load_hand_asset().wrist_loop.numpy()
     loops = tuple((vertices[h, loop].astype(np.float64) - offset) @ R for h in (0, 1))
     body = _body_piece(knobs, rng, person, skin, loops, R, offset, headless=ego)
