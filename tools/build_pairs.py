@@ -28,12 +28,12 @@ class Options:
 def main(options: Options) -> None:
     """Writes the file."""
     pairs = read_bank(options.bank)[: options.count]
-    packed = {}
+    packed: dict[str, np.ndarray] = {}
     for name, value in (("pose", pairs.pose), ("shape", pairs.shape), ("translation_m", pairs.translation_m)):
         scale = float(value.abs().max()) / np.iinfo(np.int16).max
         packed[name] = (value.numpy() / scale).round().astype(np.int16)
-        packed[f"{name}_scale"] = np.float32(scale)
-    np.savez_compressed(OUT, **packed)
+        packed[f"{name}_scale"] = np.asarray(scale, np.float32)
+    np.savez_compressed(OUT, **packed)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -76,8 +76,8 @@ def shade(
         a, b = weld.first_vertices + starts[weld.first], weld.second_vertices + starts[weld.second]
         total = normals[a] + normals[b]
         normals[a] = normals[b] = total / np.maximum(np.sqrt((total * total).sum(1, keepdims=True)), 1e-6)
-    rows = np.stack([starts[:-1], starts[1:]], 1)
-    hands = rows[[k for k, p in enumerate(pieces) if p.hand >= 0]]
+    spans = np.stack([starts[:-1], starts[1:]], 1)
+    hands = spans[[k for k, p in enumerate(pieces) if p.hand >= 0]]
     middle, radius = _sphere(vertices, hands, 1, 0.05) if len(hands) else _sphere(vertices, _all(count), max(1, count // 500), 0.05)
     if radius < 0:
         middle, radius = _sphere(vertices, _all(count), 1, -np.inf)
@@ -85,7 +85,8 @@ def shade(
     largest = max(range(len(pieces)), key=lambda k: len(pieces[k].vertices_m))
     wide = near
     if len(pieces[largest].vertices_m) > 17 * 200:
-        wide = _shadow(vertices, faces, closed, *_sphere(vertices, rows[largest : largest + 1], 17, -np.inf), light.to_light[0])
+        middle, radius = _sphere(vertices, spans[largest : largest + 1], 17, -np.inf)
+        wide = _shadow(vertices, faces, closed, middle, radius, light.to_light[0])
     surface, outermost = np.empty(len(faces), np.int32), np.zeros(len(faces), np.uint8)
     layered = _surfaces(faces, owner, layers, len(pieces), surface, outermost)
     _shade_pixels(
