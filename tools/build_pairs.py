@@ -1,6 +1,6 @@
 """Packs pairs of a bank into the file that the synthetic engine ships with.
 
-    twohands interactions BANK --count 6000 --seed 4
+    twohands interactions BANK --count 2048 --seed 4
     python tools/build_pairs.py BANK [--count 2048]
 
 Writes src/twohands/synth/assets/pairs.npz. Numbers are kept in sixteen bits: angles to 1e-4 rad, places to 6 micrometres.
