@@ -194,3 +194,15 @@ def test_a_detector_survives_its_file(tmp_path):
         for a, b in zip(network(image), loaded(image), strict=True):
             torch.testing.assert_close(a, b)
             assert a.shape[-2:] == (8, 12)
+
+
+def test_blocks_that_have_not_learnt_change_nothing(tmp_path):
+    torch.manual_seed(0)
+    bare = DetectorNetwork(replace(SMALL, blocks=0)).eval()
+    save_weights(tmp_path / "d.safetensors", bare, SMALL, {}, half=False)  # a file that promises blocks and has none: an earlier detector's
+    grown = Detector.load(tmp_path / "d.safetensors").network
+    assert len(grown.neck) == SMALL.blocks
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        for a, b in zip(bare(image), grown(image), strict=True):
+            torch.testing.assert_close(a, b)

@@ -64,9 +64,13 @@ class PalmTrunk(nn.Module):
         self.to_8_activation = nn.PReLU(128)
         self.merge_8 = nn.Sequential(*(PalmBlock(128, 128) for _ in range(2)))
 
+    def edges(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 64 height/4 width/4"]:
+        """Everything up to stride 4: most of the time, and what hands' edges look like to any detector."""
+        return self.at_4(self.at_2(self.stem_activation(self.stem(image))))
+
     def early(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 128 height/8 width/8"]:
-        """Everything up to stride 8: most of the time, and what hands' edges look like to any detector."""
-        return self.at_8(self.at_4(self.at_2(self.stem_activation(self.stem(image)))))
+        """Everything up to stride 8."""
+        return self.at_8(self.edges(image))
 
     def late(self, at_8: Float[Tensor, "batch 128 height/8 width/8"]) -> Float[Tensor, "batch 128 height/8 width/8"]:
         """The pyramid over the bare map at stride 8."""

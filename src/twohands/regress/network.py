@@ -26,6 +26,9 @@ class RegressorConfig:
 
     trunk: Literal["landmark", "residual"] = "landmark"
     """Backbone and alignment encoder: two branches behind the landmark network's first stages, or two residual networks, as in the paper."""
+    branch_at: Literal[8, 16] = 16
+    """Stride behind which the image branch learns stages of its own. The alignment encoder keeps the landmark network's, which read a hand alone in
+    a photo as they were trained to; of two hands that clasp they know little, and behind them nothing learns it."""
     crop_px: int = 224
     prior_width: int = 64
     width: int = 192
@@ -94,7 +97,7 @@ class ResidualEncoders(nn.Module):
 
 class LandmarkEncoders(nn.Module):
     """Image backbone and alignment encoder as two branches behind the landmark network's first stages, which stay as they were trained: on
-    millions of real hands, where ours are rendered."""
+    millions of real hands, where ours are rendered. The image's branch begins with the same numbers and learns."""
 
     reads = True
     stride = 32
@@ -102,6 +105,7 @@ class LandmarkEncoders(nn.Module):
     def __init__(self, config: RegressorConfig) -> None:
         super().__init__()
         self.early = LandmarkEarly()
+        self.own_16 = LandmarkEarly().to_16 if config.branch_at == 8 else None
         self.late = LandmarkLate().to_32
         self.align = LandmarkAlignmentEncoder(config.width)
         self.widths = (*LandmarkEarly.WIDTHS, LandmarkLate.WIDTH)
@@ -115,7 +119,16 @@ class LandmarkEncoders(nn.Module):
         else:
             at_8, at_16 = self.early(crops)
         aligned, reading = self.align(at_16)
+        if self.own_16 is not None:
+            at_16 = self.own_16(at_8)
         return Encoded(at_8, at_16, self.late(at_16), aligned, reading)
+
+    def branch(self, late: bool) -> None:
+        """The image's branch takes the frozen stages' numbers; those behind stride 16 too where it has none yet (`late`)."""
+        if self.own_16 is not None:
+            self.own_16.load_state_dict(self.early.to_16.state_dict())
+        if late:
+            self.late.load_state_dict(self.align.late.to_32.state_dict())
 
 
 class Regressor(nn.Module):

@@ -227,10 +227,10 @@ class DetectorModule(AveragedModule):
     def __init__(self, training: DetectorTraining) -> None:
         network = DetectorNetwork(training.network)
         if training.start_from is not None:
-            load_weights(training.start_from, network)
+            load_weights(training.start_from, network, DetectorNetwork.GROWN)
         elif training.trunk is not None:
             fill_palm_trunk(network.trunk, training.trunk)
-        for frozen in (network.trunk.stem, network.trunk.stem_activation, network.trunk.at_2, network.trunk.at_4, network.trunk.at_8):
+        for frozen in (network.trunk.stem, network.trunk.stem_activation, network.trunk.at_2, network.trunk.at_4):
             freeze(frozen)
         super().__init__(network.to(memory_format=torch.channels_last), training.fit)  # type: ignore[call-overload]
 
@@ -241,8 +241,8 @@ class DetectorModule(AveragedModule):
         image = batch.image.contiguous(memory_format=torch.channels_last)
         # The frozen half runs in half precision, three times as fast; depthwise convolutions' gradients are slower in it.
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
-            at_8 = self.network.trunk.early(image)  # type: ignore[union-attr, operator]
-        heat, fields = self.network.read(at_8.float())  # type: ignore[operator]
+            edges = self.network.trunk.edges(image)  # type: ignore[union-attr, operator]
+        heat, fields = self.network.read(self.network.trunk.at_8(edges.float()))  # type: ignore[operator, union-attr]
         with torch.autocast(self.device.type, enabled=False):
             return detector_loss(heat.float(), fields.float(), batch)
 

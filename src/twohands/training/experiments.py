@@ -41,7 +41,7 @@ def detector_experiment(
     start_from: Path | None = None,
     trunk: Path | None = None,
 ) -> DetectorTraining:
-    """The detector that ships: 1.3 M parameters. UserError if shards or the weights to start from are missing, or if there are not as many
+    """The detector that ships: 1.5 M parameters. UserError if shards or the weights to start from are missing, or if there are not as many
     mixture weights as shards."""
     _check(shards, mixture)
     _check_start(start_from)
@@ -85,7 +85,7 @@ def regressor_experiment(
                 devices=devices,
             )
             return RegressorTraining(
-                fit, shards, mixture, RegressorConfig(), batch=16, validation=100, start_from=start_from, trunk=trunk, only=only
+                fit, shards, mixture, RegressorConfig(branch_at=8), batch=16, validation=100, start_from=start_from, trunk=trunk, only=only
             )
         case "paper":
             fit = stage_1_fit(out, steps, seed, Machines(devices))

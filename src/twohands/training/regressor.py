@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from twohands.checkpoints import load_weights, save_weights
+from twohands.checkpoints import load_weights, read_config, save_weights
 from twohands.errors import UserError
 from twohands.geometry.rotations import nearest_rotation
 from twohands.hands.bundled import load_bundled_hand
@@ -18,6 +18,9 @@ from twohands.regress.network import LandmarkEncoders, Regressor, RegressorConfi
 from twohands.training.fit import AveragedModule, FitConfig, fit
 from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, make_batch
 from twohands.trunks import freeze
+
+OWN_STAGES = "encoders.own_16"
+"""What weights lack whose image branch learnt from stride 16 on alone."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,13 @@ class RegressorModule(AveragedModule):
         if unknown := set(training.only) - set(parts):
             raise UserError(f"stage 1 has no part {sorted(unknown)[0]!r}; choose from {', '.join(parts)}")
         if training.start_from:
-            load_weights(training.start_from, network, new=training.only)
+            load_weights(training.start_from, network, new=(*training.only, OWN_STAGES))
+            if isinstance(network.encoders, LandmarkEncoders) and read_config(training.start_from, RegressorConfig).branch_at == 16:
+                network.encoders.branch(late=False)
         elif training.trunk and isinstance(network.encoders, LandmarkEncoders):
             encoders = network.encoders
             fill_landmark_trunk(encoders.early, encoders.align.late, encoders.align.readout, training.trunk)
-            encoders.late.load_state_dict(encoders.align.late.to_32.state_dict())
+            encoders.branch(late=True)
         if isinstance(network.encoders, LandmarkEncoders):
             # The encoder's own stages stay as its teacher left them; what F_fa learns is where they point.
             for frozen in (network.encoders.early, network.encoders.align.late, network.encoders.align.readout):
@@ -82,7 +87,9 @@ class RegressorModule(AveragedModule):
 
     def slow_parameters(self) -> list[nn.Parameter]:
         encoders = self.network.encoders
-        return list(encoders.late.parameters()) if isinstance(encoders, LandmarkEncoders) else []
+        if not isinstance(encoders, LandmarkEncoders):
+            return []
+        return [p for part in (encoders.own_16, encoders.late) if part is not None for p in part.parameters()]
 
     def loss(self, batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
         if self.hand.data.v_template.device != self.device:
