@@ -437,7 +437,6 @@ class Tracker:
         followed = [(p, side) for p in self._people for side in (0, 1) if p.hands[side] is not None]
         cost = np.full((count, len(followed)), 1e3)
         centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
-        size = (detection.box_xyxy_px[:, 2:] - detection.box_xyxy_px[:, :2]).amax(-1)
         for k, (person, side) in enumerate(followed):
             hand = person.hands[side]
             assert hand is not None
@@ -472,13 +471,11 @@ class Tracker:
         low, high = xy.amin(0), xy.amax(0)
         grown = (box_xyxy_px[2:] - box_xyxy_px[:2]).amax() / (high - low).amax().clamp_min(1.0)
         moved = (xy - (low + high) / 2) * grown + (box_xyxy_px[:2] + box_xyxy_px[2:]) / 2
-        if not hand.doubts:
-            hand.guess(moved, time_s, self.config.glimpse_noise)
-        elif keypoint_distance(xy, moved) < self.config.unsure_jump:
-            hand.guess(moved, time_s, self.config.glimpse_noise)
-            hand.doubts = max(hand.doubts, 2)
-        else:
+        if hand.doubts and keypoint_distance(xy, moved) > self.config.unsure_jump:
             hand.begin(moved, time_s)
+        else:
+            hand.guess(moved, time_s, self.config.glimpse_noise)
+        if hand.doubts:
             hand.doubts = max(hand.doubts, 2)
 
     def _is_own(self, box_xyxy_px: Float[Tensor, "4"], hand: _Hand, time_s: float) -> bool:
