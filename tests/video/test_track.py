@@ -203,6 +203,19 @@ def test_a_hand_gone_astray_gives_way_to_a_much_surer_one(sure, place):
     assert (owner.number, side) == place
 
 
+def test_a_hand_that_leapt_too_far_to_be_followed_is_still_its_persons():
+    film = Film(moving(apart), hidden={(k, 1) for k in range(45)})
+    tracker, image = read(film).tracker, film.frames()[-1].image
+    (person,) = tracker._people
+    (candidate,) = tracker.welcomer.candidates(image, film.camera, film(image))
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    person.hands[0].doubts = 1
+    for sizes, number in ((1.5, 0), (4.0, 1)):
+        away = torch.tensor([sizes * person.hands[0].size_px, 0.0])
+        leapt = dataclasses.replace(candidate, keypoints_xy=candidate.keypoints_xy + away)
+        assert tracker._owner(leapt, 0, pixels, 1.5)[0].number == number
+
+
 def test_a_broken_frame_is_reported_and_filled():
     film = Film(moving(apart), broken={20, 21})
     reader = read(film)

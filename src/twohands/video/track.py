@@ -549,7 +549,8 @@ class Tracker:
         for person in sorted(one_handed, key=far):
             if not shown(person, side) or self._is_other_hand(person, candidate, side, pixels, time_s):
                 return person, 1 - side if shown(person, side) else side
-        gone = [p for p in self._people if not any(p.hands)]
+        # Who leaps farther than anybody can follow is still nobody new, as long as it is near.
+        gone = [p for p in self._people if not any(p.hands) or (not shown(p, 0) and not shown(p, 1) and far(p) < 3)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
         person = _Person(self._next)
