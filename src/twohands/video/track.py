@@ -131,9 +131,10 @@ class _Hand:
         most = (0.1 * self.size_px) ** 2
         self.way = Filter(time_s, np.concatenate([centre, shape]), np.full(2, self.noise), (2, 42), SmoothConfig(), most)
 
-    def move(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float) -> None:
-        """Takes a reading that is believed, as far as it is sure of itself."""
-        self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, self.noise))
+    def move(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float, sure: bool) -> None:
+        """Takes a reading that is believed, as far as it is sure of itself. A sure one is no slip, however little it was foreseen: hands that clap turn
+        back at once."""
+        self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, self.noise), np.ones(2) if sure else None)
         self.keypoints_xy, self.seen_s, self.doubts = keypoints_xy.clone(), time_s, 0
 
     def guess(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float, noise: float) -> None:
@@ -398,7 +399,7 @@ class Tracker:
                 continue
             if view.believed[side]:
                 hand.distance_m, hand.sureness, hand.noise = _distance_and_sureness(hands, side)
-                hand.move(view.xy[side], time_s)
+                hand.move(view.xy[side], time_s, hand.noise < self.config.unsure_noise)
                 sure = float(hands.presence[side]) > self.config.unsure_presence and hand.noise < self.config.unsure_noise
                 self._unsure |= not (sure and float(hands.side_correct[side]) > self.config.unsure_side)
             else:
