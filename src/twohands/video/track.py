@@ -120,13 +120,16 @@ class _Hand:
     """And their mean error as stage 1 states it, in tenths of the hand's size."""
     doubts: int = 0
     """Frames in a row in which its reading was not believed."""
+    velocity_px_s: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
+    hidden: bool = False
+    """It may be behind another hand."""
 
     def __post_init__(self) -> None:
         self.begin(self.keypoints_xy, self.seen_s)
 
     def begin(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float) -> None:
         """Puts the hand where nobody knows how it moves."""
-        self.keypoints_xy = keypoints_xy
+        self.keypoints_xy, self.velocity_px_s, self.read_s = keypoints_xy, torch.zeros(2), time_s
         centre, shape = _way_numbers(keypoints_xy)
         most = (0.1 * self.size_px) ** 2
         self.way = Filter(time_s, np.concatenate([centre, shape]), np.full(2, self.noise), (2, 42), SmoothConfig(), most)
@@ -135,13 +138,19 @@ class _Hand:
         """Takes a reading that is believed, as far as it is sure of itself. A sure one is no slip, however little it was foreseen: hands that clap turn
         back at once."""
         self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, self.noise), np.ones(2) if sure else None)
-        self.keypoints_xy, self.seen_s, self.doubts = keypoints_xy.clone(), time_s, 0
+        if time_s > self.seen_s:
+            self.velocity_px_s = 0.5 * (self.velocity_px_s + (keypoints_xy.mean(0) - self.keypoints_xy.mean(0)) / (time_s - self.seen_s))
+        self.keypoints_xy, self.seen_s, self.read_s, self.doubts = keypoints_xy.clone(), time_s, time_s, 0
 
     def guess(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float, noise: float) -> None:
         """Takes a hint of where it is, which is no reading."""
         self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, noise))
 
     def expected_xy(self, time_s: float) -> Float[Tensor, "21 2"]:
+        if not self.hidden:
+            # What is seen is where it was read, and farther ahead a speed says less and less: the way adds up to that of 0.15 s.
+            ahead_s = 0.15 * (1 - math.exp(-(time_s - self.read_s) / 0.15))
+            return self.keypoints_xy + self.velocity_px_s * ahead_s
         numbers = torch.from_numpy(self.way.foreseen(time_s)).float()
         return numbers[2:].view(21, 2) + numbers[:2]
 
@@ -213,6 +222,7 @@ class Tracker:
     def step(self, image: UInt8[np.ndarray, "height width 3"], time_s: float) -> list[Reading]:
         """The hands of the next frame, by person. Times ascend."""
         self._forget(time_s)
+        self._note_hidden(time_s)
         look, self._unsure = self._should_look(time_s), False
         strangers: Detection | None = None
         if look:
@@ -247,6 +257,14 @@ class Tracker:
                 if hand is not None and hand.doubts and time_s - hand.seen_s > self._patience_s(hand, time_s):
                     person.hands[side], self._in_vain = None, 0
         self._people = [p for p in self._people if any(p.hands) or time_s - p.seen_s <= self.config.remember_s]
+
+    def _note_hidden(self, time_s: float) -> None:
+        """Hands that are read badly, or not, while another one is near."""
+        for person in self._people:
+            for hand in person.hands:
+                if hand is not None:
+                    badly = hand.doubts > 0 or hand.noise > self.config.unsure_noise
+                    hand.hidden = badly and self._patience_s(hand, time_s) == self.config.hidden_s
 
     def _patience_s(self, hand: _Hand, time_s: float) -> float:
         """How long a hand is missed before it is given up."""
@@ -347,7 +365,7 @@ class Tracker:
             misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
             nearer = max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3) / hand.distance_m
             leap = max(abs(math.log(grown)), abs(math.log(nearer)))
-            unsure = _distance_and_sureness(hands, side)[2] > c.unsure_noise
+            unsure = _distance_and_sureness(hands, side)[2] > c.unsure_noise and self._patience_s(hand, time_s) == c.hidden_s
             most = c.unsure_jump if unsure else c.largest_jump
             steady = (jump < most and leap < math.log(1 + c.largest_jump)) or (hand.doubts > 1 and not unsure)
             believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and self._in_view(xy[side])
@@ -472,7 +490,7 @@ class Tracker:
         low, high = xy.amin(0), xy.amax(0)
         grown = (box_xyxy_px[2:] - box_xyxy_px[:2]).amax() / (high - low).amax().clamp_min(1.0)
         moved = (xy - (low + high) / 2) * grown + (box_xyxy_px[:2] + box_xyxy_px[2:]) / 2
-        if hand.doubts and keypoint_distance(xy, moved) > self.config.unsure_jump:
+        if hand.doubts and (not hand.hidden or keypoint_distance(xy, moved) > self.config.unsure_jump):
             hand.begin(moved, time_s)
         else:
             hand.guess(moved, time_s, self.config.glimpse_noise)
