@@ -138,3 +138,14 @@ def test_a_box_beyond_what_a_camera_sees_is_black(centre):
     crop = Crop.around(CAMERA, box, torch.tensor([0.0, -1.0], dtype=DOUBLE), 1.7, 32, torch.tensor(False))
     assert bool(crop.pixel_grid(CAMERA, 32).isfinite().all())
     assert float(crop.resample(torch.ones(3, 40, 60, dtype=DOUBLE), CAMERA).abs().max()) == 0
+
+
+@pytest.mark.parametrize("side_px", [500.0, 4000.0, 40_000.0])
+def test_a_crop_of_a_box_far_larger_than_the_image_still_looks_ahead(side_px):
+    """A hand that seems to touch the lens has a box that reaches behind the camera, seen from its own middle."""
+    centre = torch.tensor([-400.0, 700.0], dtype=DOUBLE)
+    for angle in torch.linspace(0, 2 * math.pi, 9, dtype=DOUBLE):
+        direction = torch.stack([angle.cos(), angle.sin()])
+        crop = Crop.around(CAMERA, torch.cat([centre - side_px / 2, centre + side_px / 2]), direction, 1.3, 64, torch.tensor(False))
+        assert 0 < float(crop.focal_px) < float(CAMERA.focal_px[0])
+        assert bool(crop.resample(torch.ones(3, 480, 640, dtype=DOUBLE), CAMERA).isfinite().all())

@@ -74,6 +74,18 @@ def test_no_observation_moves_nothing() -> None:
     torch.testing.assert_close(found.translation_m, truth.translation_m, atol=1e-6, rtol=0)
 
 
+def test_a_pair_without_meaning_stays_and_leaves_the_others_alone() -> None:
+    truth, _, seen = posed(4)
+    hand = load_bundled_hand().to(torch.float64)
+    start = HandParameters(truth.pose + 0.05, truth.shape, truth.translation_m)
+    alone = fit_hands(hand, start[1:], seen[1:])
+    pose = start.pose.clone()
+    pose[0] = torch.nan
+    together = fit_hands(hand, HandParameters(pose, start.shape, start.translation_m), seen)
+    assert bool(together.pose[0].isnan().all())
+    torch.testing.assert_close(together.pose[1:], alone.pose)
+
+
 def test_relative_translation_is_kept_against_bad_depths() -> None:
     """Two hands whose sizes say different depths settle so that their wrists keep the asked relative place."""
     truth, points, seen = posed(5)

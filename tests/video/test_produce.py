@@ -16,7 +16,7 @@ from twohands.geometry.rotations import geodesic_angle_rad, rotvec_to_matrix
 from twohands.hands.transfer import keypoint_distance_m
 from twohands.schema import HAND_FILLED
 from twohands.video.media import FilmWriter, open_source
-from twohands.video.produce import VideoOptions, overlay_frame, produce
+from twohands.video.produce import VideoOptions, _Parts, overlay_frame, produce
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions, reconstruct_video
 from twohands.video.settle import Readings, in_other_model, shared_shape
 
@@ -76,6 +76,30 @@ def test_the_command_writes_everything(path, still, tmp_path, monkeypatch, capsy
     colour = shown[12].image[:, :80].reshape(-1, 3).astype(int)
     assert (colour[:, 2] - colour[:, 0] > 60).any(), "a blue left hand is on the left"
     assert "24 frames" in capsys.readouterr().out
+
+
+def test_hours_of_live_video_do_not_fill_the_memory(still):
+    """What is kept of a frame that cannot change any more is its motion, and pieces of that are put together."""
+    live = LiveHands(VideoReader(still.pipeline(), still.camera, "caller", 160, 120, keep=5), refine=False)
+    parts, apart_too = _Parts(together=4), []
+    for k, frame in enumerate(still.frames()):
+        part = live.push(frame if k % 7 else dataclasses.replace(frame, image=None, trouble="lost"))
+        if part is not None:
+            parts.add(part)
+            apart_too.append(part)
+        assert len(live.reader.readings) == len(live.reader.times_s) <= 5
+        assert len(parts) < 4 + k // 4
+    whole, plain = parts.motion(), joined_motions(apart_too)
+    assert torch.equal(whole.keypoints_m, plain.keypoints_m)
+    assert torch.equal(whole.hand_state, plain.hand_state)
+    assert [trouble.split(" (")[0] for trouble in live.reader.troubles] == ["frame 0", "frame 7", "frame 14", "frame 21"]
+    (person,) = live._people
+    live._forget(100.0)
+    assert list(live._people) == [person], "who is in the window stays"
+    live._window = []
+    live._forget(100.0)
+    assert not live._people
+    assert not live._hands
 
 
 @pytest.mark.parametrize("live", [False, True])

@@ -110,6 +110,16 @@ def test_readings_that_are_unsure_of_themselves_count_for_less(rng, way, most):
     assert np.abs(told[hidden]).mean() < np.abs(untold[hidden]).mean()
 
 
+def test_what_is_foreseen_lies_on_the_way():
+    t = times(30)
+    way = np.stack([30 * t, 5 - 10 * t, 0 * t], 1)
+    walk = Filter(t[0], way[0], np.ones(1), ONE, CONFIG)
+    for k in range(1, 30):
+        walk.step(t[k], way[k], np.ones(1))
+    assert np.array_equal(walk.foreseen(t[29]), walk.at(t[29]))
+    assert np.abs(walk.foreseen(t[29] + 0.1) - way[29] - 0.1 * np.array([30, -10, 0])).max() < 0.6
+
+
 def test_live_sees_one_frame_ahead_and_no_more(rng):
     values = rng.normal(0, 1, (60, 3))
     changed = values.copy()

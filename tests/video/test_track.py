@@ -80,6 +80,46 @@ def test_a_hand_hidden_behind_the_other_is_found_again():
     assert bool(motion.hand_present[42:, 0].all())
 
 
+def test_a_hidden_hand_is_waited_for_where_its_way_leads():
+    """While it is behind the other one, its readings are of that one, and unsure of themselves: they must not take its place along, nor its turn."""
+
+    @dataclasses.dataclass
+    class Misled(Film):
+        def infer(self, image, camera, pairs):
+            answers = super().infer(image, camera, pairs)
+            if not 9 <= self.now < 14:
+                return answers
+            other = self.keypoints[self.now, 1] + torch.tensor([0.0, 0.03, 0.0])
+            unsure = torch.tensor([0.3, 0.8])[:, None].expand(2, 21)
+            misled = [torch.stack([other * torch.tensor([1.0, -1.0, 1.0]), a.keypoints_m[1]]) for a in answers]
+            return [dataclasses.replace(a, keypoints_m=k, keypoint_confidence=unsure) for a, k in zip(answers, misled, strict=True)]
+
+    film = Misled(moving(crossing), noise=0.01)
+    read(film)
+    for frame in range(10, 16):
+        pair = next(pair for now, pair in film.looks if now == frame)
+        hand = film.xy[frame, 0]
+        middle = (pair.box_xyxy_px[0, :2] + pair.box_xyxy_px[0, 2:]) / 2
+        off = float((middle - (hand.amin(0) + hand.amax(0)) / 2).norm()) / float((hand.amax(0) - hand.amin(0)).max())
+        along = torch.nn.functional.normalize(hand[9] - hand[0], dim=0)
+        assert off < 0.3
+        assert float((pair.direction[0] * along).sum()) > 0.9
+
+
+def test_a_detection_that_may_be_the_other_hands_tells_nothing_of_a_hidden_one():
+    film = Film(moving(apart))
+    tracker = read(film).tracker
+    (person,) = tracker._people
+    left = person.hands[0]
+    here = left.expected_xy(1.5)
+    box = torch.cat([here.amin(0), here.amax(0)])
+    assert tracker._is_own(box, left, 1.5)
+    assert not tracker._is_own(box, person.hands[1], 1.5)
+    left.doubts = 1
+    tracker._glimpsed(left, box + torch.tensor([0.0, 40.0, 0.0, 40.0]), 1.5)
+    assert torch.allclose(left.expected_xy(1.5), here + torch.tensor([0.0, 40.0]), atol=0.1), "what is elsewhere begins anew there"
+
+
 def test_hands_exchanged_while_they_meet_are_told_apart_when_they_part():
     """They come near one another and change places in one frame: the nearest hand is followed, the wrong one. Afterwards no frame shows the left
     hand as the right one; those of which nobody knows show none."""
@@ -161,6 +201,19 @@ def test_a_hand_gone_astray_gives_way_to_a_much_surer_one(sure, place):
     elsewhere = dataclasses.replace(candidate, keypoints_xy=candidate.keypoints_xy + torch.tensor([20.0, 0.0]))
     owner, side = tracker._owner(elsewhere, 0, torch.from_numpy(film.frames()[-1].image).permute(2, 0, 1), 1.5)
     assert (owner.number, side) == place
+
+
+def test_a_hand_that_leapt_too_far_to_be_followed_is_still_its_persons():
+    film = Film(moving(apart), hidden={(k, 1) for k in range(45)})
+    tracker, image = read(film).tracker, film.frames()[-1].image
+    (person,) = tracker._people
+    (candidate,) = tracker.welcomer.candidates(image, film.camera, film(image))
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    person.hands[0].doubts = 1
+    for sizes, number in ((1.5, 0), (4.0, 1)):
+        away = torch.tensor([sizes * person.hands[0].size_px, 0.0])
+        leapt = dataclasses.replace(candidate, keypoints_xy=candidate.keypoints_xy + away)
+        assert tracker._owner(leapt, 0, pixels, 1.5)[0].number == number
 
 
 def test_a_broken_frame_is_reported_and_filled():

@@ -16,6 +16,8 @@ from twohands.record import Record
 
 NOWHERE_PX = 1e6
 """Farther out than any image reaches."""
+WIDEST = 6.0
+"""Tangent of half the widest view a crop of a box has, 80 degrees: a box may be asked for that reaches behind the camera."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Crop(Record):
         right = torch.linalg.cross(-up, forward)
         R_crop_camera = torch.stack([right, -up, forward], -2)
         edge = (R_crop_camera @ rays[..., 2, :, None])[..., 0]
-        tangent = edge[..., :2].norm(dim=-1) / edge[..., 2] * expansion
+        across, ahead = edge[..., :2].norm(dim=-1), edge[..., 2]
+        tangent = torch.where(across < WIDEST * ahead, across / ahead, WIDEST) * expansion
         return Crop(R_crop_camera, size_px / 2 / tangent, mirrored.expand(tangent.shape), size_px)
 
     @property

@@ -158,6 +158,9 @@ class _State:
         for matrix, factor in ((own, damping[:, None, None, None]), (pair, damping[:, None])):
             diagonal = np.einsum("...ii->...i", matrix)
             diagonal += factor * diagonal + 1e-9
+        # A pair without meaning goes nowhere, and must not end the fit of the others.
+        lost = ~np.isfinite(self.cost)
+        own[lost], border[lost], pair[lost] = np.eye(9), 0.0, np.eye(32)
         reduced = np.linalg.solve(own, border)
         less = (border[..., :16].swapaxes(-1, -2) @ reduced).sum(2)
         for hand in (0, 1):

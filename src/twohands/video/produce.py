@@ -114,8 +114,8 @@ def _run_live(
     source: Source, reader: VideoReader, frames: Iterator[Frame], out: Path, options: VideoOptions, progress: Progress
 ) -> Produced:
     produced, saver = Produced(), _Saver(out / f"{source.name}.npz", options.save_every_s)
-    hands = LiveHands(reader, options.refine)
-    parts: list[HandMotion] = []
+    hands, parts = LiveHands(reader, options.refine), _Parts()
+    reader.keep = hands.config.window
     path = out / f"{source.name}.overlay.mp4"
     film: FilmWriter | None = None
     before: Frame | None = None
@@ -126,20 +126,20 @@ def _run_live(
         for frame in chain(frames, [None]):
             part = hands.push(frame) if frame is not None else hands.flush()
             if part is not None:
-                parts.append(part)
+                parts.add(part)
                 drawable = before is not None and before.image is not None and before.image.shape[:2] == (reader.height_px, reader.width_px)
                 if options.overlay and drawable and before is not None and before.image is not None:
                     film = _show(film, path, source, part, 0, before.image, reader.pipeline.network_hand)
             if frame is not None:
                 progress("hands")
-                saver.maybe(lambda: joined_motions(parts))
+                saver.maybe(parts.motion)
             before = frame
     except KeyboardInterrupt:
         produced.interrupted = True
     finally:
         if film is not None:
             film.close()
-    _finish(produced, source, reader, joined_motions(parts) if parts else reader.motion(options.refine), out)
+    _finish(produced, source, reader, parts.motion() if parts else reader.motion(options.refine), out)
     return produced
 
 
@@ -186,6 +186,30 @@ def overlay_frame(
     if pale and picture.shape == image.shape:
         picture = draw_overlay(replace(result, people=tuple(pale), image=picture), model, FILLED_OPACITY)
     return picture
+
+
+class _Parts:
+    """A motion that grows by a frame at a time, for hours if need be: frames are soon put together, since each by itself takes ten times the memory."""
+
+    def __init__(self, together: int = 256) -> None:
+        self.together = together
+        self._long: list[HandMotion] = []
+        self._fresh: list[HandMotion] = []
+
+    def add(self, part: HandMotion) -> None:
+        """Takes the next frame."""
+        self._fresh.append(part)
+        if len(self._fresh) == self.together:
+            self._long.append(joined_motions(self._fresh))
+            self._fresh = []
+
+    def __len__(self) -> int:
+        """How many pieces there are."""
+        return len(self._long) + len(self._fresh)
+
+    def motion(self) -> HandMotion:
+        """All of it. ValueError before the first frame."""
+        return joined_motions([*self._long, *self._fresh])
 
 
 class _Saver:

@@ -30,12 +30,16 @@ class VideoReader:
     width_px: int
     height_px: int
     track: TrackConfig = field(default_factory=TrackConfig)
+    keep: int | None = None
+    """So many frames are remembered; all of them by default. Who looks on for hours needs no more than can still change."""
     times_s: list[float] = field(default_factory=list)
     readings: list[list[Reading]] = field(default_factory=list)
     corrected: list[tuple[float, Reading]] = field(default_factory=list)
     """What the last frame has changed in readings of earlier times."""
     troubles: list[str] = field(default_factory=list)
     """What was wrong with which frame."""
+    count: int = 0
+    """Frames so far."""
 
     def __post_init__(self) -> None:
         self.tracker = Tracker(self.pipeline, self.camera, self.track)
@@ -47,22 +51,27 @@ class VideoReader:
             trouble = f"it has {image.shape[1]} x {image.shape[0]} pixels, the first one {self.width_px} x {self.height_px}"
             image = None
         if image is None:
-            self.troubles.append(f"frame {len(self.times_s)} ({frame.time_s:.2f} s): {trouble}")
+            self.troubles.append(f"frame {self.count} ({frame.time_s:.2f} s): {trouble}")
             self.tracker.skip()
             found = []
         else:
             found = self.tracker.step(image, frame.time_s)
+        self.count += 1
         self.times_s.append(frame.time_s)
         self.readings.append(found)
         self.corrected, self.tracker.corrections = self.tracker.corrections, []
         for time_s, better in self.corrected:
-            k = self.times_s.index(time_s)
-            self.readings[k] = with_correction(self.readings[k], better)
+            if time_s in self.times_s:
+                k = self.times_s.index(time_s)
+                self.readings[k] = with_correction(self.readings[k], better)
+        if self.keep is not None:
+            del self.times_s[: -self.keep], self.readings[: -self.keep]
         return found
 
     def motion(self, refine: bool = True, config: SettleConfig | None = None) -> HandMotion:
         """Everything read so far, settled."""
-        readings = Readings.of(self.times_s, self.readings)
+        # An interruption may have come between a time and its readings.
+        readings = Readings.of(self.times_s[: len(self.readings)], self.readings)
         return settle(
             readings, self.pipeline, self.camera, self.camera_source, self.width_px, self.height_px, refine, config or SettleConfig()
         )
@@ -122,6 +131,7 @@ class _LivePerson:
 
     readings: dict[float, Reading] = field(default_factory=dict)
     """Those that decide the shape, by time."""
+    seen_s: float = 0.0
     shape: Tensor | None = None
     turn: Tensor = field(default_factory=lambda: torch.zeros(2, 16, 3))
     shift: Tensor = field(default_factory=lambda: torch.zeros(2, 3))
@@ -147,7 +157,16 @@ class LiveHands:
             self._hands = {}
         for time_s, readings in self._window if self.reader.corrected else self._window[-1:]:
             self._filter(time_s, readings)
+        self._forget(frame.time_s)
         return self._settled(len(self._window) - 2) if len(self._window) > 1 else None
+
+    def _forget(self, time_s: float) -> None:
+        """Lets go of people who will come back as somebody else, if they do."""
+        known = {reading.person for _, readings in self._window for reading in readings}
+        gone = [n for n, p in self._people.items() if n not in known and time_s - p.seen_s > self.reader.track.remember_s]
+        for number in gone:
+            del self._people[number]
+        self._hands = {key: hand for key, hand in self._hands.items() if key[0] in self._people}
 
     def flush(self) -> HandMotion | None:
         """The last frame, which no other follows."""
@@ -172,6 +191,7 @@ class LiveHands:
     def _shaped(self, reading: Reading, time_s: float) -> Reading:
         """The reading of this time with its person's shape, as far as that is known by now."""
         person = self._people.setdefault(reading.person, _LivePerson())
+        person.seen_s = max(person.seen_s, time_s)
         if not bool(reading.seen.any()):
             person.readings.pop(time_s, None)
             return reading

@@ -233,6 +233,11 @@ class Filter:
         scale = np.minimum(self._found / self._seen, self.most) + TINY
         return -0.5 * (self._wide + self._seen * np.log(scale) + self._found / scale)
 
+    def foreseen(self, time_s: float) -> Float[np.ndarray, " number"]:
+        """What is expected of a time to come, or believed of the last one."""
+        transition, _ = _motion(round(abs(time_s - self.time_s), 5), self.config.moves_s, self.config.accelerates_s)
+        return mixed(np.einsum("j,mjn->mn", transition[0], self.belief.mean), self.evidence, self.group, self.config.alert)
+
     def at(self, time_s: float) -> Float[np.ndarray, " number"] | None:
         """The numbers at this time, which is that of the last frame or of the one before it; None at another."""
         if time_s == self.time_s:

@@ -21,8 +21,10 @@ from twohands.joints import MIDDLE_MCP
 from twohands.people import Candidate, keypoint_distance
 from twohands.pipeline import Pipeline, Regressor
 from twohands.record import Record
+from twohands.regress.confidence import error_of_confidence
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
+from twohands.video.smooth import Filter, SmoothConfig
 
 with from_extra("video", "following hands"):
     from scipy.optimize import linear_sum_assignment
@@ -39,6 +41,8 @@ class TrackConfig:
     largest_jump: float = 0.7
     """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size or distance, beyond a factor of 1 +
     this)."""
+    unsure_jump: float = 0.35
+    """Farther, a reading is not believed that is unsure of itself: a hidden hand is easily read from the one in front of it."""
     same_hand: float = 0.08
     """Two hands whose keypoints are nearer than this in sizes, on average, are one hand, read twice,"""
     near_hand: float = 0.25
@@ -60,7 +64,9 @@ class TrackConfig:
     """So long a detection in which stage 1 saw no hand, or none that nobody follows, is not asked about again."""
     unsure_presence: float = 0.6
     unsure_side: float = 0.3
-    """Below these the detector looks in the next frame (but not more often than every `look_for_missing_s`)."""
+    unsure_noise: float = 1.0
+    """Below the first two of these, or above the last (the keypoints' error as stage 1 states it, in tenths of the hand's size), the detector
+    looks in the next frame (but not more often than every `look_for_missing_s`)."""
     vet_frames: int = 4
     """So many frames of a person are read twice, as they are and with left and right exchanged: which reading is surer of its sides tells
     more than how sure one is. This is done again after the person's hands have met, later when the detector looks (but not more often than every
@@ -80,10 +86,10 @@ class TrackConfig:
     """A hand that comes in beside a hand of the same side is that person's other hand, unless the log odds for its side exceed this."""
     match_distance: float = 0.8
     """A detection nearer than this to where a hand was expected, in sizes, is that hand."""
+    glimpse_noise: float = 1.0
+    """How far, in tenths of its size, a detection's middle is off the hand's. It counts where stage 1 is no surer."""
     much_surer: float = 2.0
     """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
-    memory: float = 0.5
-    """How much of the last speed is kept when the next is known."""
     look_again: float = 0.1
     """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
     middle of its crop it is read less well."""
@@ -105,18 +111,48 @@ class _Hand:
     """Where a hand was last seen in the picture and how it moves."""
 
     keypoints_xy: Float[Tensor, "21 2"]
-    velocity_px_s: Float[Tensor, "2"]
+    """As last read."""
     seen_s: float
     distance_m: float
     sureness: float
     """Mean confidence of its keypoints."""
+    noise: float
+    """And their mean error as stage 1 states it, in tenths of the hand's size."""
     doubts: int = 0
     """Frames in a row in which its reading was not believed."""
+    velocity_px_s: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
+    hidden: bool = False
+    """It may be behind another hand."""
+
+    def __post_init__(self) -> None:
+        self.begin(self.keypoints_xy, self.seen_s)
+
+    def begin(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float) -> None:
+        """Puts the hand where nobody knows how it moves."""
+        self.keypoints_xy, self.velocity_px_s, self.read_s = keypoints_xy, torch.zeros(2), time_s
+        centre, shape = _way_numbers(keypoints_xy)
+        most = (0.1 * self.size_px) ** 2
+        self.way = Filter(time_s, np.concatenate([centre, shape]), np.full(2, self.noise), (2, 42), SmoothConfig(), most)
+
+    def move(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float, sure: bool) -> None:
+        """Takes a reading that is believed, as far as it is sure of itself. A sure one is no slip, however little it was foreseen: hands that clap turn
+        back at once."""
+        self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, self.noise), np.ones(2) if sure else None)
+        if time_s > self.seen_s:
+            self.velocity_px_s = 0.5 * (self.velocity_px_s + (keypoints_xy.mean(0) - self.keypoints_xy.mean(0)) / (time_s - self.seen_s))
+        self.keypoints_xy, self.seen_s, self.read_s, self.doubts = keypoints_xy.clone(), time_s, time_s, 0
+
+    def guess(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float, noise: float) -> None:
+        """Takes a hint of where it is, which is no reading."""
+        self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, noise))
 
     def expected_xy(self, time_s: float) -> Float[Tensor, "21 2"]:
-        # Farther ahead a speed says less and less: the way adds up to that of 0.15 s.
-        ahead_s = 0.15 * (1 - math.exp(-(time_s - self.seen_s) / 0.15))
-        return self.keypoints_xy + self.velocity_px_s * ahead_s
+        if not self.hidden:
+            # What is seen is where it was read, and farther ahead a speed says less and less: the way adds up to that of 0.15 s.
+            ahead_s = 0.15 * (1 - math.exp(-(time_s - self.read_s) / 0.15))
+            return self.keypoints_xy + self.velocity_px_s * ahead_s
+        numbers = torch.from_numpy(self.way.foreseen(time_s)).float()
+        return numbers[2:].view(21, 2) + numbers[:2]
 
     @property
     def size_px(self) -> float:
@@ -186,6 +222,7 @@ class Tracker:
     def step(self, image: UInt8[np.ndarray, "height width 3"], time_s: float) -> list[Reading]:
         """The hands of the next frame, by person. Times ascend."""
         self._forget(time_s)
+        self._note_hidden(time_s)
         look, self._unsure = self._should_look(time_s), False
         strangers: Detection | None = None
         if look:
@@ -220,6 +257,14 @@ class Tracker:
                 if hand is not None and hand.doubts and time_s - hand.seen_s > self._patience_s(hand, time_s):
                     person.hands[side], self._in_vain = None, 0
         self._people = [p for p in self._people if any(p.hands) or time_s - p.seen_s <= self.config.remember_s]
+
+    def _note_hidden(self, time_s: float) -> None:
+        """Hands that are read badly, or not, while another one is near."""
+        for person in self._people:
+            for hand in person.hands:
+                if hand is not None:
+                    badly = hand.doubts > 0 or hand.noise > self.config.unsure_noise
+                    hand.hidden = badly and self._patience_s(hand, time_s) == self.config.hidden_s
 
     def _patience_s(self, hand: _Hand, time_s: float) -> float:
         """How long a hand is missed before it is given up."""
@@ -320,7 +365,9 @@ class Tracker:
             misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
             nearer = max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3) / hand.distance_m
             leap = max(abs(math.log(grown)), abs(math.log(nearer)))
-            steady = (jump < c.largest_jump and leap < math.log(1 + c.largest_jump)) or hand.doubts > 1
+            unsure = _distance_and_sureness(hands, side)[2] > c.unsure_noise and self._patience_s(hand, time_s) == c.hidden_s
+            most = c.unsure_jump if unsure else c.largest_jump
+            steady = (jump < most and leap < math.log(1 + c.largest_jump)) or (hand.doubts > 1 and not unsure)
             believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and self._in_view(xy[side])
         return _View(person, pair, hands, other, xy, believed, misfit)
 
@@ -369,9 +416,9 @@ class Tracker:
             if hand is None:
                 continue
             if view.believed[side]:
-                self._move(hand, view.xy[side], time_s)
-                hand.distance_m, hand.sureness = _distance_and_sureness(hands, side)
-                sure = float(hands.presence[side]) > self.config.unsure_presence
+                hand.distance_m, hand.sureness, hand.noise = _distance_and_sureness(hands, side)
+                hand.move(view.xy[side], time_s, hand.noise < self.config.unsure_noise)
+                sure = float(hands.presence[side]) > self.config.unsure_presence and hand.noise < self.config.unsure_noise
                 self._unsure |= not (sure and float(hands.side_correct[side]) > self.config.unsure_side)
             else:
                 hand.doubts += 1
@@ -396,13 +443,6 @@ class Tracker:
         within = ((xy > 0) & (xy < 2 * self.camera.principal_px)).all(-1)
         return float(within.float().mean()) >= 0.25
 
-    def _move(self, hand: _Hand, xy: Float[Tensor, "21 2"], time_s: float) -> None:
-        step_s = time_s - hand.seen_s
-        if step_s > 0:
-            speed = (xy.mean(0) - hand.keypoints_xy.mean(0)) / step_s
-            hand.velocity_px_s = self.config.memory * hand.velocity_px_s + (1 - self.config.memory) * speed
-        hand.keypoints_xy, hand.seen_s, hand.doubts = xy.clone(), time_s, 0
-
     def _remember(self, person: _Person, time_s: float) -> None:
         there = [hand for hand in person.hands if hand is not None]
         person.seen_s = time_s
@@ -416,7 +456,6 @@ class Tracker:
         followed = [(p, side) for p in self._people for side in (0, 1) if p.hands[side] is not None]
         cost = np.full((count, len(followed)), 1e3)
         centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
-        size = (detection.box_xyxy_px[:, 2:] - detection.box_xyxy_px[:, :2]).amax(-1)
         for k, (person, side) in enumerate(followed):
             hand = person.hands[side]
             assert hand is not None
@@ -425,8 +464,10 @@ class Tracker:
             right = detection.right_probability.clamp(0.02, 0.98)
             wrong_side = -(right if side else 1 - right).log()
             distance = (centre - middle).norm(dim=-1) / hand.size_px
+            # A box that may be either hand's is that of the one that is seen.
+            hidden = 0.2 if hand.doubts or hand.noise > self.config.unsure_noise else 0.0
             # Place decides; between two that are in place, the side does.
-            cost[:, k] = torch.where(distance < self.config.match_distance, distance + 0.1 * wrong_side, 1e3).numpy()
+            cost[:, k] = torch.where(distance < self.config.match_distance, distance + 0.1 * wrong_side + hidden, 1e3).numpy()
         rows, columns = linear_sum_assignment(cost)
         matched = set()
         for row, column in zip(rows, columns, strict=True):
@@ -436,16 +477,31 @@ class Tracker:
             person, side = followed[column]
             hand = person.hands[side]
             assert hand is not None
-            if hand.doubts:
-                shift = centre[row] - (hand.keypoints_xy.amin(0) + hand.keypoints_xy.amax(0)) / 2
-                scale = float(size[row]) / hand.size_px
-                middle = hand.keypoints_xy.mean(0)
-                hand.keypoints_xy = (hand.keypoints_xy - middle) * scale + middle + shift
-                hand.velocity_px_s = torch.zeros(2)
-                hand.doubts = max(hand.doubts, 2)
+            unsure = hand.doubts > 0 or hand.noise > self.config.unsure_noise
+            if unsure and self._is_own(detection.box_xyxy_px[row], hand, time_s):
+                self._glimpsed(hand, detection.box_xyxy_px[row], time_s)
         self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
         rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
         return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
+
+    def _glimpsed(self, hand: _Hand, box_xyxy_px: Float[Tensor, "4"], time_s: float) -> None:
+        """Takes a detector's word for it where a hand is that is not read well; how it is turned that does not tell."""
+        xy = hand.expected_xy(time_s)
+        low, high = xy.amin(0), xy.amax(0)
+        grown = (box_xyxy_px[2:] - box_xyxy_px[:2]).amax() / (high - low).amax().clamp_min(1.0)
+        moved = (xy - (low + high) / 2) * grown + (box_xyxy_px[:2] + box_xyxy_px[2:]) / 2
+        if hand.doubts and (not hand.hidden or keypoint_distance(xy, moved) > self.config.unsure_jump):
+            hand.begin(moved, time_s)
+        else:
+            hand.guess(moved, time_s, self.config.glimpse_noise)
+        if hand.doubts:
+            hand.doubts = max(hand.doubts, 2)
+
+    def _is_own(self, box_xyxy_px: Float[Tensor, "4"], hand: _Hand, time_s: float) -> bool:
+        """Whether a box can be none of the other hands'."""
+        middle = (box_xyxy_px[:2] + box_xyxy_px[2:]) / 2
+        others = [other for person in self._people for other in person.hands if other is not None and other is not hand]
+        return all(float((other.expected_xy(time_s).mean(0) - middle).norm()) > 0.5 * other.size_px for other in others)
 
     def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[_Person]:
         """Gives hands that nobody follows yet to the person whom they belong to; returns those people."""
@@ -457,7 +513,7 @@ class Tracker:
                 if not new or self._is_followed(xy) or not self._in_view(xy):
                     continue
                 person, place = self._owner(candidate, side, pixels, time_s)
-                person.hands[place] = _Hand(xy.clone(), torch.zeros(2), time_s, *_distance_and_sureness(candidate.hands, side))
+                person.hands[place] = _Hand(xy.clone(), time_s, *_distance_and_sureness(candidate.hands, side))
                 self._remember(person, time_s)
                 joined[person.number] = person
         for box in strangers.box_xyxy_px:
@@ -512,7 +568,8 @@ class Tracker:
         for person in sorted(one_handed, key=far):
             if not shown(person, side) or self._is_other_hand(person, candidate, side, pixels, time_s):
                 return person, 1 - side if shown(person, side) else side
-        gone = [p for p in self._people if not any(p.hands)]
+        # Who leaps farther than anybody can follow is still nobody new, as long as it is near.
+        gone = [p for p in self._people if not any(p.hands) or (not shown(p, 0) and not shown(p, 1) and far(p) < 3)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
         person = _Person(self._next)
@@ -524,7 +581,7 @@ class Tracker:
         """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
         lost = person.hands[1 - side]
         known = _distance_and_sureness(candidate.hands, side)
-        person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), torch.zeros(2), time_s, *known)
+        person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), time_s, *known)
         (answer,) = self.follower.infer(pixels, self.camera, [self._pair(person, time_s)])
         person.hands[1 - side] = lost
         sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side].cpu(), eps=1e-3)
@@ -540,9 +597,16 @@ def _pair_at(xy: Float[Tensor, "hand 21 2"], present: Bool[Tensor, "hand"]) -> H
     return HandPair(torch.cat([xy.amin(1), xy.amax(1)], -1), along / along.norm(dim=-1, keepdim=True).clamp_min(1e-6), present)
 
 
-def _distance_and_sureness(hands: Stage1Hands, side: int) -> tuple[float, float]:
-    """How far away a hand is, and how sure stage 1 is of its keypoints."""
-    return max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3), float(hands.keypoint_confidence[side].mean())
+def _distance_and_sureness(hands: Stage1Hands, side: int) -> tuple[float, float, float]:
+    """How far away a hand is, how sure stage 1 is of its keypoints, and how far it says they are off."""
+    sure = hands.keypoint_confidence[side]
+    return max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3), float(sure.mean()), float(error_of_confidence(sure).mean())
+
+
+def _way_numbers(xy: Float[Tensor, "21 2"]) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "42"]]:
+    """Where a hand is, and how its keypoints lie about that."""
+    centre = xy.mean(0)
+    return centre.double().numpy(), (xy - centre).double().numpy().reshape(42)
 
 
 def _exchanged(pair: HandPair) -> HandPair:
