@@ -9,12 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from twohands.errors import from_extra
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.parameters import HandParameters
 from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, length, reach, reach_costs, stand, unit
 from twohands.synth.chance import pick
 from twohands.synth.posing import joints_at_rest, keypoints, matrix_of_quaternion, to_matrix, to_rotvec
+
+with from_extra("synth", "the synthetic engine"):
+    import scipy.linalg.cython_blas  # noqa: F401 - compiled matrix products call it; where it is absent they end the process
 
 SIZE_OF_TEMPLATE = 0.96
 """A body of this size (see `Figure.size`) fits the bundled hand's template: between what its length and its wrist ask for."""
