@@ -23,7 +23,7 @@ from twohands.training.regressor import RegressorModule, RegressorTraining, pred
 SIZES = {
     "48 wide, 1 block": RegressorConfig(width=48, depth=1, hidden=128, pyramid=16),
     "96, 1": RegressorConfig(width=96, depth=1, hidden=256, pyramid=32),
-    "192, 2 (what ships)": RegressorConfig(),
+    "192, 2 (widths that ship)": RegressorConfig(),
     "384, 4": RegressorConfig(width=384, depth=4, hidden=1024, pyramid=128),
 }
 RATE, SLOW_RATE, WARMUP_STEPS, BATCH = 5e-4, 1e-4, 100, 16

@@ -36,8 +36,8 @@ class DetectorConfig:
 
     input_px: int = 192
     """The photo's longer side is brought to this, and, if it has the pixels, to twice as much in a second look."""
-    blocks: int = 4
-    """Blocks between the trunk and the head. Without them the detector learnt its training pictures no better than new ones."""
+    blocks: int = 0
+    """Blocks between the trunk and the head. Without them the detector learnt its training pictures no better than new ones (`SHIPPED`)."""
     hidden: int = 96
     """Channels between those and the maps."""
     least_vote: float = 0.04
@@ -59,6 +59,10 @@ class DetectorConfig:
     """The weaker of two such boxes stays if its votes weigh at least this share of the stronger's."""
 
 
+SHIPPED = DetectorConfig(blocks=4)
+"""The network that ships. Defaults are what a weights file means that says nothing."""
+
+
 class ContextBlock(nn.Module):
     """5 x 5 depthwise, 1 x 1 to twice the channels and back, and a skip. It begins as the identity, so that blocks can be put into a detector
     that is trained already."""
@@ -78,9 +82,6 @@ class ContextBlock(nn.Module):
 
 class DetectorNetwork(nn.Module):
     """A trunk that has seen many hands, blocks that look around, and one output map at stride 8. Both classes read the same features."""
-
-    GROWN = ("neck",)
-    """Parts that weights of an earlier detector lack; they do nothing until trained."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -116,7 +117,7 @@ class Detector:
         """From a weights file (the bundled one by default). UserError if it is missing or belongs to another network."""
         path = path or bundled_weights("detector.safetensors")
         network = DetectorNetwork(read_config(path, DetectorConfig))
-        load_weights(path, network, DetectorNetwork.GROWN)
+        load_weights(path, network)
         to_device(network, device)
         return Detector(network.to(memory_format=torch.channels_last), device)  # type: ignore[call-overload]
 

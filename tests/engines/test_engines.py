@@ -195,10 +195,12 @@ def test_the_command_writes_both_networks(tmp_path, monkeypatch, capsys):
 
     from twohands import pipeline
     from twohands.cli import main
-    from twohands.detector import DetectorConfig, DetectorNetwork
-    from twohands.regress.network import Regressor, RegressorConfig
+    from twohands.detector import SHIPPED as DETECTOR
+    from twohands.detector import DetectorNetwork
+    from twohands.regress.network import SHIPPED as REGRESSOR
+    from twohands.regress.network import Regressor
 
-    networks = DetectorNetwork(DetectorConfig()).eval(), Regressor(RegressorConfig()).eval()
+    networks = DetectorNetwork(DETECTOR).eval(), Regressor(REGRESSOR).eval()
     loaded = SimpleNamespace(detector=SimpleNamespace(network=networks[0]), regressor=SimpleNamespace(network=networks[1]))
     monkeypatch.setattr(pipeline, "load", lambda prior, engine: loaded)
     assert main(["onnx", "--out", str(tmp_path / "out")]) == 0

@@ -22,7 +22,7 @@ PRIOR_GRID_FACTOR = 4
 
 @dataclass(frozen=True)
 class RegressorConfig:
-    """Sizes of stage 1. The defaults are the network that ships."""
+    """Sizes of stage 1. The defaults are what a weights file means that says nothing; `SHIPPED` is the network that ships."""
 
     trunk: Literal["landmark", "residual"] = "landmark"
     """Backbone and alignment encoder: two branches behind the landmark network's first stages, or two residual networks, as in the paper."""
@@ -52,6 +52,9 @@ class RegressorConfig:
     def align(self) -> BackboneConfig:
         return BackboneConfig(self.backbone_kind, self.stem, self.align_widths, self.align_depths, self.strides, self.stem_pool)
 
+
+SHIPPED = RegressorConfig(branch_at=8)
+"""The network that ships."""
 
 PAPER = RegressorConfig(
     trunk="residual", crop_px=256, backbone_kind="bottleneck", stem=64, stem_pool=True, widths=(64, 128, 256, 512), depths=(3, 4, 6, 3),

@@ -227,7 +227,7 @@ class DetectorModule(AveragedModule):
     def __init__(self, training: DetectorTraining) -> None:
         network = DetectorNetwork(training.network)
         if training.start_from is not None:
-            load_weights(training.start_from, network, DetectorNetwork.GROWN)
+            load_weights(training.start_from, network, new=("neck",))  # blocks do nothing until trained
         elif training.trunk is not None:
             fill_palm_trunk(network.trunk, training.trunk)
         for frozen in (network.trunk.stem, network.trunk.stem_activation, network.trunk.at_2, network.trunk.at_4):

@@ -5,9 +5,10 @@ Each says its command, its cost and what it scored; docs/EXPERIMENTS.md holds th
 from pathlib import Path
 from typing import Literal
 
+from twohands.detector import SHIPPED as DETECTOR
 from twohands.errors import UserError
 from twohands.refine.denoiser import DenoiserConfig
-from twohands.regress.network import PAPER, RegressorConfig
+from twohands.regress.network import PAPER, SHIPPED
 from twohands.training.detector import DetectorTraining
 from twohands.training.fit import FitConfig, Machines
 from twohands.training.recipe import BATCH, PARTS, stage_1_fit
@@ -50,7 +51,7 @@ def detector_experiment(
         out, steps or 6000, learning_rate=8e-4, warmup_steps=200, checkpoint_steps=100, average=0.997, precision="32-true", seed=seed,
         devices=devices,
     )  # fmt: skip
-    return DetectorTraining(fit, shards, mixture, validation=150, start_from=start_from, trunk=trunk)
+    return DetectorTraining(fit, shards, mixture, DETECTOR, validation=150, start_from=start_from, trunk=trunk)
 
 
 def regressor_experiment(
@@ -84,9 +85,7 @@ def regressor_experiment(
                 seed=seed,
                 devices=devices,
             )
-            return RegressorTraining(
-                fit, shards, mixture, RegressorConfig(branch_at=8), batch=16, validation=100, start_from=start_from, trunk=trunk, only=only
-            )
+            return RegressorTraining(fit, shards, mixture, SHIPPED, batch=16, validation=100, start_from=start_from, trunk=trunk, only=only)
         case "paper":
             fit = stage_1_fit(out, steps, seed, Machines(devices))
             return RegressorTraining(fit, shards, mixture, PAPER, BATCH // PARTS, validation=200, start_from=start_from, only=only)
