@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from twohands.backbone import conv_norm
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
+from twohands.layers import ContextBlock
 from twohands.record import Record
 from twohands.schema import Detection
 from twohands.trunks import PalmTrunk
@@ -61,23 +62,6 @@ class DetectorConfig:
 
 SHIPPED = DetectorConfig(blocks=4)
 """The network that ships. Defaults are what a weights file means that says nothing."""
-
-
-class ContextBlock(nn.Module):
-    """5 x 5 depthwise, 1 x 1 to twice the channels and back, and a skip. It begins as the identity, so that blocks can be put into a detector
-    that is trained already."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Sequential(nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False), nn.BatchNorm2d(width))
-        self.expand = nn.Conv2d(width, 2 * width, 1)
-        self.project = nn.Conv2d(2 * width, width, 1)
-        nn.init.zeros_(self.project.weight)
-        assert self.project.bias is not None
-        nn.init.zeros_(self.project.bias)
-
-    def forward(self, x: Float[Tensor, "batch width h w"]) -> Float[Tensor, "batch width h w"]:
-        return x + self.project(functional.relu(self.expand(self.depthwise(x))))
 
 
 class DetectorNetwork(nn.Module):
@@ -129,11 +113,16 @@ class Detector:
         in the second only."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
+        found = explained(suppress(self.peaks(image), self.config))
+        return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side))
+
+    @torch.inference_mode()
+    def peaks(self, image: UInt8[np.ndarray, "height width 3"]) -> "Peaks":
+        """All that both looks see, sure or not, each hand as often as it is seen."""
         found = self._at(image, self.config.input_px)
         if max(image.shape[:2]) > 1.5 * self.config.input_px:
             found = joined(found, self._at(image, 2 * self.config.input_px))
-        found = explained(suppress(found, self.config))
-        return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side))
+        return found
 
     def _at(self, image: np.ndarray, input_px: int) -> "Peaks":
         """Hands seen with the photo's longer side at `input_px`, in pixels of the photo."""

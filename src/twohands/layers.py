@@ -1,4 +1,4 @@
-"""Building blocks that both stages use: attention, MLP, time embedding."""
+"""Building blocks that networks share: attention, MLP, convolutional context, time embedding."""
 
 import math
 
@@ -50,6 +50,13 @@ class TransformerBlock(nn.Module):
         self.attention = Attention(width, heads)
         self.mlp = Mlp(width, expansion * width, width)
 
+    def begin_as_identity(self) -> None:
+        """Makes it pass tokens on as they are, so that it can be put into a transformer that is trained already."""
+        for last in (self.attention.out, self.mlp[2]):
+            assert isinstance(last, nn.Linear)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
@@ -62,6 +69,23 @@ class TransformerBlock(nn.Module):
         scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = (part[:, None] for part in modulation.unbind(1))
         tokens = tokens + gate_a * self.attention(self.norm_attention(tokens) * (1 + scale_a) + shift_a, valid)
         return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
+
+
+class ContextBlock(nn.Module):
+    """5 x 5 depthwise, 1 x 1 to twice the channels and back, and a skip. It begins as the identity, so that blocks can be put into a network
+    that is trained already."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Sequential(nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False), nn.BatchNorm2d(width))
+        self.expand = nn.Conv2d(width, 2 * width, 1)
+        self.project = nn.Conv2d(2 * width, width, 1)
+        nn.init.zeros_(self.project.weight)
+        assert self.project.bias is not None
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Float[Tensor, "batch width h w"]) -> Float[Tensor, "batch width h w"]:
+        return x + self.project(functional.relu(self.expand(self.depthwise(x))))
 
 
 def sinusoids(steps: Float[Tensor, "*batch"], width: int, longest: float = 10_000.0) -> Float[Tensor, "*batch width"]:

@@ -95,20 +95,23 @@ def test_only_the_part_that_is_named_learns_and_the_file_may_lack_it(tmp_path: P
         RegressorModule(dataclasses.replace(training, only=("hands",)))
 
 
-def test_a_branch_of_its_own_begins_where_the_frozen_stages_are(tmp_path: Path, shard_folder: Path) -> None:
+def test_a_larger_network_begins_as_the_smaller_one(tmp_path: Path, shard_folder: Path) -> None:
     torch.manual_seed(0)
     small = RegressorConfig(crop_px=64, width=24, heads=2, depth=1, pyramid=16, hidden=16)
     before = Regressor(small)
     save_weights(tmp_path / "before.safetensors", before, small, {}, half=False)
     training = dataclasses.replace(
-        run(tmp_path / "run", shard_folder, 1), network=dataclasses.replace(small, branch_at=8), start_from=tmp_path / "before.safetensors"
+        run(tmp_path / "run", shard_folder, 1),
+        network=dataclasses.replace(small, branch_at=8, depth=3, map_blocks=2),
+        start_from=tmp_path / "before.safetensors",
     )
     module = RegressorModule(training)
     crops, geometry, present = torch.rand(2, 2, 3, 64, 64), torch.rand(2, 2, 8), torch.ones(2, 2, dtype=torch.bool)
     with torch.inference_mode():
         a, b = (network.eval()(crops, geometry, present)[0] for network in (before, module.network))
     torch.testing.assert_close(a.joints_xy, b.joints_xy, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(a.rotation, b.rotation, atol=1e-5, rtol=1e-5)
     learns = {name for name, p in module.network.named_parameters() if p.requires_grad}
-    assert any(name.startswith("encoders.own_16.") for name in learns)
+    assert {"fusion.blocks.2.mlp.2.weight", "maps.merges.1.3.project.weight", "encoders.own_16.0.expand.weight"} <= learns
     assert not any(name.startswith(("encoders.early.", "encoders.align.late.")) for name in learns)
     assert {id(p) for p in module.slow_parameters()} >= {id(p) for p in module.network.encoders.own_16.parameters()}

@@ -1,4 +1,4 @@
-"""`twohands train detector | regressor | refiner`: one command per network."""
+"""`twohands train detector | regressor | refiner`: one command per network; `train false-alarms`: what the second learns from the first's errors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +74,28 @@ def detector(
 
     training = detector_experiment(out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk)
     print(train_detector(replace(training, fit=replace(training.fit, workers=workers))))
+
+
+@train.command
+def false_alarms(shards: list[Path], weights: Path | None = None, photos: bool = False) -> None:
+    """Find where the detector takes something for a hand, and keep it beside the shards: stage 1, trained on them, learns to deny it. Shards that are
+    done are left as they are.
+
+    Args:
+        shards: Folders of shards.
+        weights: The detector; that of the package by default.
+        photos: The shards are photos, whose annotations may miss hands: keep only what the landmark network denies too (`twohands teachers install`).
+    """
+    from twohands.detector import Detector
+    from twohands.priors.mediapipe import LandmarkTeacher
+    from twohands.training.false_alarms import find_false_alarms
+
+    detector = Detector.load(weights)
+    teacher = LandmarkTeacher.load() if photos else None
+    for folder in shards:
+        with progress_bar(len(list(folder.glob("*.npz"))), "shards", "shard") as bar:
+            total = find_false_alarms(folder, detector, teacher, bar.update)
+        print(f"{folder}: {total} false alarms")
 
 
 @train.command

@@ -11,7 +11,7 @@ from twohands.backbone import conv_norm
 from twohands.geometry.rotations import six_d_to_matrix
 from twohands.hands.model import HandModel
 from twohands.joints import MIDDLE_MCP, OPENPOSE21_PARENTS
-from twohands.layers import Mlp
+from twohands.layers import ContextBlock, Mlp
 from twohands.record import Record
 from twohands.regress.align import KeypointReading, cell_centres
 
@@ -53,13 +53,16 @@ class JointMaps(nn.Module):
     Where the alignment encoder reads keypoints itself, heat starts as a blob around each of them and depth at theirs: what is learnt is where
     they are wrong, such as behind the other hand."""
 
-    def __init__(self, width: int, lateral_widths: list[int], pyramid: int, reads: bool) -> None:
+    def __init__(self, width: int, lateral_widths: list[int], pyramid: int, blocks: int, reads: bool) -> None:
         super().__init__()
         self.log_blob = nn.Parameter(torch.tensor([0.06, 0.01]).log()) if reads else None
         """Logs of the blobs' standard deviation in crop sides, and of the floor that they stand on: a reading may be wrong altogether."""
         self.top = nn.Conv2d(width, pyramid, 1)
         self.laterals = nn.ModuleList(nn.Conv2d(lateral, pyramid, 1) for lateral in lateral_widths)
-        self.merges = nn.ModuleList(nn.Sequential(conv_norm(pyramid, pyramid), nn.ReLU(inplace=True)) for _ in lateral_widths)
+        self.merges = nn.ModuleList(
+            nn.Sequential(conv_norm(pyramid, pyramid), nn.ReLU(inplace=True), *(ContextBlock(pyramid) for _ in range(blocks)))
+            for _ in lateral_widths
+        )
         self.out = nn.Conv2d(pyramid, 3 * 21, 1)
 
     def forward(self, fused: Tensor, laterals: list[Tensor], reading: KeypointReading | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -55,7 +55,7 @@ class LossWeights:
     rotation: float = 1.0
     shape: float = 0.1
     relative: float = 0.5
-    state: float = 0.2
+    state: float = 0.4
     scale: float = 0.05
     prior: float = 0.3
     other: float = 0.3

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from twohands.backbone import BackboneConfig, Stages, Stem, stage_widths
 from twohands.hands.bundled import load_bundled_hand
+from twohands.layers import TransformerBlock
 from twohands.record import Record
 from twohands.regress.align import CropPriors, FusionAlignmentEncoder, KeypointReading, LandmarkAlignmentEncoder, PriorProjection
 from twohands.regress.fusion import PAIR_GEOMETRY, Fusion
@@ -35,6 +36,8 @@ class RegressorConfig:
     heads: int = 6
     depth: int = 2
     pyramid: int = 64
+    map_blocks: int = 0
+    """Blocks behind each merge of the pyramid."""
     hidden: int = 512
     backbone_kind: Literal["basic", "bottleneck"] = "basic"
     """From here on: for residual networks only."""
@@ -53,7 +56,7 @@ class RegressorConfig:
         return BackboneConfig(self.backbone_kind, self.stem, self.align_widths, self.align_depths, self.strides, self.stem_pool)
 
 
-SHIPPED = RegressorConfig(branch_at=8)
+SHIPPED = RegressorConfig(branch_at=8, depth=4, map_blocks=2)
 """The network that ships."""
 
 PAPER = RegressorConfig(
@@ -146,10 +149,25 @@ class Regressor(nn.Module):
         self.image_norm = nn.LayerNorm(config.width)
         self.prior = PriorProjection(config.prior_width, config.width)
         self.fusion = Fusion(config.width, config.heads, config.depth)
-        self.maps = JointMaps(config.width, [middle, fine], config.pyramid, self.encoders.reads)
+        self.maps = JointMaps(config.width, [middle, fine], config.pyramid, config.map_blocks, self.encoders.reads)
         self.parameters_head = ParameterHead(config.width, config.hidden, self.encoders.reads)
         self.other = OtherHandHead(config.width, config.hidden // 2)
         self.relative = RelativeHead(config.width, PAIR_GEOMETRY, PalmLengths.of(load_bundled_hand()))
+
+    def grow(self, smaller: RegressorConfig) -> tuple[str, ...]:
+        """Makes the blocks that a smaller network lacks pass on what they get, and returns the names of the parts that it lacks: its weights in
+        the rest, this network says what that one said (its image branch, if it has to grow, must `branch` after loading)."""
+        own = self.config
+        lacking = [f"fusion.blocks.{k}" for k in range(smaller.depth, own.depth)]
+        for block in list(self.fusion.blocks)[smaller.depth :]:
+            assert isinstance(block, TransformerBlock)
+            block.begin_as_identity()
+        for k in range(len(self.maps.merges)):
+            # Behind a merge's convolution and its activation; they begin as the identity anyhow.
+            lacking += [f"maps.merges.{k}.{2 + block}" for block in range(smaller.map_blocks, own.map_blocks)]
+        if own.branch_at < smaller.branch_at:
+            lacking.append("encoders.own_16")
+        return tuple(lacking)
 
     def token_grid(self, crop_px: int) -> int:
         """Tokens a side for a crop size."""

@@ -101,7 +101,7 @@ class SmallRegressor(Regressor):
         self.encoders = ENCODERS[kind](config)
         if not self.encoders.reads:
             fine, middle, _ = self.encoders.widths
-            self.maps = JointMaps(config.width, [middle, fine], config.pyramid, False)
+            self.maps = JointMaps(config.width, [middle, fine], config.pyramid, config.map_blocks, False)
             self.parameters_head = ParameterHead(config.width, config.hidden, False)
 
 

@@ -284,7 +284,7 @@ def calibrated(network: nn.Module, held_out: list[tuple[ShardSet, int]], config:
     evidence, hit = [], []
     for shards, index in held_out:
         peaks = _peaks(network, shards, index, config)
-        truth = _true_boxes(shards, index)
+        truth = true_boxes(shards, index)
         evidence.append(peaks.evidence)
         hit.append(overlap(peaks.box, truth).amax(1) > 0.3 if len(truth) else torch.zeros(len(peaks.box), dtype=torch.bool))
     if len({bool(h) for h in torch.cat([torch.zeros(0, dtype=torch.bool), *hit]).tolist()}) < 2:
@@ -307,7 +307,8 @@ def _peaks(network: nn.Module, shards: ShardSet, index: int, config: DetectorCon
     return decode(heat[0].float(), fields[0].float(), config)
 
 
-def _true_boxes(shards: ShardSet, index: int) -> Float[Tensor, "hand 4"]:
+def true_boxes(shards: ShardSet, index: int) -> Float[Tensor, "hand 4"]:
+    """Tight boxes of every annotated hand of an image, bystanders' too."""
     every = [torch.from_numpy(xy) for _, xy in _hands(shards, index)]
     xy = torch.stack(every) if every else torch.zeros(0, 21, 2)
     return torch.cat([xy.amin(1), xy.amax(1)], -1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import IterableDataset
@@ -22,6 +23,7 @@ from twohands.regress.align import CropPriors
 from twohands.regress.crops import EXPANSION, PairView, view_pairs
 from twohands.regress.losses import HandTruth
 from twohands.schema import HandPair
+from twohands.training.false_alarms import FalseAlarms
 from twohands.training.pixels import grain, read_crops
 
 OTHER_INSIDE, OTHER_OUTSIDE = 0.55, 0.8
@@ -52,6 +54,9 @@ class AugmentConfig:
     """Share of one-hand scenes whose hand sits in both slots: a detector often gives one hand a box of either side."""
     empty: float = 0.08
     """Share of one-hand scenes whose other slot shows some other place of the image."""
+    false_alarm: float = 0.6
+    """Share of scenes with a known false alarm of the detector (training/false_alarms.py) where it takes a slot, that of an absent hand if there is
+    one."""
     colour: float = 0.5
     """Strength of the colour changes."""
     worn: float = 0.25
@@ -146,6 +151,8 @@ def _gather(chosen: list[tuple[ShardSet, int]]) -> dict:
         rows = [s.arrays[name][i] if has else np.zeros(shape, np.float32) for (s, i), has in zip(chosen, taught, strict=True)]
         scene[name] = torch.from_numpy(np.stack(rows))
     scene["taught"] = torch.tensor(taught)
+    for name, row in FalseAlarms.none(1).arrays().items():
+        scene[name] = torch.from_numpy(np.stack([s.arrays[name][i] if name in s.arrays else row[0] for s, i in chosen]))
     scene["image"] = torch.from_numpy(np.stack([s.decode(i) for s, i in chosen]))
     scene["camera"] = Camera(scene["focal_px"], scene["principal_px"])
     return scene
@@ -189,6 +196,10 @@ def _boxes(scene: dict, rng: np.random.Generator, a: AugmentConfig | None) -> tu
         centre = torch.where(fake[..., None], other, centre)
         side = torch.where(fake[..., None], side.flip(1) * 0.9, side)
         present = present | fake | twice
+        alarm, alarm_centre, alarm_side, alarm_direction = _false_alarms(scene, present, rng, a)
+        centre = torch.where(alarm[..., None], alarm_centre, centre)
+        side, direction = torch.where(alarm[..., None], alarm_side, side), torch.where(alarm[..., None], alarm_direction, direction)
+        present, wrong, presence = present | alarm, wrong | alarm, torch.where(alarm, 0.0, presence)
     box = torch.cat([centre - side / 2, centre + side / 2], -1)
     # A hand that is absent may have keypoints anywhere, behind the camera too; its box only has to be finite and have an area.
     usable = box.isfinite().all(-1, keepdim=True) & present.any(1)[:, None, None]
@@ -197,6 +208,25 @@ def _boxes(scene: dict, rng: np.random.Generator, a: AugmentConfig | None) -> tu
         direction.isfinite().all(-1, keepdim=True) & (direction.norm(dim=-1, keepdim=True) > 0.5), direction, torch.tensor([0.0, -1.0])
     )
     return present, box, direction, wrong, presence
+
+
+def _false_alarms(
+    scene: dict, present: Tensor, rng: np.random.Generator, a: AugmentConfig
+) -> tuple[Bool[Tensor, "pair hand"], Float[Tensor, "pair hand 2"], Float[Tensor, "pair hand 1"], Float[Tensor, "pair hand 2"]]:
+    """(slots that show one, its centre, side, direction)."""
+    known = scene["false_valid"].bool()
+    count = len(known)
+    shown = known.any(1) & torch.from_numpy(rng.random(count) < a.false_alarm)
+    draw = torch.from_numpy(rng.random(known.shape))
+    chosen = torch.where(known, draw, -1.0).argmax(1)
+    rows = torch.arange(count)
+    box, direction = scene["false_box"][rows, chosen], scene["false_direction"][rows, chosen]
+    # Of the slot of a hand that is there only where both are.
+    free = torch.where(present, 1.0, 0.0) + torch.from_numpy(rng.random((count, 2))) * 0.5
+    slot = functional.one_hot(free.argmin(1), 2).bool() & shown[:, None]
+    side = (box[:, 2:] - box[:, :2]).amax(-1, keepdim=True).clamp_min(2.0)
+    centre = (box[:, :2] + box[:, 2:]) / 2 + side * torch.from_numpy(rng.normal(0, a.shift, (count, 2))).float()
+    return slot, centre[:, None].expand(-1, 2, -1), side[:, None].expand(-1, 2, -1), direction[:, None].expand(-1, 2, -1)
 
 
 def _clasped_boxes(

@@ -15,12 +15,10 @@ from twohands.priors.cache import taught_shards
 from twohands.priors.tflite import fill_landmark_trunk
 from twohands.regress.losses import LossWeights, palm_length, predicted_joints_m, stage1_loss
 from twohands.regress.network import LandmarkEncoders, Regressor, RegressorConfig
+from twohands.training.false_alarms import with_false_alarms
 from twohands.training.fit import AveragedModule, FitConfig, fit
 from twohands.training.pairs import AugmentConfig, PairBatch, PairBatches, make_batch
 from twohands.trunks import freeze
-
-OWN_STAGES = "encoders.own_16"
-"""What weights lack whose image branch learnt from stride 16 on alone."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,9 @@ class RegressorModule(AveragedModule):
         if unknown := set(training.only) - set(parts):
             raise UserError(f"stage 1 has no part {sorted(unknown)[0]!r}; choose from {', '.join(parts)}")
         if training.start_from:
-            load_weights(training.start_from, network, new=(*training.only, OWN_STAGES))
-            if isinstance(network.encoders, LandmarkEncoders) and read_config(training.start_from, RegressorConfig).branch_at == 16:
+            smaller = read_config(training.start_from, RegressorConfig)
+            load_weights(training.start_from, network, new=(*training.only, *network.grow(smaller)))
+            if isinstance(network.encoders, LandmarkEncoders) and training.network.branch_at < smaller.branch_at:
                 network.encoders.branch(late=False)
         elif training.trunk and isinstance(network.encoders, LandmarkEncoders):
             encoders = network.encoders
@@ -152,7 +151,7 @@ def train_regressor(training: RegressorTraining) -> Path:
     """Trains (or goes on training) and writes regressor.safetensors into the run folder; returns its path."""
     torch.manual_seed(training.fit.seed)
     lessons = training.lessons or (None,) * len(training.shards)
-    sets = [taught_shards(folder, cache) for folder, cache in zip(training.shards, lessons, strict=True)]
+    sets = [with_false_alarms(taught_shards(folder, cache), folder) for folder, cache in zip(training.shards, lessons, strict=True)]
     module = RegressorModule(training)
     network = Regressor(training.network)
     size = training.network.crop_px
