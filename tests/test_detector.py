@@ -168,7 +168,7 @@ def test_hands_are_found_where_they_are_in_photos_of_any_size(height, width):
     assert len(found.person) == len(found.box_xyxy_px)
 
 
-def test_a_large_photo_is_looked_at_twice():
+def test_a_large_photo_is_looked_at_again():
     network = RedIsLeft()
     found = Detector(network)(np.zeros((200, 300, 3), np.uint8))  # type: ignore[arg-type]
     assert network.seen_px == [64, 128]
@@ -176,6 +176,11 @@ def test_a_large_photo_is_looked_at_twice():
     network.seen_px.clear()
     Detector(network)(np.zeros((60, 64, 3), np.uint8))  # type: ignore[arg-type]
     assert network.seen_px == [64]
+    network.config = replace(SMALL, looks=3)
+    for width, seen_px in ((300, [64, 128, 256]), (192, [64, 128]), (193, [64, 128, 256])):
+        network.seen_px.clear()
+        Detector(network)(np.zeros((100, width, 3), np.uint8))  # type: ignore[arg-type]
+        assert network.seen_px == seen_px
 
 
 @pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)])

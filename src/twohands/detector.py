@@ -36,7 +36,9 @@ class DetectorConfig:
     """Sizes, and how raw maps become hands."""
 
     input_px: int = 192
-    """The photo's longer side is brought to this, and, if it has the pixels, to twice as much in a second look."""
+    """The photo's longer side is brought to this, and, if it has the pixels, to twice as much in each further look."""
+    looks: int = 2
+    """Most looks at a photo."""
     blocks: int = 0
     """Blocks between the trunk and the head. Without them the detector learnt its training pictures no better than new ones (`SHIPPED`)."""
     hidden: int = 96
@@ -60,7 +62,7 @@ class DetectorConfig:
     """The weaker of two such boxes stays if its votes weigh at least this share of the stronger's."""
 
 
-SHIPPED = DetectorConfig(blocks=4)
+SHIPPED = DetectorConfig(blocks=4, looks=3)
 """The network that ships. Defaults are what a weights file means that says nothing."""
 
 
@@ -109,8 +111,8 @@ class Detector:
     def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Detection:
         """Every hand of an upright RGB photo, best first. ValueError if it is no uint8 RGB array.
 
-        A photo that has the pixels is looked at twice, the second time at twice the resolution: large hands fill the first look, small ones show
-        in the second only."""
+        A photo that has the pixels is looked at again at twice the resolution and, if it has many, once more: large hands fill the first look,
+        those of people across the room show in the last only."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
         found = explained(suppress(self.peaks(image), self.config))
@@ -118,10 +120,13 @@ class Detector:
 
     @torch.inference_mode()
     def peaks(self, image: UInt8[np.ndarray, "height width 3"]) -> "Peaks":
-        """All that both looks see, sure or not, each hand as often as it is seen."""
+        """All that all looks see, sure or not, each hand as often as it is seen."""
         found = self._at(image, self.config.input_px)
-        if max(image.shape[:2]) > 1.5 * self.config.input_px:
-            found = joined(found, self._at(image, 2 * self.config.input_px))
+        for look in range(1, self.config.looks):
+            look_px = self.config.input_px * 2**look
+            if max(image.shape[:2]) <= 0.75 * look_px:
+                break
+            found = joined(found, self._at(image, look_px))
         return found
 
     def _at(self, image: np.ndarray, input_px: int) -> "Peaks":
@@ -192,7 +197,7 @@ def decode(heat: Float[Tensor, "2 h w"], fields: Float[Tensor, "2 6 h w"], confi
 
 
 def joined(a: Peaks, b: Peaks) -> Peaks:
-    """What two looks at a photo found together."""
+    """What two looks at a photo, or one and those before, found together."""
     return Peaks(*(torch.cat([getattr(a, field.name), getattr(b, field.name)]) for field in fields_of(Peaks)))
 
 
