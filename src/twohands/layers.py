@@ -14,6 +14,13 @@ class Mlp(nn.Sequential):
     def __init__(self, width_in: int, width_hidden: int, width_out: int) -> None:
         super().__init__(nn.Linear(width_in, width_hidden), nn.GELU(approximate="tanh"), nn.Linear(width_hidden, width_out))
 
+    def begin_silent(self) -> None:
+        """Makes it say zero, so that it can be added to what is trained already."""
+        last = self[2]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
 
 class Attention(nn.Module):
     """Multi-head self-attention over tokens; padded tokens are never looked at."""
@@ -52,10 +59,9 @@ class TransformerBlock(nn.Module):
 
     def begin_as_identity(self) -> None:
         """Makes it pass tokens on as they are, so that it can be put into a transformer that is trained already."""
-        for last in (self.attention.out, self.mlp[2]):
-            assert isinstance(last, nn.Linear)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        nn.init.zeros_(self.attention.out.weight)
+        nn.init.zeros_(self.attention.out.bias)
+        self.mlp.begin_silent()
 
     def forward(
         self,

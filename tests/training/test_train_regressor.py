@@ -102,7 +102,7 @@ def test_a_larger_network_begins_as_the_smaller_one(tmp_path: Path, shard_folder
     save_weights(tmp_path / "before.safetensors", before, small, {}, half=False)
     training = dataclasses.replace(
         run(tmp_path / "run", shard_folder, 1),
-        network=dataclasses.replace(small, branch_at=8, depth=3, map_blocks=2),
+        network=dataclasses.replace(small, branch_at=8, depth=3, map_blocks=2, presence=8),
         start_from=tmp_path / "before.safetensors",
     )
     module = RegressorModule(training)
@@ -111,7 +111,13 @@ def test_a_larger_network_begins_as_the_smaller_one(tmp_path: Path, shard_folder
         a, b = (network.eval()(crops, geometry, present)[0] for network in (before, module.network))
     torch.testing.assert_close(a.joints_xy, b.joints_xy, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(a.rotation, b.rotation, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(a.presence_logit, b.presence_logit, atol=1e-5, rtol=1e-5)
     learns = {name for name, p in module.network.named_parameters() if p.requires_grad}
-    assert {"fusion.blocks.2.mlp.2.weight", "maps.merges.1.3.project.weight", "encoders.own_16.0.expand.weight"} <= learns
+    assert {
+        "presence.2.weight",
+        "fusion.blocks.2.mlp.2.weight",
+        "maps.merges.1.3.project.weight",
+        "encoders.own_16.0.expand.weight",
+    } <= learns
     assert not any(name.startswith(("encoders.early.", "encoders.align.late.")) for name in learns)
     assert {id(p) for p in module.slow_parameters()} >= {id(p) for p in module.network.encoders.own_16.parameters()}

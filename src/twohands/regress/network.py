@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from twohands.backbone import BackboneConfig, Stages, Stem, stage_widths
 from twohands.hands.bundled import load_bundled_hand
-from twohands.layers import TransformerBlock
+from twohands.layers import Mlp, TransformerBlock
 from twohands.record import Record
 from twohands.regress.align import CropPriors, FusionAlignmentEncoder, KeypointReading, LandmarkAlignmentEncoder, PriorProjection
 from twohands.regress.fusion import PAIR_GEOMETRY, Fusion
@@ -38,6 +38,8 @@ class RegressorConfig:
     pyramid: int = 64
     map_blocks: int = 0
     """Blocks behind each merge of the pyramid."""
+    presence: int = 0
+    """Hidden width of what is added to the presence that is read off linearly. To deny what a detector takes for a hand takes more than a line."""
     hidden: int = 512
     backbone_kind: Literal["basic", "bottleneck"] = "basic"
     """From here on: for residual networks only."""
@@ -56,7 +58,7 @@ class RegressorConfig:
         return BackboneConfig(self.backbone_kind, self.stem, self.align_widths, self.align_depths, self.strides, self.stem_pool)
 
 
-SHIPPED = RegressorConfig(branch_at=8, depth=4, map_blocks=2)
+SHIPPED = RegressorConfig(branch_at=8, depth=4, map_blocks=2, presence=64)
 """The network that ships."""
 
 PAPER = RegressorConfig(
@@ -151,6 +153,7 @@ class Regressor(nn.Module):
         self.fusion = Fusion(config.width, config.heads, config.depth)
         self.maps = JointMaps(config.width, [middle, fine], config.pyramid, config.map_blocks, self.encoders.reads)
         self.parameters_head = ParameterHead(config.width, config.hidden, self.encoders.reads)
+        self.presence = Mlp(config.width, config.presence, 1) if config.presence else None
         self.other = OtherHandHead(config.width, config.hidden // 2)
         self.relative = RelativeHead(config.width, PAIR_GEOMETRY, PalmLengths.of(load_bundled_hand()))
 
@@ -165,6 +168,9 @@ class Regressor(nn.Module):
         for k in range(len(self.maps.merges)):
             # Behind a merge's convolution and its activation; they begin as the identity anyhow.
             lacking += [f"maps.merges.{k}.{2 + block}" for block in range(smaller.map_blocks, own.map_blocks)]
+        if self.presence is not None and not smaller.presence:
+            lacking.append("presence")
+            self.presence.begin_silent()
         if own.branch_at < smaller.branch_at:
             lacking.append("encoders.own_16")
         return tuple(lacking)
@@ -211,6 +217,8 @@ class Regressor(nn.Module):
         z = z - z[:, :1]
         joints = torch.cat([xy, z[..., None]], -1).detach()
         rotation, shape, presence, side = self.parameters_head(fused_flat, joints, read)
+        if self.presence is not None:
+            presence = presence + self.presence(fused_flat.mean(1))[:, 0].float()
         joints_all, shape_all = scatter(joints), scatter(shape)
         relative = self.relative(fused.float().mean(2), joints_all, shape_all.detach(), geometry)
         identity = torch.eye(3, device=crops.device).expand(pairs, 2, 16, 3, 3)

@@ -28,6 +28,8 @@ from twohands.training.pixels import grain, read_crops
 
 OTHER_INSIDE, OTHER_OUTSIDE = 0.55, 0.8
 """Crop sides from a crop's centre within which the other hand's centre counts as seen, and beyond which as not seen."""
+ALARMS_SHARE = 0.5
+"""Of what is drawn of a set whose false alarms are known, at least so much has one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class AugmentConfig:
     """Share of one-hand scenes whose hand sits in both slots: a detector often gives one hand a box of either side."""
     empty: float = 0.08
     """Share of one-hand scenes whose other slot shows some other place of the image."""
-    false_alarm: float = 0.6
+    false_alarm: float = 0.8
     """Share of scenes with a known false alarm of the detector (training/false_alarms.py) where it takes a slot, that of an absent hand if there is
     one."""
     colour: float = 0.5
@@ -101,6 +103,7 @@ class PairBatches(IterableDataset):
         self.sets, self.weights, self.batch, self.crop_px = sets, np.array(weights) / np.sum(weights), batch, crop_px
         self.token_stride, self.seed, self.rank, self.start_step = token_stride, seed, rank, start_step
         self.augment = augment or AugmentConfig()
+        self.alarms = [np.flatnonzero(s.arrays["false_valid"].any(1)) if "false_valid" in s.arrays else np.zeros(0, int) for s in sets]
 
     def __iter__(self) -> Iterator[PairBatch]:
         step = self.start_step
@@ -112,8 +115,16 @@ class PairBatches(IterableDataset):
         """The batch of a step."""
         rng = np.random.default_rng([self.seed, self.rank, step])
         counts = rng.multinomial(self.batch, self.weights)
-        chosen = [(s, int(i)) for s, n in zip(self.sets, counts, strict=True) for i in rng.integers(0, len(s), n)]
+        chosen = [(s, i) for s, n, alarms in zip(self.sets, counts, self.alarms, strict=True) for i in _drawn(len(s), n, alarms, rng)]
         return make_batch(chosen, self.crop_px, self.token_stride, rng, self.augment)
+
+
+def _drawn(images: int, count: int, alarms: np.ndarray, rng: np.random.Generator) -> list[int]:
+    """Images of one set, `ALARMS_SHARE` of them from those with false alarms, if there are any."""
+    chosen = rng.integers(0, images, count)
+    if len(alarms):
+        chosen = np.where(rng.random(count) < ALARMS_SHARE, alarms[rng.integers(0, len(alarms), count)], chosen)
+    return chosen.tolist()
 
 
 def make_batch(
