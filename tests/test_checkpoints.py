@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
+from twohands import checkpoints
 from twohands.checkpoints import load_weights, read_config, read_header, save_weights, to_device
 from twohands.errors import UserError
 
@@ -95,3 +97,23 @@ def test_what_is_no_weights_file_is_named(tmp_path, content, words):
 def test_absent_cuda_is_named():
     with pytest.raises(UserError, match="--device cpu"):
         to_device(tiny(TinyConfig()), "cuda")
+
+
+def test_what_half_a_precision_cannot_hold_is_kept_whole(tmp_path: Path):
+    network = tiny(TinyConfig())
+    network[1].running_var[1] = 111_733.0
+    save_weights(tmp_path / "t.safetensors", network, TinyConfig(), {})
+    rebuilt = tiny(TinyConfig())
+    load_weights(tmp_path / "t.safetensors", rebuilt)
+    assert torch.equal(rebuilt[1].running_var, network[1].running_var)
+    assert (tmp_path / "t.safetensors").stat().st_mode & 0o777 == 0o644
+    network[1].running_var[1] = torch.inf
+    with pytest.raises(ValueError, match=r"1\.running_var"):
+        save_weights(tmp_path / "t.safetensors", network, TinyConfig(), {})
+
+
+def test_the_weights_that_ship_are_finite():
+    for path in Path(checkpoints.__file__).parent.glob("weights/*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                assert bool(file.get_tensor(name).isfinite().all()), f"{path.name}: {name}"

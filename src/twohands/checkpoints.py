@@ -22,14 +22,24 @@ Config = TypeVar("Config")
 def save_weights(path: Path, network: nn.Module, config: Any, facts: dict[str, str], half: bool = True) -> None:
     """Writes the network's parameters and buffers with its frozen-dataclass config and some facts about the training.
 
-    `half` stores floating tensors in fp16. The file appears whole or not at all (written beside, then renamed)."""
-    tensors = {name: (t.half() if half and t.is_floating_point() else t).contiguous().cpu() for name, t in network.state_dict().items()}
+    `half` stores floating tensors in fp16, but for those that it cannot hold: a batch norm's variance may be above 65,504, and as infinity it would
+    silence its channel. The file appears whole or not at all (written beside, then renamed). ValueError for numbers that are not finite."""
+    tensors = {name: _stored(name, t, half).contiguous().cpu() for name, t in network.state_dict().items()}
     header = {"kind": type(config).__name__, "config": json.dumps(dataclasses.asdict(config)), **facts}
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")  # the processes of a run write the same weights at the same time
     save_file(tensors, beside, metadata=header)
     beside.chmod(0o644)  # safetensors writes for the owner alone; an installed package is read by others
     os.replace(beside, path)
+
+
+def _stored(name: str, tensor: torch.Tensor, half: bool) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name} holds numbers that are not finite; the training went wrong, go on from an earlier checkpoint")
+    short = tensor.half()
+    return short if half and bool(short.isfinite().all()) else tensor
 
 
 def read_header(path: Path) -> dict[str, str]:
