@@ -44,6 +44,8 @@ class FollowedHand:
     velocity_px_s: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
     hidden: bool = False
     """It may be behind another hand."""
+    own_odds: float = 0.0
+    """Log odds that it is a hand of its own, and not the one in the same place read again."""
 
     def __post_init__(self) -> None:
         self.begin(self.keypoints_xy, self.seen_s)

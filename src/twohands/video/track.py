@@ -21,7 +21,7 @@ from twohands.pipeline import Pipeline, Regressor
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
 from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, size_of
-from twohands.video.sides import SideConfig, Sides, exchanged
+from twohands.video.sides import SideConfig, Sides, exchanged, in_one_place, side_log_odds
 
 with from_extra("video", "following hands"):
     from scipy.optimize import linear_sum_assignment
@@ -201,10 +201,14 @@ class Tracker:
             corrections = None if other is None else person.sides.weigh(pair.present, hands, other)
             if other is not None and corrections is not None:
                 person.hands.reverse()
+                for hand in person.hands:
+                    if hand is not None:
+                        hand.own_odds = 0.0
                 self.corrections += corrections
                 pair, hands, other = exchanged(pair), other, hands
             views.append(self._viewed(person, pair, hands, other, time_s))
         views = self._looked_again(pixels, views, time_s)
+        self._drop_other_hands(views)
         self._drop_doubles(views, time_s)
         readings = []
         for view in views:
@@ -259,6 +263,19 @@ class Tracker:
             if sum(closer.believed) >= sum(views[k].believed):
                 seen[k] = closer
         return seen
+
+    def _drop_other_hands(self, views: list[_View]) -> None:
+        """Of two hands in one place, does not believe the one whose box shows the other one again: it has that one's side. One frame does not tell; a
+        hand that was known before it came there is given up later than one that came in there."""
+        c = self.config.sides
+        for view in views:
+            near, known = in_one_place(view.pair), side_log_odds(view.hands).clamp(-c.step, c.step).tolist()
+            for side, hand in enumerate(view.person.hands):
+                if hand is None:
+                    continue
+                hand.own_odds = min(max(hand.own_odds + known[side], -c.bound), c.bound) if near else c.bound
+                if hand.own_odds < 0 < known[1 - side]:
+                    view.believed[side] = False
 
     def _drop_doubles(self, views: list[_View], time_s: float) -> None:
         """Where two hands were read from one, does not believe the one that fits worse to what was expected."""
