@@ -137,19 +137,24 @@ def test_live_changes_its_mind_once():
     assert np.count_nonzero(np.diff(wrong)) == 1
 
 
-@pytest.mark.parametrize(("known", "frames"), [(False, 0), (True, 3)])
-def test_a_hand_that_is_the_other_one_again_is_not_believed(known, frames):
-    """Both boxes show the left hand. One that was a hand of its own until then is given up after some frames, one that came in so at once."""
+@pytest.mark.parametrize("known", [False, True])
+def test_a_hand_that_came_in_where_the_other_one_is_and_has_its_side_is_not_believed(known):
+    """Both boxes show the left hand. One that was a hand of its own before they met is only hidden."""
     film = Film(moving(apart))
     tracker = read(film).tracker
     (person,) = tracker._people
-    person.hands[1].own_odds = 8.0 if known else 0.0
+    assert all(hand.own_odds == np.inf for hand in person.hands), "hands that are apart are their own"
+    if not known:
+        person.hands[1].own_odds = 0.0
     pair = tracker._pair(person, 1.5).map(lambda t: t[[0, 0]])
-    denied = answer((0.99, 0.1))
-    believed = []
+    denied = dataclasses.replace(answer((0.99, 0.1)), keypoints_m=film.keypoints[44])
     for _ in range(6):
-        view = tracker._viewed(person, pair, dataclasses.replace(denied, keypoints_m=film.keypoints[44]), None, 1.5)
+        view = tracker._viewed(person, pair, denied, None, 1.5)
         view.believed = [True, True]
         tracker._drop_other_hands([view])
-        believed.append(view.believed)
-    assert believed == [[True, True]] * frames + [[True, False]] * (6 - frames)
+        assert view.believed == [True, known]
+    seen = dataclasses.replace(denied, side_correct=torch.tensor([0.99, 0.99]))
+    for _ in range(6):
+        view = tracker._viewed(person, pair, seen, None, 1.5)
+        tracker._drop_other_hands([view])
+    assert person.hands[1].own_odds == np.inf

@@ -45,7 +45,7 @@ class FollowedHand:
     hidden: bool = False
     """It may be behind another hand."""
     own_odds: float = 0.0
-    """Log odds that it is a hand of its own, and not the one in the same place read again."""
+    """Log odds that it is a hand of its own, and not the one in the same place read again. Infinite once that has been decided."""
 
     def __post_init__(self) -> None:
         self.begin(self.keypoints_xy, self.seen_s)

@@ -33,8 +33,6 @@ class SideConfig:
     """later when the detector looks, but not more often than this,"""
     look_doubted_s: float = 0.3
     """and where stage 1 doubts a side not more often than this."""
-    doubted: float = 0.3
-    """Below this, stage 1 doubts a side."""
     meet_distance: float = 0.7
     part_distance: float = 0.9
     """Hands nearer than the first of these have met, and farther apart than the second they have parted."""
@@ -161,9 +159,10 @@ class Sides:
         """Keeps what was read of a frame, and what with left and right exchanged."""
         self.looks += mirrored is not None
         self.trail.append(Moment(time_s, reading, mirrored))
-        old = next(k for k, m in enumerate(self.trail) if time_s - m.time_s <= self.config.remember_s)
-        del self.trail[:old]
-        self.turn = max(self.turn - old, 0)
+        # Somebody may sit before a camera for hours.
+        if time_s - self.trail[0].time_s > self.config.remember_s:
+            del self.trail[0]
+            self.turn = max(self.turn - 1, 0)
 
     def watch(self, time_s: float, left: FollowedHand, right: FollowedHand, reading: Reading | None) -> None:
         """Notes hands that meet and part."""
@@ -174,6 +173,8 @@ class Sides:
             self.met, self.entangled = True, []
         if self.met and reading is not None:
             self.entangled.append((time_s, reading, 0.0 if missed else distance))
+            if time_s - self.entangled[0][0] > c.remember_s:
+                del self.entangled[0]
         if self.met and distance > c.part_distance and not missed:
             self.met, self.odds = False, c.met_odds
             self.looks, self.trail, self.best, self.turn = 0, [], -math.inf, 0

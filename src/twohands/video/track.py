@@ -1,8 +1,9 @@
 """Which hand is which over time: every hand keeps its person and its side, and the detector is asked only when the answer is not known.
 
 A hand is followed by looking where it was, moved on as it moved: stage 1 needs no detector for that, nor, unless it moved otherwise, a second
-look. Person and side of a hand stay what they were while it is followed, however the hands cross; what would make a hand jump, or put both hands
-in one place, is not believed. The detector looks when a hand was lost, may be coming in, or for some time nobody has looked.
+look. Person and side of a hand stay what they were while it is followed, however the hands cross, unless the evidence for its side (`sides.py`) turns
+against it; what would make a hand jump, or put both hands in one place, is not believed. The detector looks when a hand was lost, may be coming in,
+or for some time nobody has looked.
 """
 
 import copy
@@ -86,6 +87,13 @@ class _Person:
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
     size_px: float = 1.0
+
+    def exchange(self) -> None:
+        """Left and right change places. That a hand showed the other one's side then says nothing any more."""
+        self.hands.reverse()
+        for hand in self.hands:
+            if hand is not None:
+                hand.own_odds = 0.0
 
 
 @dataclass
@@ -200,10 +208,7 @@ class Tracker:
             other = others.get(person.number)
             corrections = None if other is None else person.sides.weigh(pair.present, hands, other)
             if other is not None and corrections is not None:
-                person.hands.reverse()
-                for hand in person.hands:
-                    if hand is not None:
-                        hand.own_odds = 0.0
+                person.exchange()
                 self.corrections += corrections
                 pair, hands, other = exchanged(pair), other, hands
             views.append(self._viewed(person, pair, hands, other, time_s))
@@ -212,13 +217,11 @@ class Tracker:
         self._drop_doubles(views, time_s)
         readings = []
         for view in views:
-            reading = self._taken(view, time_s)
-            view.person.sides.doubted = any(
-                view.believed[k] and float(view.hands.side_correct[k]) < self.config.unsure_side for k in (0, 1)
-            )
+            reading, sides = self._taken(view, time_s), view.person.sides
+            sides.doubted = any(view.believed[k] and float(view.hands.side_correct[k]) < self.config.unsure_side for k in (0, 1))
             left, right = view.person.hands
             if left is not None and right is not None:
-                view.person.sides.watch(time_s, left, right, reading)
+                sides.watch(time_s, left, right, reading)
             if reading is not None:
                 readings.append(reading)
         return readings
@@ -265,15 +268,17 @@ class Tracker:
         return seen
 
     def _drop_other_hands(self, views: list[_View]) -> None:
-        """Of two hands in one place, does not believe the one whose box shows the other one again: it has that one's side. One frame does not tell; a
-        hand that was known before it came there is given up later than one that came in there."""
+        """Does not believe a hand that came in where the person's other one is and has that one's side: its box shows that one again. A hand that
+        was its own once is not given up so: hidden, it is often taken for the one before it, and comes out again."""
         c = self.config.sides
         for view in views:
             near, known = in_one_place(view.pair), side_log_odds(view.hands).clamp(-c.step, c.step).tolist()
             for side, hand in enumerate(view.person.hands):
                 if hand is None:
                     continue
-                hand.own_odds = min(max(hand.own_odds + known[side], -c.bound), c.bound) if near else c.bound
+                hand.own_odds = max(hand.own_odds + known[side], -c.bound)
+                if not near or hand.own_odds >= c.decided:
+                    hand.own_odds = math.inf
                 if hand.own_odds < 0 < known[1 - side]:
                     view.believed[side] = False
 
