@@ -13,10 +13,11 @@ from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.parameters import HandParameters
 from twohands.pipeline import Pipeline
 from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
+from twohands.video.hand import Reading
 from twohands.video.media import Frame
 from twohands.video.settle import Readings, SettleConfig, reading_noise, refit, settle, shared_shape, volumes_cm3
 from twohands.video.smooth import LiveHand
-from twohands.video.track import Reading, TrackConfig, Tracker
+from twohands.video.track import TrackConfig, Tracker
 
 
 @dataclass

@@ -20,8 +20,8 @@ from twohands.pipeline import Pipeline, Refiner
 from twohands.record import Record
 from twohands.regress.confidence import error_of_confidence
 from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
+from twohands.video.hand import Reading
 from twohands.video.smooth import HandSeries, SmoothConfig, group_noise, smooth_hand, stretches
-from twohands.video.track import Reading
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Which hand is which over time: every hand keeps its person and its side, and the detector is asked only when the answer is not known.
 
 A hand is followed by looking where it was, moved on as it moved: stage 1 needs no detector for that, nor, unless it moved otherwise, a second
-look. Person and side of a hand stay what they were while it is followed, however the hands cross; what would make a hand jump, or put both hands
-in one place, is not believed. The detector looks when a hand was lost, may be coming in, or for some time nobody has looked.
+look. Person and side of a hand stay what they were while it is followed, however the hands cross, unless the evidence for its side (`sides.py`) turns
+against it; what would make a hand jump, or put both hands in one place, is not believed. The detector looks when a hand was lost, may be coming in,
+or for some time nobody has looked.
 """
 
 import copy
@@ -16,15 +17,12 @@ from torch import Tensor
 
 from twohands.errors import from_extra
 from twohands.geometry.camera import Camera
-from twohands.hands.parameters import HandParameters
-from twohands.joints import MIDDLE_MCP
 from twohands.people import Candidate, keypoint_distance
 from twohands.pipeline import Pipeline, Regressor
-from twohands.record import Record
-from twohands.regress.confidence import error_of_confidence
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
-from twohands.video.smooth import Filter, SmoothConfig
+from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, size_of
+from twohands.video.sides import SideConfig, Sides, exchanged, in_one_place, side_log_odds
 
 with from_extra("video", "following hands"):
     from scipy.optimize import linear_sum_assignment
@@ -67,21 +65,6 @@ class TrackConfig:
     unsure_noise: float = 1.0
     """Below the first two of these, or above the last (the keypoints' error as stage 1 states it, in tenths of the hand's size), the detector
     looks in the next frame (but not more often than every `look_for_missing_s`)."""
-    vet_frames: int = 4
-    """So many frames of a person are read twice, as they are and with left and right exchanged: which reading is surer of its sides tells
-    more than how sure one is. This is done again after the person's hands have met, later when the detector looks (but not more often than every
-    `look_every_s`), and where stage 1 doubts a side (not more often than every `look_in_vain_s`)."""
-    meet_distance: float = 0.7
-    part_distance: float = 0.9
-    """Hands nearer than the first of these, in sizes, have met, and farther apart than the second they have parted."""
-    met_odds: float = 1.0
-    """Log odds for its sides that a person keeps when its hands part: either hand may have been taken for the other."""
-    side_step: float = 3.0
-    """A hand's log odds for its side that one frame can add,"""
-    side_bound: float = 8.0
-    """and those that a person's hands can gather."""
-    side_flip: float = -4.0
-    """Below this, left and right of a person change places; among the first frames already below zero, and then these are read anew."""
     same_side: float = 3.0
     """A hand that comes in beside a hand of the same side is that person's other hand, unless the log odds for its side exceed this."""
     match_distance: float = 0.8
@@ -93,92 +76,24 @@ class TrackConfig:
     look_again: float = 0.1
     """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
     middle of its crop it is read less well."""
-
-
-@dataclass(frozen=True)
-class Reading(Record):
-    """Two hands of a person as read from one frame, before any smoothing."""
-
-    parameters: HandParameters
-    keypoint_confidence: Float[Tensor, "hand 21"]
-    score: Float[Tensor, "hand"]
-    seen: Bool[Tensor, "hand"]
-    person: int
-
-
-@dataclass
-class _Hand:
-    """Where a hand was last seen in the picture and how it moves."""
-
-    keypoints_xy: Float[Tensor, "21 2"]
-    """As last read."""
-    seen_s: float
-    distance_m: float
-    sureness: float
-    """Mean confidence of its keypoints."""
-    noise: float
-    """And their mean error as stage 1 states it, in tenths of the hand's size."""
-    doubts: int = 0
-    """Frames in a row in which its reading was not believed."""
-    velocity_px_s: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
-    hidden: bool = False
-    """It may be behind another hand."""
-
-    def __post_init__(self) -> None:
-        self.begin(self.keypoints_xy, self.seen_s)
-
-    def begin(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float) -> None:
-        """Puts the hand where nobody knows how it moves."""
-        self.keypoints_xy, self.velocity_px_s, self.read_s = keypoints_xy, torch.zeros(2), time_s
-        centre, shape = _way_numbers(keypoints_xy)
-        most = (0.1 * self.size_px) ** 2
-        self.way = Filter(time_s, np.concatenate([centre, shape]), np.full(2, self.noise), (2, 42), SmoothConfig(), most)
-
-    def move(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float, sure: bool) -> None:
-        """Takes a reading that is believed, as far as it is sure of itself. A sure one is no slip, however little it was foreseen: hands that clap turn
-        back at once."""
-        self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, self.noise), np.ones(2) if sure else None)
-        if time_s > self.seen_s:
-            self.velocity_px_s = 0.5 * (self.velocity_px_s + (keypoints_xy.mean(0) - self.keypoints_xy.mean(0)) / (time_s - self.seen_s))
-        self.keypoints_xy, self.seen_s, self.read_s, self.doubts = keypoints_xy.clone(), time_s, time_s, 0
-
-    def guess(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float, noise: float) -> None:
-        """Takes a hint of where it is, which is no reading."""
-        self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, noise))
-
-    def expected_xy(self, time_s: float) -> Float[Tensor, "21 2"]:
-        if not self.hidden:
-            # What is seen is where it was read, and farther ahead a speed says less and less: the way adds up to that of 0.15 s.
-            ahead_s = 0.15 * (1 - math.exp(-(time_s - self.read_s) / 0.15))
-            return self.keypoints_xy + self.velocity_px_s * ahead_s
-        numbers = torch.from_numpy(self.way.foreseen(time_s)).float()
-        return numbers[2:].view(21, 2) + numbers[:2]
-
-    @property
-    def size_px(self) -> float:
-        return max(_size(self.keypoints_xy), 1.0)
+    sides: SideConfig = field(default_factory=SideConfig)
 
 
 @dataclass
 class _Person:
     number: int
-    side_odds: float = 0.0
-    """For the sides as they are."""
-    vetted: list[tuple[float, Reading, Reading]] = field(default_factory=list)
-    """Time and both readings of the first frames."""
-    both_read_s: float = -math.inf
-    """When the sides were last exchanged to see."""
-    side_doubted: bool = False
-    """Stage 1 doubted a side when it last looked."""
-    met: bool = False
-    """The hands came together and have not parted yet."""
-    entangled: list[tuple[float, Reading, float]] = field(default_factory=list)
-    """Times and readings of the last meeting, and how far apart the hands were (0 where one was not believed). Should they turn out to be
-    exchanged when they have parted, nobody knows which was which from their nearest on."""
-    hands: list[_Hand | None] = field(default_factory=lambda: [None, None])
+    sides: Sides
+    hands: list[FollowedHand | None] = field(default_factory=lambda: [None, None])
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
     size_px: float = 1.0
+
+    def exchange(self) -> None:
+        """Left and right change places. That a hand showed the other one's side then says nothing any more."""
+        self.hands.reverse()
+        for hand in self.hands:
+            if hand is not None:
+                hand.own_odds = 0.0
 
 
 @dataclass
@@ -266,7 +181,7 @@ class Tracker:
                     badly = hand.doubts > 0 or hand.noise > self.config.unsure_noise
                     hand.hidden = badly and self._patience_s(hand, time_s) == self.config.hidden_s
 
-    def _patience_s(self, hand: _Hand, time_s: float) -> float:
+    def _patience_s(self, hand: FollowedHand, time_s: float) -> float:
         """How long a hand is missed before it is given up."""
         here = hand.expected_xy(time_s).mean(0)
         for person in self._people:
@@ -282,75 +197,34 @@ class Tracker:
         if not people:
             return []
         pairs = [self._pair(p, time_s) for p in people]
-        twice = [p for p in people if self._should_exchange(p, time_s)]
+        twice = [p for p in people if p.sides.should_exchange(time_s, looked=self._looked_s == time_s)]
         for person in twice:
-            person.both_read_s = time_s
-        exchanged = [_exchanged(pair) for p, pair in zip(people, pairs, strict=True) if p in twice]
-        answers = [a.to("cpu") for a in self.follower.infer(pixels, self.camera, [*pairs, *exchanged])]
+            person.sides.both_read_s = time_s
+        mirrored = [exchanged(pair) for p, pair in zip(people, pairs, strict=True) if p in twice]
+        answers = [a.to("cpu") for a in self.follower.infer(pixels, self.camera, [*pairs, *mirrored])]
         others = {p.number: a for p, a in zip(twice, answers[len(pairs) :], strict=True)}
         views = []
         for person, pair, hands in zip(people, pairs, answers, strict=False):
             other = others.get(person.number)
-            if other is not None and self._rather(person, pair, hands, other):
-                pair, hands, other = _exchanged(pair), other, hands
+            corrections = None if other is None else person.sides.weigh(pair.present, hands, other)
+            if other is not None and corrections is not None:
+                person.exchange()
+                self.corrections += corrections
+                pair, hands, other = exchanged(pair), other, hands
             views.append(self._viewed(person, pair, hands, other, time_s))
         views = self._looked_again(pixels, views, time_s)
+        self._drop_other_hands(views)
         self._drop_doubles(views, time_s)
         readings = []
         for view in views:
-            reading = self._taken(view, time_s)
-            self._watch(view, reading, time_s)
+            reading, sides = self._taken(view, time_s), view.person.sides
+            sides.doubted = any(view.believed[k] and float(view.hands.side_correct[k]) < self.config.unsure_side for k in (0, 1))
+            left, right = view.person.hands
+            if left is not None and right is not None:
+                sides.watch(time_s, left, right, reading)
             if reading is not None:
                 readings.append(reading)
         return readings
-
-    def _should_exchange(self, person: _Person, time_s: float) -> bool:
-        """Whether this person is to be read with left and right exchanged, too."""
-        c, since = self.config, time_s - person.both_read_s + 1e-3
-        looked = self._looked_s == time_s and since >= c.look_every_s
-        return len(person.vetted) < c.vet_frames or looked or (person.side_doubted and since >= c.look_in_vain_s)
-
-    def _watch(self, view: _View, reading: Reading | None, time_s: float) -> None:
-        """Notes hands that meet and part."""
-        c, person = self.config, view.person
-        person.side_doubted = any(view.believed[side] and float(view.hands.side_correct[side]) < c.unsure_side for side in (0, 1))
-        left, right = person.hands
-        if left is None or right is None:
-            return
-        distance = float((left.keypoints_xy.mean(0) - right.keypoints_xy.mean(0)).norm()) / max(left.size_px, right.size_px)
-        doubted = bool(left.doubts or right.doubts)
-        if distance < c.meet_distance and not person.met:
-            person.met, person.entangled = True, []
-        if person.met and reading is not None:
-            person.entangled.append((time_s, reading, 0.0 if doubted else distance))
-        if person.met and distance > c.part_distance and not doubted:
-            person.met, person.vetted, person.side_odds = False, [], c.met_odds
-
-    def _rather(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands) -> bool:
-        """Whether the person's hands have the other side each; they change places then, in the first frames that were read too."""
-        c = self.config
-        asked = pair.present
-        for own, exchanged, bound in (
-            (hands.side_correct[asked], other.side_correct.flip(0)[asked], c.side_step),
-            (hands.presence[asked], other.presence.flip(0)[asked], 1.0),
-        ):
-            odds = torch.logit(own, eps=1e-3) - torch.logit(exchanged, eps=1e-3)
-            person.side_odds += float(odds.clamp(-bound, bound).sum())
-        person.side_odds = min(max(person.side_odds, -c.side_bound), c.side_bound)
-        young = len(person.vetted) < c.vet_frames
-        if person.side_odds >= (0.0 if young else c.side_flip):
-            return False
-        person.hands.reverse()
-        person.side_odds = -person.side_odds
-        if young:
-            person.vetted = [(then, alternative, reading) for then, reading, alternative in person.vetted]
-            self.corrections += [(then, reading) for then, reading, _ in person.vetted]
-            apart, nothing = [distance for _, _, distance in person.entangled], torch.zeros(2)
-            near = [k for k, distance in enumerate(apart) if distance < min(apart) + 0.1]
-            unclear = person.entangled[near[0] :] if near else []
-            self.corrections += [(then, replace(reading, seen=nothing.bool(), score=nothing)) for then, reading, _ in unclear]
-            person.entangled = []
-        return True
 
     def _viewed(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
         """An answer, and which of its hands are where they can be."""
@@ -361,11 +235,11 @@ class Tracker:
             if hand is None or not pair.present[side] or not bool(xy[side].isfinite().all()):
                 continue
             jump = float((xy[side] - hand.expected_xy(time_s)).norm(dim=-1).mean()) / hand.size_px
-            grown = max(_size(xy[side]), 1.0) / hand.size_px
+            grown = max(size_of(xy[side]), 1.0) / hand.size_px
             misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
             nearer = max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3) / hand.distance_m
             leap = max(abs(math.log(grown)), abs(math.log(nearer)))
-            unsure = _distance_and_sureness(hands, side)[2] > c.unsure_noise and self._patience_s(hand, time_s) == c.hidden_s
+            unsure = distance_and_sureness(hands, side)[2] > c.unsure_noise and self._patience_s(hand, time_s) == c.hidden_s
             most = c.unsure_jump if unsure else c.largest_jump
             steady = (jump < most and leap < math.log(1 + c.largest_jump)) or (hand.doubts > 1 and not unsure)
             believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and self._in_view(xy[side])
@@ -376,9 +250,9 @@ class Tracker:
         meet: there a hand that seems to be elsewhere may be the other one."""
         asked: dict[int, HandPair] = {}
         for k, view in enumerate(views):
-            if view.person.met:
+            if view.person.sides.met:
                 continue
-            own = _pair_at(view.xy, view.pair.present)
+            own = pair_at(view.xy, view.pair.present)
             reach = (own.box_xyxy_px[:, 2:] - own.box_xyxy_px[:, :2]).amax(-1).clamp_min(1.0)
             off = (own.box_xyxy_px - view.pair.box_xyxy_px).abs().amax(-1) / reach > self.config.look_again
             strayed = off & torch.tensor(view.believed)
@@ -392,6 +266,21 @@ class Tracker:
             if sum(closer.believed) >= sum(views[k].believed):
                 seen[k] = closer
         return seen
+
+    def _drop_other_hands(self, views: list[_View]) -> None:
+        """Does not believe a hand that came in where the person's other one is and has that one's side: its box shows that one again. A hand that
+        was its own once is not given up so: hidden, it is often taken for the one before it, and comes out again."""
+        c = self.config.sides
+        for view in views:
+            near, known = in_one_place(view.pair), side_log_odds(view.hands).clamp(-c.step, c.step).tolist()
+            for side, hand in enumerate(view.person.hands):
+                if hand is None:
+                    continue
+                hand.own_odds = max(hand.own_odds + known[side], -c.bound)
+                if not near or hand.own_odds >= c.decided:
+                    hand.own_odds = math.inf
+                if hand.own_odds < 0 < known[1 - side]:
+                    view.believed[side] = False
 
     def _drop_doubles(self, views: list[_View], time_s: float) -> None:
         """Where two hands were read from one, does not believe the one that fits worse to what was expected."""
@@ -416,7 +305,7 @@ class Tracker:
             if hand is None:
                 continue
             if view.believed[side]:
-                hand.distance_m, hand.sureness, hand.noise = _distance_and_sureness(hands, side)
+                hand.distance_m, hand.sureness, hand.noise = distance_and_sureness(hands, side)
                 hand.move(view.xy[side], time_s, hand.noise < self.config.unsure_noise)
                 sure = float(hands.presence[side]) > self.config.unsure_presence and hand.noise < self.config.unsure_noise
                 self._unsure |= not (sure and float(hands.side_correct[side]) > self.config.unsure_side)
@@ -428,15 +317,14 @@ class Tracker:
             return None
         self._remember(person, time_s)
         reading = _reading(hands, seen, person.number)
-        if view.other is not None and len(person.vetted) < self.config.vet_frames:
-            person.vetted.append((time_s, reading, _reading(view.other, seen.flip(0), person.number)))
+        person.sides.note(time_s, reading, None if view.other is None else _reading(view.other, seen.flip(0), person.number))
         return reading
 
     def _pair(self, person: _Person, time_s: float) -> HandPair:
         """What stage 1 is asked: the keypoints' boxes and directions where they are expected."""
         left, right = person.hands
         known = [hand for hand in (left or right, right or left) if hand is not None]
-        return _pair_at(torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None]))
+        return pair_at(torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None]))
 
     def _in_view(self, xy: Float[Tensor, "21 2"]) -> bool:
         """At least a quarter of the keypoints lie within the picture (the principal point is taken for its centre)."""
@@ -484,7 +372,7 @@ class Tracker:
         rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
         return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
 
-    def _glimpsed(self, hand: _Hand, box_xyxy_px: Float[Tensor, "4"], time_s: float) -> None:
+    def _glimpsed(self, hand: FollowedHand, box_xyxy_px: Float[Tensor, "4"], time_s: float) -> None:
         """Takes a detector's word for it where a hand is that is not read well; how it is turned that does not tell."""
         xy = hand.expected_xy(time_s)
         low, high = xy.amin(0), xy.amax(0)
@@ -497,7 +385,7 @@ class Tracker:
         if hand.doubts:
             hand.doubts = max(hand.doubts, 2)
 
-    def _is_own(self, box_xyxy_px: Float[Tensor, "4"], hand: _Hand, time_s: float) -> bool:
+    def _is_own(self, box_xyxy_px: Float[Tensor, "4"], hand: FollowedHand, time_s: float) -> bool:
         """Whether a box can be none of the other hands'."""
         middle = (box_xyxy_px[:2] + box_xyxy_px[2:]) / 2
         others = [other for person in self._people for other in person.hands if other is not None and other is not hand]
@@ -513,7 +401,7 @@ class Tracker:
                 if not new or self._is_followed(xy) or not self._in_view(xy):
                     continue
                 person, place = self._owner(candidate, side, pixels, time_s)
-                person.hands[place] = _Hand(xy.clone(), time_s, *_distance_and_sureness(candidate.hands, side))
+                person.hands[place] = FollowedHand(xy.clone(), time_s, *distance_and_sureness(candidate.hands, side))
                 self._remember(person, time_s)
                 joined[person.number] = person
         for box in strangers.box_xyxy_px:
@@ -552,12 +440,12 @@ class Tracker:
         """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size (a hand that is not where it was
         expected shows no more than one that is not there); else of the last who was seen without any; else of somebody new."""
         xy = candidate.keypoints_xy[side]
-        place, size = xy.mean(0), max(_size(xy), 1.0)
+        place, size = xy.mean(0), max(size_of(xy), 1.0)
 
         def far(person: _Person) -> float:
             return float((person.place_xy - place).norm()) / max(person.size_px, size)
 
-        sureness = _distance_and_sureness(candidate.hands, side)[1]
+        sureness = distance_and_sureness(candidate.hands, side)[1]
 
         def shown(person: _Person, place: int) -> bool:
             hand = person.hands[place]
@@ -572,7 +460,7 @@ class Tracker:
         gone = [p for p in self._people if not any(p.hands) or (not shown(p, 0) and not shown(p, 1) and far(p) < 3)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
-        person = _Person(self._next)
+        person = _Person(self._next, Sides(self.config.sides))
         self._next += 1
         self._people.append(person)
         return person, side
@@ -580,38 +468,12 @@ class Tracker:
     def _is_other_hand(self, person: _Person, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
         """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
         lost = person.hands[1 - side]
-        known = _distance_and_sureness(candidate.hands, side)
-        person.hands[1 - side] = _Hand(candidate.keypoints_xy[side].clone(), time_s, *known)
+        known = distance_and_sureness(candidate.hands, side)
+        person.hands[1 - side] = FollowedHand(candidate.keypoints_xy[side].clone(), time_s, *known)
         (answer,) = self.follower.infer(pixels, self.camera, [self._pair(person, time_s)])
         person.hands[1 - side] = lost
         sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side].cpu(), eps=1e-3)
-        return float(sure) < self.config.same_side or person.side_odds < self.config.same_side
-
-
-def _pair_at(xy: Float[Tensor, "hand 21 2"], present: Bool[Tensor, "hand"]) -> HandPair:
-    """Boxes and directions of hands whose keypoints are there."""
-    along = xy[:, MIDDLE_MCP] - xy[:, 0]
-    # A hand that points at the camera has no direction in the picture; its fingers' tips then say more than nothing.
-    short = along.norm(dim=-1) < 0.15 * (xy.amax(1) - xy.amin(1)).amax(-1).clamp_min(1.0)
-    along = torch.where(short[:, None], xy[:, 1:].mean(1) - xy[:, 0], along)
-    return HandPair(torch.cat([xy.amin(1), xy.amax(1)], -1), along / along.norm(dim=-1, keepdim=True).clamp_min(1e-6), present)
-
-
-def _distance_and_sureness(hands: Stage1Hands, side: int) -> tuple[float, float, float]:
-    """How far away a hand is, how sure stage 1 is of its keypoints, and how far it says they are off."""
-    sure = hands.keypoint_confidence[side]
-    return max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3), float(sure.mean()), float(error_of_confidence(sure).mean())
-
-
-def _way_numbers(xy: Float[Tensor, "21 2"]) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "42"]]:
-    """Where a hand is, and how its keypoints lie about that."""
-    centre = xy.mean(0)
-    return centre.double().numpy(), (xy - centre).double().numpy().reshape(42)
-
-
-def _exchanged(pair: HandPair) -> HandPair:
-    """The same boxes, asked for the other side each."""
-    return pair.map(lambda t: t.flip(0))
+        return float(sure) < self.config.same_side or person.sides.odds < self.config.same_side
 
 
 def _reading(hands: Stage1Hands, seen: Bool[Tensor, "hand"], number: int) -> Reading:
@@ -631,7 +493,3 @@ def one_look(regressor: Regressor) -> Regressor:
 def _alike(a_xyxy: Float[Tensor, "4"], b_xyxy: Float[Tensor, "4"]) -> bool:
     """Two boxes of one thing: their corners are near."""
     return float((a_xyxy - b_xyxy).abs().max()) < 0.25 * float((a_xyxy[2:] - a_xyxy[:2]).max())
-
-
-def _size(xy: Float[Tensor, "21 2"]) -> float:
-    return float((xy.amax(0) - xy.amin(0)).max())

@@ -1,0 +1,107 @@
+"""One hand as it is followed in the picture: where it was read, how it moves, and where it is therefore looked for next."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from twohands.hands.parameters import HandParameters
+from twohands.joints import MIDDLE_MCP
+from twohands.record import Record
+from twohands.regress.confidence import error_of_confidence
+from twohands.schema import HandPair, Stage1Hands
+from twohands.video.smooth import Filter, SmoothConfig
+
+
+@dataclass(frozen=True)
+class Reading(Record):
+    """Two hands of a person as read from one frame, before any smoothing."""
+
+    parameters: HandParameters
+    keypoint_confidence: Float[Tensor, "hand 21"]
+    score: Float[Tensor, "hand"]
+    seen: Bool[Tensor, "hand"]
+    person: int
+
+
+@dataclass
+class FollowedHand:
+    """Where a hand was last seen in the picture and how it moves."""
+
+    keypoints_xy: Float[Tensor, "21 2"]
+    """As last read."""
+    seen_s: float
+    distance_m: float
+    sureness: float
+    """Mean confidence of its keypoints."""
+    noise: float
+    """And their mean error as stage 1 states it, in tenths of the hand's size."""
+    doubts: int = 0
+    """Frames in a row in which its reading was not believed."""
+    velocity_px_s: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
+    hidden: bool = False
+    """It may be behind another hand."""
+    own_odds: float = 0.0
+    """Log odds that it is a hand of its own, and not the one in the same place read again. Infinite once that has been decided."""
+
+    def __post_init__(self) -> None:
+        self.begin(self.keypoints_xy, self.seen_s)
+
+    def begin(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float) -> None:
+        """Puts the hand where nobody knows how it moves."""
+        self.keypoints_xy, self.velocity_px_s, self.read_s = keypoints_xy, torch.zeros(2), time_s
+        centre, shape = _way_numbers(keypoints_xy)
+        most = (0.1 * self.size_px) ** 2
+        self.way = Filter(time_s, np.concatenate([centre, shape]), np.full(2, self.noise), (2, 42), SmoothConfig(), most)
+
+    def move(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float, sure: bool) -> None:
+        """Takes a reading that is believed, as far as it is sure of itself. A sure one is no slip, however little it was foreseen: hands that clap turn
+        back at once."""
+        self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, self.noise), np.ones(2) if sure else None)
+        if time_s > self.seen_s:
+            self.velocity_px_s = 0.5 * (self.velocity_px_s + (keypoints_xy.mean(0) - self.keypoints_xy.mean(0)) / (time_s - self.seen_s))
+        self.keypoints_xy, self.seen_s, self.read_s, self.doubts = keypoints_xy.clone(), time_s, time_s, 0
+
+    def guess(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float, noise: float) -> None:
+        """Takes a hint of where it is, which is no reading."""
+        self.way.step(time_s, np.concatenate(_way_numbers(keypoints_xy)), np.full(2, noise))
+
+    def expected_xy(self, time_s: float) -> Float[Tensor, "21 2"]:
+        if not self.hidden:
+            # What is seen is where it was read, and farther ahead a speed says less and less: the way adds up to that of 0.15 s.
+            ahead_s = 0.15 * (1 - math.exp(-(time_s - self.read_s) / 0.15))
+            return self.keypoints_xy + self.velocity_px_s * ahead_s
+        numbers = torch.from_numpy(self.way.foreseen(time_s)).float()
+        return numbers[2:].view(21, 2) + numbers[:2]
+
+    @property
+    def size_px(self) -> float:
+        return max(size_of(self.keypoints_xy), 1.0)
+
+
+def pair_at(xy: Float[Tensor, "hand 21 2"], present: Bool[Tensor, "hand"]) -> HandPair:
+    """Boxes and directions of hands whose keypoints are there."""
+    along = xy[:, MIDDLE_MCP] - xy[:, 0]
+    # A hand that points at the camera has no direction in the picture; its fingers' tips then say more than nothing.
+    short = along.norm(dim=-1) < 0.15 * (xy.amax(1) - xy.amin(1)).amax(-1).clamp_min(1.0)
+    along = torch.where(short[:, None], xy[:, 1:].mean(1) - xy[:, 0], along)
+    return HandPair(torch.cat([xy.amin(1), xy.amax(1)], -1), along / along.norm(dim=-1, keepdim=True).clamp_min(1e-6), present)
+
+
+def distance_and_sureness(hands: Stage1Hands, side: int) -> tuple[float, float, float]:
+    """How far away a hand is, how sure stage 1 is of its keypoints, and how far it says they are off."""
+    sure = hands.keypoint_confidence[side]
+    return max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3), float(sure.mean()), float(error_of_confidence(sure).mean())
+
+
+def _way_numbers(xy: Float[Tensor, "21 2"]) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "42"]]:
+    """Where a hand is, and how its keypoints lie about that."""
+    centre = xy.mean(0)
+    return centre.double().numpy(), (xy - centre).double().numpy().reshape(42)
+
+
+def size_of(xy: Float[Tensor, "21 2"]) -> float:
+    return float((xy.amax(0) - xy.amin(0)).max())
