@@ -32,7 +32,7 @@ def lit_by(sky: float, lamp: np.ndarray, power: float) -> Light:
 
 def test_light_adds_up(scene: Scene):
     lamp = np.array([0.3, -0.5, -1.0])
-    sky, lamps, both = (shade(scene, 64, 1.5, lit_by(s, lamp, p)) for s, p in ((0.4, 0.0), (0.0, 0.7), (0.4, 0.7)))
+    sky, lamps, both = (shade(scene, 64, 1.5, lit_by(s, lamp, p)).picture for s, p in ((0.4, 0.0), (0.0, 0.7), (0.4, 0.7)))
     seen = both[..., 3] > 0
     assert seen.sum() > 100
     # The sheen at grazing angles is taken from all the light, so that the sum is exact only up to single precision.
@@ -50,7 +50,7 @@ def test_a_sky_of_one_source_is_brightest_towards_it():
 
 
 def test_a_hand_turned_from_the_lamp_is_darker(scene: Scene):
-    front, back = (shade(scene, 64, 1.5, lit_by(0.05, np.array([0, 0, z]), 1.0)) for z in (-1.0, 1.0))
+    front, back = (shade(scene, 64, 1.5, lit_by(0.05, np.array([0, 0, z]), 1.0)).picture for z in (-1.0, 1.0))
     assert front[..., :3].sum() > 3 * back[..., :3].sum()
 
 

@@ -217,7 +217,7 @@ def _expose(move: Move, time_s: float, hand: HandModel, camera: Camera, knobs: C
     for k in range(count):
         picture = behind.copy()
         scene = _scene(hands[k], hand, camera, seed)
-        lay_over(reduced(shade(scene, knobs.size_px, OVERSAMPLING, draw_light(np.random.default_rng([seed, 4])))), picture)
+        lay_over(reduced(shade(scene, knobs.size_px, OVERSAMPLING, draw_light(np.random.default_rng([seed, 4]))).picture), picture)
         total += picture / count
     rng = np.random.default_rng([seed, 5])
     # Exposed for the room, which stands still: hands that come and go must not change it.

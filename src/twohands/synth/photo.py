@@ -1,6 +1,7 @@
 """Scene to photo: the shaded scene before a background, the camera's faults, and exact maps of what is seen."""
 
 import io
+import math
 from functools import cache, lru_cache
 
 import numba
@@ -22,6 +23,7 @@ from twohands.synth.resample import filtered, gaussian, shrunk_and_back
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.shading import AS_OWN, Joined, joined, shade
 
+Pixels = UInt8[np.ndarray, "3 size size"]
 OVERSAMPLING = 1.5
 """Shading happens at this resolution and is averaged down: edges are soft, and it costs 2.25 times, not 4."""
 MAP_STRIDE = 4
@@ -92,11 +94,12 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     elif own.random() < knobs.lit_from_behind:
         light = light_of_picture(picture, own) if behind.light is None else exposed(behind.light, picture)
     thorough = knobs.finish == "thorough"
-    shaded = shade(scene, size, OVERSAMPLING, light, whole, thorough, _canvas(round(size * OVERSAMPLING))) if scene.pieces else None
-    if shaded is not None and not moving:
-        lay_reduced(shaded, picture)
-    elif shaded is not None:
-        front = reduced(_smeared(shaded, angle, length)) if thorough else _smeared(reduced(shaded), angle, length / OVERSAMPLING)
+    if scene.pieces and not moving:
+        shaded = shade(scene, size, OVERSAMPLING, light, whole, thorough, _canvas(math.ceil(size * OVERSAMPLING)))
+        lay_reduced(shaded.picture, shaded.window, picture)
+    elif scene.pieces:
+        front = shade(scene, size, OVERSAMPLING, light, whole, thorough).picture
+        front = reduced(_smeared(front, angle, length)) if thorough else _smeared(reduced(front), angle, length / OVERSAMPLING)
         lay_over(front, picture)
     if rng.random() < knobs.pasted:
         paste_shape(rng, picture, rng.uniform(0.12, 0.45))
@@ -110,33 +113,51 @@ def _canvas(side: int) -> Float32[np.ndarray, "side side 4"]:
     return np.empty((side, side, 4), np.float32)
 
 
-def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) -> Sample:
+def _annotate(scene: Scene, image: Pixels, size: int, whole: Joined | None) -> Sample:
     raster = None if whole is None else _small_raster(whole[0], whole[1], scene.camera, size, size, MAP_STRIDE)
-    present = torch.tensor(scene.present)
-    maps = _maps(raster, _classes(scene), scene.mesh, scene.camera, size, size, present, MAP_STRIDE)
-    points = scene.mesh.keypoints_m
-    xy = scene.camera.project(points)
-    visible, valid = np.zeros((2, 21), np.float32), np.zeros(2, np.bool_)
-    assert maps.segmentation is not None
+    cells = size // MAP_STRIDE
+    segmentation, depth_m = np.zeros((cells, cells), np.uint8), np.zeros((cells, cells), np.float32)
     if raster is not None:
-        depth = points[..., 2].numpy()
-        _seen(xy.numpy(), depth, present.numpy(), maps.segmentation.numpy(), raster.depth_m, size, visible, valid)
-    corners = xy.numpy()
+        _look_up(raster.face, raster.depth_m, _classes(scene), segmentation, depth_m)
+    present = np.array(scene.present)
+    points = scene.mesh.keypoints_m
+    focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
+    xy, shown_xy, corners = np.empty((2, 21, 2), np.float32), np.zeros((2, 21, 2), np.float32), np.empty((2, 4), np.float32)
+    visible, valid, certain = np.zeros((2, 21), np.float32), np.zeros(2, np.bool_), np.zeros((2, 21), np.float32)
+    _project(points.numpy(), focal, principal, present, xy, shown_xy, corners, certain)
+    if raster is not None:
+        _seen(xy, points[..., 2].numpy(), present, segmentation, raster.depth_m, size, visible, valid)
+    there = torch.from_numpy(present)
     return Sample(
-        image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+        image=torch.from_numpy(image),
         camera=scene.camera,
         hand_valid=torch.from_numpy(valid),
-        keypoints_xy=xy,
+        keypoints_xy=torch.from_numpy(xy),
         keypoint_visible=torch.from_numpy(visible),
         keypoints_camera_m=points,
-        keypoints_3d_valid=present[:, None].expand(2, 21),
+        keypoints_3d_valid=there[:, None].expand(2, 21),
         parameters=scene.parameters,
-        parameters_valid=present,
-        box_xyxy_px=torch.from_numpy(np.concatenate([corners.min(1), corners.max(1)], -1)),
-        priors=maps,
+        parameters_valid=there,
+        box_xyxy_px=torch.from_numpy(corners),
+        priors=PriorMaps(*(torch.from_numpy(x) for x in (shown_xy, certain, segmentation, depth_m))),
         source="synthetic",
         extra=_extra(scene, raster, whole, size),
     )
+
+
+@numba.njit(cache=True)
+def _project(points, focal, principal, present, xy, shown_xy, corners, certain):
+    """Keypoints on the picture, those of present hands alone with their confidence, and the corners of each hand's box."""
+    for h in range(2):
+        for k in range(21):
+            for c in range(2):
+                place = focal[c] * points[h, k, c] / points[h, k, 2] + principal[c]
+                xy[h, k, c] = place
+                corners[h, c] = place if k == 0 else min(corners[h, c], place)
+                corners[h, 2 + c] = place if k == 0 else max(corners[h, 2 + c], place)
+                if present[h]:
+                    shown_xy[h, k, c] = place
+            certain[h, k] = 1 if present[h] else 0
 
 
 @numba.njit(cache=True)
@@ -168,8 +189,8 @@ def _extra(scene: Scene, raster: Visibility | None, whole: Joined | None, size: 
     """Other people's hands, those that are well seen by the same measure as the pair's."""
     points, side = np.zeros((EXTRA_HANDS, 21, 2), np.float32), np.zeros(EXTRA_HANDS, np.uint8)
     valid = np.zeros(EXTRA_HANDS, np.bool_)
-    focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
     for k, hand in enumerate(scene.extra[:EXTRA_HANDS]):
+        focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
         if hand.keypoints_m[:, 2].min() < 0.05:
             continue
         assert raster is not None
@@ -244,10 +265,11 @@ def reduced(shaded):
 
 
 @numba.njit(cache=True, fastmath=True)
-def lay_reduced(shaded, picture):
-    """`reduced` and `lay_over` in one."""
-    for v in range(picture.shape[0]):
-        for u in range(picture.shape[1]):
+def lay_reduced(shaded, window, picture):
+    """`reduced` and `lay_over` in one, of a window of the 1.5-fold picture."""
+    top, bottom, left, right = window
+    for v in range(2 * top // 3, min((2 * bottom + 2) // 3, picture.shape[0])):
+        for u in range(2 * left // 3, min((2 * right + 2) // 3, picture.shape[1])):
             r, g, b, cover = _mean_of_samples(shaded, v, u)
             if cover > 0:
                 rest = np.float32(1) - cover
@@ -267,8 +289,8 @@ def lay_over(front, picture):
                     picture[v, u, k] = front[v, u, k] + (np.float32(1) - cover) * picture[v, u, k]
 
 
-def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> np.ndarray:
-    """Exposure, white balance, tone curve, saturation, grey and infrared sensors, blur, motion, noise and JPEG; uint8 out."""
+def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> Pixels:
+    """Exposure, white balance, tone curve, saturation, grey and infrared sensors, blur, motion, noise and JPEG."""
     mean = mean_light(picture, 4) + 1e-4
     # Cameras expose for a middle grey and do not always get it; a dark room stays darker than a bright one.
     gain = 0.19 * np.exp(rng.normal(0, 0.45)) / mean**0.85 / 0.19**0.15
@@ -290,12 +312,42 @@ def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.G
     image = _unsharp(encoded, rng, thorough)
     if rng.random() < 0.5:
         image = _grainy(image, rng, thorough)
-    if rng.random() < 0.5:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
-        decoded = Image.open(buffer)  # with its fourth channel, which holds nothing: as the library keeps it, so that it need not be packed
-        image = np.frombuffer(decoded.tobytes("raw", "RGBX"), np.uint8).reshape(*image.shape[:2], 4)[..., :3]
-    return image
+    return _compressed(image, int(rng.uniform(25, 95))) if rng.random() < 0.5 else _planes(image)
+
+
+def _planes(image: UInt8[np.ndarray, "size size 3"]) -> Pixels:
+    """The same picture, one colour after the other."""
+    out = np.empty((3, *image.shape[:2]), np.uint8)
+    _part(np.ascontiguousarray(image).reshape(len(image), -1), out)
+    return out
+
+
+def _compressed(image: UInt8[np.ndarray, "size size 3"], quality: int) -> Pixels:
+    """What JPEG leaves of a picture."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    # With a fourth channel, which holds nothing: so the library keeps it, and need not pack it.
+    words = np.frombuffer(Image.open(buffer, formats=("JPEG",)).tobytes("raw", "RGBX"), "<u4")
+    out = np.empty((3, *image.shape[:2]), np.uint8)
+    _part_words(words.reshape(image.shape[:2]), out)
+    return out
+
+
+@numba.njit(cache=True)
+def _part(rows, out):
+    for v in range(out.shape[1]):
+        row, red, green, blue = rows[v], out[0, v], out[1, v], out[2, v]
+        for u in range(np.int32(out.shape[2])):
+            red[u], green[u], blue[u] = row[np.uint32(3 * u)], row[np.uint32(3 * u + 1)], row[np.uint32(3 * u + 2)]
+
+
+@numba.njit(cache=True)
+def _part_words(words, out):
+    """Of pixels of four bytes each."""
+    for v in range(out.shape[1]):
+        row, red, green, blue = words[v], out[0, v], out[1, v], out[2, v]
+        for u in range(out.shape[2]):
+            red[u], green[u], blue[u] = np.uint8(row[u]), np.uint8(row[u] >> np.uint32(8)), np.uint8(row[u] >> np.uint32(16))
 
 
 def _unsharp(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> UInt8[np.ndarray, "size size 3"]:
@@ -346,10 +398,10 @@ def _grain(coloured: bool) -> tuple[Float32[np.ndarray, "side side 3"], Float32[
     return stock, np.ascontiguousarray(stock[:, ::-1])
 
 
-def _well_taken(picture: Float32[np.ndarray, "size size 3"]) -> np.ndarray:
-    """Exposed for a middle grey and encoded, without any fault; uint8 out."""
+def _well_taken(picture: Float32[np.ndarray, "size size 3"]) -> Pixels:
+    """Exposed for a middle grey and encoded, without any fault."""
     gain = np.float32(0.19) / (picture[::4, ::4].mean() + np.float32(1e-4))
-    return (np.clip(picture * gain, 0, 1) ** np.float32(1 / DISPLAY_GAMMA) * 255).astype(np.uint8)
+    return _planes((np.clip(picture * gain, 0, 1) ** np.float32(1 / DISPLAY_GAMMA) * 255).astype(np.uint8))
 
 
 CURVE, CURVE_TOP = 1024, 4.0
