@@ -78,7 +78,7 @@ def shade(
         if p.layers is not None:
             layers[rows, : p.layers.shape[1]] = p.layers
         for j, material in enumerate(p.materials):
-            table[k, j] = material.packed()
+            material.pack(table[k, j])
             own_colour[k, j] = material.colour is None or j == 0
     closed = np.zeros(len(faces), np.bool_)
     first = 0
@@ -170,7 +170,7 @@ def _shadow(
     radius = max(0.03, radius)
     z = -to_light.astype(np.float64)
     x = unit(cross(z, np.array([0.3, 0.5, 0.8])))
-    R = np.stack([x, cross(z, x), z])
+    R = np.array([x, cross(z, x), z])
     far = 12 * max(radius, 0.3)
     shift = np.array([0, 0, far]) - R @ middle
     focal = np.float32(SHADOW_PX / 2 * far / (1.15 * radius))
