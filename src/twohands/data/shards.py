@@ -50,14 +50,14 @@ def _row(sample: Sample, seed: int) -> dict[str, np.ndarray]:
     else:
         segmentation = np.zeros((height // MAP_STRIDE, width // MAP_STRIDE), np.uint8)
         depth = np.zeros(segmentation.shape, np.float32)
-    values = {
+    values: dict[str, Tensor | np.ndarray | float] = {
         "hand_valid": sample.hand_valid, "keypoints_xy": sample.keypoints_xy, "keypoint_visible": sample.keypoint_visible,
         "keypoints_camera_m": sample.keypoints_camera_m, "keypoints_3d_valid": sample.keypoints_3d_valid, "pose": sample.parameters.pose,
         "shape": sample.parameters.shape, "translation_m": sample.parameters.translation_m, "parameters_valid": sample.parameters_valid,
         "segmentation": segmentation, "depth_mm": (depth * 1000).clip(0, 65535), "has_maps": has_maps, "focal_px": sample.camera.focal_px,
         "principal_px": sample.camera.principal_px, "seed": seed,
     }  # fmt: skip
-    row = {name: _as_array(value).astype(FIELDS[name]) for name, value in values.items()}
+    row: dict[str, np.ndarray] = {name: _as_array(value).astype(FIELDS[name]) for name, value in values.items()}
     extra = sample.extra
     found = {} if extra is None else {"extra_keypoints_xy": extra.keypoints_xy, "extra_sides": extra.side, "extra_valid": extra.valid}
     for name, (dtype, shape) in OPTIONAL.items():

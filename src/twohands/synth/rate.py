@@ -60,4 +60,5 @@ def engine_rate(knobs: SceneKnobs, images: int, warm: int = WARM) -> EngineRate:
         shard.write(Path(folder) / "00000.npz")
         spent.append(time.process_time() - started)
         size = (Path(folder) / "00000.npz").stat().st_size
-    return EngineRate(images, *(1000 * s / images for s in spent), size / images)
+    scene, annotation, encoding, writing = (1000 * s / images for s in spent)
+    return EngineRate(images, scene, annotation, encoding, writing, size / images)
