@@ -13,6 +13,8 @@ from twohands import bench
 from twohands.bench import Report, Timing, bench_photos, film_frames
 from twohands.cli.bench import lines_of
 from twohands.errors import UserError
+from twohands.synth.rate import engine_rate
+from twohands.synth.scene import SceneKnobs
 
 
 def test_timing_warms_up_and_tells_waiting_from_work():
@@ -85,3 +87,15 @@ def test_pictures_are_made_from_seeds():
 def test_a_python_without_mediapipe_is_said(tmp_path):
     with pytest.raises(UserError, match="cannot be run"):
         bench._mediapipe(tmp_path / "python", {}, [], 1)
+
+
+def test_the_engine_is_timed_from_nothing_to_the_shard():
+    rate = engine_rate(SceneKnobs(size_px=64, interacting=0.0), 3, warm=1)
+    assert rate.images == 3
+    assert min(rate.scene_ms, rate.annotation_ms, rate.encoding_ms, rate.writing_ms) > 0
+    assert rate.scene_ms > rate.annotation_ms
+    assert rate.images_per_s == pytest.approx(1000 / rate.total_ms)
+    assert 1000 < rate.shard_bytes < 30_000
+    words = "\n".join(lines_of(Report(engine={"close": replace(rate, scene_ms=7.0, annotation_ms=0.5, encoding_ms=0.3, writing_ms=0.2)})))
+    assert "scene 7.00, annotation 0.50, encoding 0.30, writing 0.20: 8.00, 125 images/s of a core" in words
+    assert "targets" not in words

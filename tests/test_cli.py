@@ -1,5 +1,6 @@
 """The command line from arguments to files, with networks that know the truth."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -208,3 +209,14 @@ def test_styles_sheet_and_turntable(tmp_path, truth, photo):
     assert main(["photo", str(photo), "--out", str(plain)]) == 0
     assert (np.asarray(Image.open(out / "a.overlay.png")) != np.asarray(Image.open(plain / "a.overlay.png"))).any()
     assert main(["photo", str(out), "--out", str(plain)]) == 2, "pictures that this program wrote are no photos"
+
+
+def test_the_program_does_not_collect_on_its_way_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    frozen: list[int] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
+    assert main(["--version"]) == 0
+    assert not frozen  # who calls it as a function goes on
+    monkeypatch.setattr(sys, "argv", ["twohands", "--version"])
+    assert main() == 0
+    assert len(frozen) == 1
+    assert capsys.readouterr().out.count("twohands ") == 2

@@ -52,6 +52,17 @@ def test_random_triangles_agree_with_a_slow_twin():
     assert np.isinf(raster.depth_m[raster.face < 0]).all()
 
 
+@pytest.mark.parametrize("width", [1, 5, 16, 23])
+def test_a_narrow_picture_is_the_left_part_of_a_wide_one(width: int):
+    vertices, faces = sphere(0.25, (-0.2, 0.02, 0.7), 24)
+    wide, narrow = (rasterize(vertices, faces, FOCAL, PRINCIPAL, SIZE, w) for w in (SIZE, width))
+    assert narrow.face.shape == narrow.depth_m.shape == (SIZE, width)
+    same = narrow.face == wide.face[:, :width]
+    assert same.mean() > 0.99  # an edge may fall on either side
+    assert (narrow.face >= 0).any()
+    np.testing.assert_allclose(narrow.depth_m[same], wide.depth_m[:, :width][same], rtol=1e-5)
+
+
 def test_depth_of_a_slanted_plane_is_exact_and_attributes_are_perspective_correct():
     corners = np.array([[-3, -3], [3, -3], [3, 3], [-3, 3]], float)
     z = 2.0 + 0.3 * corners[:, 0] - 0.2 * corners[:, 1]

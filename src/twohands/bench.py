@@ -1,4 +1,5 @@
-"""How fast the program is on this machine: every stage alone and all together, memory, and beside MediaPipe Hands where it is installed.
+"""How fast the program is on this machine: every stage alone and all together, memory, the synthetic engine, and beside MediaPipe Hands where
+it is installed.
 
 Pictures are synthetic, made from seeds, so that everyone measures the same. Each time is the median over repeats, with the least and the
 processor time beside it: on a machine that does other things too, the median is what one waits, and the processor time what the work costs."""
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,9 +31,12 @@ from twohands.pipeline import Pipeline, load
 from twohands.schema import PhotoResult, Sample
 from twohands.synth.clips import ClipKnobs, make_clip
 from twohands.synth.photo import take_photo
+from twohands.synth.rate import EngineRate, engine_rate
 from twohands.synth.scene import SceneKnobs
 from twohands.view.overlay import draw_overlay
 
+Part = Literal["networks", "engine"]
+ENGINE_FRAMINGS: tuple[Literal["close", "wide", "person"], ...] = ("close", "wide", "person")
 FILM_PX = (1280, 720)
 CLIP_FRAMES = 60
 """Of the film's scene, which then runs back and forth until there are as many as wanted."""
@@ -104,6 +108,10 @@ class Report:
     """How far OpenVINO's and PyTorch's results are apart, see `engines_apart`."""
     video: dict[str, float] = field(default_factory=dict)
     mediapipe: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, EngineRate] = field(default_factory=dict)
+    """Of the synthetic engine, by framing."""
+    engine_start_s: float = 0.0
+    """Processor time of `twohands synth` for one image: imports, compiled routines, assets."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -194,9 +202,30 @@ def run_bench(
     video: bool = True,
     mediapipe_python: Path | None = None,
     say: Callable[[str], object] = lambda line: None,
+    only: Part | None = None,
+    images: int = 200,
 ) -> Report:
-    """Measures everything; `say` is told what is going on. Takes some minutes on two cores."""
+    """Measures everything, or one part; `say` is told what is going on. The networks take some minutes on two cores, the engine (`images`
+    scenes of each framing) some seconds."""
     report = Report()
+    if only != "networks":
+        say("the synthetic engine")
+        _engine(report, images)
+    if only != "engine":
+        _networks(report, repeats, frames, video, mediapipe_python, say)
+    report.machine |= _machine()
+    return report
+
+
+def _engine(report: Report, images: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        # The first may have to compile.
+        starts = [_child(["-m", "twohands", "synth", "--out", f"{folder}/{k}", "--count", "1"]).cpu_s for k in range(2)]
+    report.engine_start_s = round(min(starts), 2)
+    report.engine = {framing: engine_rate(SceneKnobs(framing=framing), images) for framing in ENGINE_FRAMINGS}
+
+
+def _networks(report: Report, repeats: int, frames: int, video: bool, mediapipe_python: Path | None, say: Callable[[str], object]) -> None:
     say("cold starts")
     _cold(report)
     samples = bench_photos()
@@ -233,8 +262,6 @@ def run_bench(
     if mediapipe_python is not None:
         say("MediaPipe Hands")
         report.mediapipe = _mediapipe(mediapipe_python, photos, pictures[:CLIP_FRAMES], repeats)
-    report.machine |= _machine()
-    return report
 
 
 def _has_openvino() -> bool:

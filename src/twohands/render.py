@@ -62,9 +62,12 @@ def visibility(
     closed: Bool[np.ndarray, "face"] | None = None,
 ) -> Visibility:
     """`closed`: faces of closed surfaces, whose back is never seen, so that it need not be drawn."""
-    face, depth_m = np.empty((height, width), np.int32), np.empty((height, width), np.float32)
+    wide = max(width, LANES)
+    face, depth_m = np.empty((height, wide), np.int32), np.empty((height, wide), np.float32)
     screen = np.empty((len(vertices_m), 3), np.float32)
     _draw(vertices_m, faces, focal_px, principal_px, _none(len(faces)) if closed is None else closed, face, depth_m, screen)
+    if wide > width:
+        face, depth_m = np.ascontiguousarray(face[:, :width]), np.ascontiguousarray(depth_m[:, :width])
     return Visibility(face, depth_m, screen)
 
 
@@ -84,6 +87,10 @@ def _draw(
     )  # fmt: skip
 
 
+LANES = 16
+"""Pixels of a row that are drawn together."""
+
+
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _rasterize(vertices, faces, closed, focal, principal, face, depth, screen):
     one = np.float32(1)
@@ -99,6 +106,7 @@ def _rasterize(vertices, faces, closed, focal, principal, face, depth, screen):
         screen[i, 0], screen[i, 1], screen[i, 2] = x, y, -one if near else inverse
         cell[i, 0] = np.int32(np.ceil(min(max(x, np.float32(-1)), far_x)))
         cell[i, 1] = np.int32(np.ceil(min(max(y, np.float32(-1)), far_y)))
+    last = np.int32(width - LANES)
     face[:] = -1
     depth[:] = np.float32(0)  # holds 1 / z until the end: it is linear over the screen
     for t in range(faces.shape[0]):
@@ -124,16 +132,22 @@ def _rasterize(vertices, faces, closed, focal, principal, face, depth, screen):
         for v in range(top, bottom):
             w0 = np.float32(w0_x * (left - x2) + w0_y * (v - y2))
             w1 = np.float32(w1_x * (left - x2) + w1_y * (v - y2))
-            row = depth[np.uint32(v), np.uint32(left) : np.uint32(right)]
-            ids = face[np.uint32(v), np.uint32(left) : np.uint32(right)]
-            for k in range(right - left):  # without branches, so that the processor does many at a time
-                step = np.float32(k)
-                first, second = w0 + step * w0_x, w1 + step * w1_x
-                third = one - first - second
-                inverse = first * z0 + second * z1 + third * z2
-                nearest = (min(first, second, third) >= 0) & (inverse > row[k])
-                row[k] = inverse if nearest else row[k]
-                ids[k] = t if nearest else ids[k]
+            start = left
+            while start < right:
+                # A fixed number of pixels, so that the processor does them at once; those beside the triangle fail its edges' test.
+                begin = np.uint32(min(start, last))
+                row = depth[np.uint32(v), begin : begin + LANES]
+                ids = face[np.uint32(v), begin : begin + LANES]
+                shift = np.float32(np.int32(begin) - left)
+                for k in range(LANES):  # without branches
+                    step = shift + np.float32(k)
+                    first, second = w0 + step * w0_x, w1 + step * w1_x
+                    third = one - first - second
+                    inverse = first * z0 + second * z1 + third * z2
+                    nearest = (min(first, second, third) >= 0) & (inverse > row[k])
+                    row[k] = inverse if nearest else row[k]
+                    ids[k] = t if nearest else ids[k]
+                start += np.int32(LANES)
     for v in range(height):
         for u in range(width):
             depth[v, u] = one / depth[v, u] if depth[v, u] > 0 else np.float32(np.inf)

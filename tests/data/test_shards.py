@@ -1,11 +1,13 @@
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from twohands.data.shards import MAP_STRIDE, ShardSet, write_shard
+from twohands.data.shards import JPEG_QUALITY, MAP_STRIDE, ShardSet, ShardWriter, encoded_image, write_shard
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
 from twohands.hands.parameters import HandParameters
@@ -62,6 +64,29 @@ def test_samples_come_back(tmp_path: Path):
                 continue
             tolerance = 5.1e-4 if name == "priors.depth_m" else 0  # whole millimetres, rounded or cut
             np.testing.assert_allclose(kept[name], expected[name], atol=2 * tolerance, rtol=0, err_msg=name)
+
+
+def test_samples_added_one_by_one_make_the_same_file(tmp_path: Path):
+    samples = [sample(seed, with_maps=seed != 1) for seed in range(3)]
+    write_shard(tmp_path / "a.npz", samples, [7, 8, 9])
+    writer = ShardWriter()
+    for k, one in enumerate(samples):
+        writer.add(one, 7 + k)
+    writer.write(tmp_path / "b.npz")
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        assert a.files == b.files
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    with pytest.raises(ValueError, match="at least"):
+        ShardWriter().write(tmp_path / "none.npz")
+
+
+def test_images_are_encoded_as_the_library_encodes_them():
+    image = torch.randint(0, 256, (3, 24, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for view in (image, image[:, ::2, 3:], image.flip(2), image.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
+        buffer = io.BytesIO()
+        Image.fromarray(view.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=JPEG_QUALITY)
+        assert encoded_image(view) == buffer.getvalue()
 
 
 def test_nothing_in_a_shard_is_pickled(tmp_path: Path):

@@ -96,7 +96,7 @@ def test_what_is_out_of_the_picture_is_thinned_out_and_nobody_sees_it(monkeypatc
     seeds = range(8)
     largest = [max(len(p.vertices_m) for p in build_scene(knobs, seed).pieces) for seed in seeds]
     thin = {seed: take_photo(knobs, seed) for seed in seeds}
-    monkeypatch.setattr(scene_module, "_unseen", lambda *_: False)
+    monkeypatch.setattr(scene_module, "unseen", lambda *_: False)
     whole = [max(len(p.vertices_m) for p in build_scene(knobs, seed).pieces) for seed in seeds]
     thinned = [seed for seed in seeds if largest[seed] < whole[seed]]
     assert thinned

@@ -9,14 +9,17 @@ from PIL import Image
 from twohands.errors import UserError
 from twohands.synth.backgrounds import Photos, background
 from twohands.synth.glb import write_glb
-from twohands.synth.light import Light, harmonics, sky_of
+from twohands.synth.light import Light, harmonics, plain_light, sky_of
 from twohands.synth.material import LAYERS
-from twohands.synth.photo import take_photo
+from twohands.synth.photo import lay_over, lay_reduced, reduced, take_photo
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.shading import shade
 from twohands.synth.skin import Skin
 
 KNOBS = SceneKnobs(framing="close", interacting=0.0, bodies=0.0, held=0.0, occluder=0.0)
+
+
+LIGHT = plain_light()
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +35,32 @@ def lit_by(sky: float, lamp: np.ndarray, power: float) -> Light:
 
 def test_light_adds_up(scene: Scene):
     lamp = np.array([0.3, -0.5, -1.0])
-    sky, lamps, both = (shade(scene, 64, 1.5, lit_by(s, lamp, p)) for s, p in ((0.4, 0.0), (0.0, 0.7), (0.4, 0.7)))
+    sky, lamps, both = (shade(scene, 64, 1.5, lit_by(s, lamp, p)).picture for s, p in ((0.4, 0.0), (0.0, 0.7), (0.4, 0.7)))
     seen = both[..., 3] > 0
     assert seen.sum() > 100
     # The sheen at grazing angles is taken from all the light, so that the sum is exact only up to single precision.
     np.testing.assert_allclose(both[..., :3][seen], (sky + lamps)[..., :3][seen], atol=1e-4)
+
+
+def test_nothing_of_a_scene_lies_outside_its_window(scene: Scene):
+    every = shade(scene, 64, 1.5, LIGHT)
+    top, bottom, left, right = every.window
+    outside = np.ones(every.picture.shape[:2], bool)
+    outside[top:bottom, left:right] = False
+    assert outside.any()
+    assert (every.picture[outside] == 0).all()
+    assert (every.picture[~outside][:, 3] > 0).any()
+
+
+def test_a_window_laid_over_a_background_is_the_whole_laid_over_it(scene: Scene):
+    canvas = np.full((96, 96, 4), 7.0, np.float32)  # what an earlier scene left there
+    whole, part = shade(scene, 64, 1.5, LIGHT, every=False), shade(scene, 64, 1.5, LIGHT, every=False, out=canvas)
+    assert whole.window == part.window
+    expected, found = np.full((64, 64, 3), 0.3, np.float32), np.full((64, 64, 3), 0.3, np.float32)
+    lay_over(reduced(whole.picture), expected)
+    lay_reduced(part.picture, part.window, found)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert (found != np.float32(0.3)).any()
 
 
 def test_a_sky_of_one_source_is_brightest_towards_it():
@@ -50,7 +74,7 @@ def test_a_sky_of_one_source_is_brightest_towards_it():
 
 
 def test_a_hand_turned_from_the_lamp_is_darker(scene: Scene):
-    front, back = (shade(scene, 64, 1.5, lit_by(0.05, np.array([0, 0, z]), 1.0)) for z in (-1.0, 1.0))
+    front, back = (shade(scene, 64, 1.5, lit_by(0.05, np.array([0, 0, z]), 1.0)).picture for z in (-1.0, 1.0))
     assert front[..., :3].sum() > 3 * back[..., :3].sum()
 
 

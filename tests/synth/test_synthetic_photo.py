@@ -1,12 +1,15 @@
 import dataclasses
+import io
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from twohands.geometry.camera import Camera
 from twohands.hands.bundled import load_bundled_hand
 from twohands.schema import Sample
+from twohands.synth.faults import _compressed, _planes
 from twohands.synth.photo import MAP_STRIDE, hand_maps, take_photo
 from twohands.synth.scene import SceneKnobs
 
@@ -30,6 +33,24 @@ def test_a_photo_is_a_function_of_its_seed(close: list[Sample]):
     for name, value in close[3].arrays().items():
         np.testing.assert_array_equal(value, again.arrays()[name], err_msg=name)
     assert not torch.equal(close[3].image, close[4].image)
+
+
+@pytest.mark.parametrize("size", [33, 50, 75])
+def test_a_photo_may_have_any_size(size: int):
+    sample = take_photo(dataclasses.replace(CLOSE, size_px=size), 1)
+    assert sample.image.shape == (3, size, size)
+    assert sample.priors is not None
+    assert sample.priors.depth_m is not None
+    assert sample.priors.depth_m.shape == (size // MAP_STRIDE, size // MAP_STRIDE)
+    assert bool((sample.priors.depth_m > 0).any())
+
+
+def test_what_jpeg_leaves_is_what_the_library_reads():
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=40)
+    np.testing.assert_array_equal(_compressed(image, 40), np.asarray(Image.open(buffer)).transpose(2, 0, 1))
+    np.testing.assert_array_equal(_planes(image), image.transpose(2, 0, 1))
 
 
 def test_parameters_keypoints_and_pixels_tell_one_story(close: list[Sample], wide: list[Sample]):

@@ -1,5 +1,6 @@
 """The command line. Each command is a function whose docstring is its help; what is heavy is imported inside it."""
 
+import gc
 import sys
 from importlib import metadata
 
@@ -30,8 +31,11 @@ DESCRIPTION = "Two interacting hands in 3D from one photo."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command line; returns the exit code: 0 done, 2 the user can mend it."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Runs a command line, this program's own if none is given; returns the exit code: 0 done, 2 the user can mend it."""
+    if arguments is None:
+        code = main(sys.argv[1:])
+        gc.freeze()  # nothing is looked through once more on the way out: half a second of every command that loads PyTorch
+        return code
     if arguments[:2] == ["evaluate", "refine"]:
         arguments = ["evaluate-refine", *arguments[2:]]
     if arguments == ["--version"]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
@@ -48,41 +50,79 @@ def _row(sample: Sample, seed: int) -> dict[str, np.ndarray]:
     else:
         segmentation = np.zeros((height // MAP_STRIDE, width // MAP_STRIDE), np.uint8)
         depth = np.zeros(segmentation.shape, np.float32)
-    values = {
+    values: dict[str, Tensor | np.ndarray | float] = {
         "hand_valid": sample.hand_valid, "keypoints_xy": sample.keypoints_xy, "keypoint_visible": sample.keypoint_visible,
         "keypoints_camera_m": sample.keypoints_camera_m, "keypoints_3d_valid": sample.keypoints_3d_valid, "pose": sample.parameters.pose,
         "shape": sample.parameters.shape, "translation_m": sample.parameters.translation_m, "parameters_valid": sample.parameters_valid,
-        "segmentation": segmentation, "depth_mm": np.clip(depth * 1000, 0, 65535), "has_maps": has_maps, "focal_px": sample.camera.focal_px,
+        "segmentation": segmentation, "depth_mm": (depth * 1000).clip(0, 65535), "has_maps": has_maps, "focal_px": sample.camera.focal_px,
         "principal_px": sample.camera.principal_px, "seed": seed,
     }  # fmt: skip
-    row: dict[str, np.ndarray] = {name: np.asarray(value).astype(FIELDS[name]) for name, value in values.items()}
+    row: dict[str, np.ndarray] = {name: _as_array(value).astype(FIELDS[name]) for name, value in values.items()}
     extra = sample.extra
     found = {} if extra is None else {"extra_keypoints_xy": extra.keypoints_xy, "extra_sides": extra.side, "extra_valid": extra.valid}
     for name, (dtype, shape) in OPTIONAL.items():
-        row[name] = np.asarray(found[name]).astype(dtype) if found else np.zeros(shape, dtype)
+        row[name] = found[name].numpy().astype(dtype) if found else np.zeros(shape, dtype)
     return row
 
 
+def _as_array(value: Tensor | np.ndarray | float) -> np.ndarray:
+    return value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+@dataclass
+class ShardWriter:
+    """Collects the rows of one shard. An image is encoded when it is added, so that no more than its bytes need be kept."""
+
+    images: list[bytes] = field(default_factory=list, repr=False)
+    rows: list[dict[str, np.ndarray]] = field(default_factory=list, repr=False)
+    sources: list[str] = field(default_factory=list, repr=False)
+    size: tuple[int, ...] | None = None
+    """Of the images, (height, width)."""
+
+    def add(self, sample: Sample, seed: int) -> None:
+        """Appends a sample. ValueError if its image is of another size than those before."""
+        size = tuple(sample.image.shape[1:])
+        if self.size not in (None, size):
+            raise ValueError(f"a shard holds images of one size, got {self.size} and {size}; pad or resize them first")
+        self.size = size
+        self.images.append(encoded_image(sample.image))
+        self.rows.append(_row(sample, seed))
+        self.sources.append(sample.source)
+
+    def write(self, path: Path) -> None:
+        """Writes what was added; the file appears whole or not at all. ValueError if nothing was."""
+        if not self.rows:
+            raise ValueError("a shard holds one sample at least; add some first")
+        arrays = {name: np.stack([row[name] for row in self.rows]) for name in (*FIELDS, *OPTIONAL)}
+        arrays["images_jpeg"] = np.frombuffer(b"".join(self.images), np.uint8)
+        arrays["image_offsets"] = np.concatenate([[0], np.cumsum([len(e) for e in self.images])]).astype(np.int64)
+        arrays["source"] = np.array(self.sources)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".part")
+        with beside.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(beside, path)
+
+
+def encoded_image(image: UInt8[Tensor, "3 height width"]) -> bytes:
+    """The JPEG of an image, as shards keep it."""
+    # Four bytes a pixel, as the library keeps a picture: it takes them as they are, and three planes it would weave one byte at a time.
+    red, green, blue = image.numpy()
+    woven = blue.astype("<u4")
+    for plane in (green, red):
+        woven <<= 8
+        woven |= plane
+    buffer = io.BytesIO()
+    Image.frombuffer("RGB", woven.shape[::-1], woven, "raw", "RGBX", 0, 1).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
 def write_shard(path: Path, samples: list[Sample], seeds: list[int] | None = None) -> None:
-    """Writes samples of one image size; the file appears whole or not at all. ValueError if the sizes differ."""
-    sizes = {tuple(s.image.shape[1:]) for s in samples}
-    if len(sizes) != 1:
-        raise ValueError(f"a shard holds images of one size, got {sorted(sizes)}; pad or resize them first")
-    encoded = []
-    for sample in samples:
-        buffer = io.BytesIO()
-        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=JPEG_QUALITY)
-        encoded.append(np.frombuffer(buffer.getvalue(), np.uint8))
-    rows = [_row(s, seed) for s, seed in zip(samples, seeds or range(len(samples)), strict=True)]
-    arrays = {name: np.stack([row[name] for row in rows]) for name in (*FIELDS, *OPTIONAL)}
-    arrays["images_jpeg"] = np.concatenate(encoded)
-    arrays["image_offsets"] = np.concatenate([[0], np.cumsum([len(e) for e in encoded])]).astype(np.int64)
-    arrays["source"] = np.array([s.source for s in samples])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    os.replace(beside, path)
+    """Writes samples of one image size; the file appears whole or not at all. ValueError if the sizes differ, or there are none."""
+    writer = ShardWriter()
+    for sample, seed in zip(samples, seeds or range(len(samples)), strict=True):
+        writer.add(sample, seed)
+    writer.write(path)
 
 
 @dataclass(frozen=True)

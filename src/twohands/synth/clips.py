@@ -19,11 +19,12 @@ from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.record import Record
 from twohands.synth.backgrounds import DISPLAY_GAMMA, background
+from twohands.synth.figures import hand_piece
 from twohands.synth.interactions import sample_interactions
 from twohands.synth.light import draw_light
 from twohands.synth.photo import OVERSAMPLING, lay_over, reduced
 from twohands.synth.poses import sample_poses
-from twohands.synth.scene import Scene, SceneKnobs, hand_piece
+from twohands.synth.scene import Scene, SceneKnobs
 from twohands.synth.shading import shade
 from twohands.synth.skin import Skin
 from twohands.synth.things import forearm
@@ -217,7 +218,7 @@ def _expose(move: Move, time_s: float, hand: HandModel, camera: Camera, knobs: C
     for k in range(count):
         picture = behind.copy()
         scene = _scene(hands[k], hand, camera, seed)
-        lay_over(reduced(shade(scene, knobs.size_px, OVERSAMPLING, draw_light(np.random.default_rng([seed, 4])))), picture)
+        lay_over(reduced(shade(scene, knobs.size_px, OVERSAMPLING, draw_light(np.random.default_rng([seed, 4]))).picture), picture)
         total += picture / count
     rng = np.random.default_rng([seed, 5])
     # Exposed for the room, which stands still: hands that come and go must not change it.
@@ -234,6 +235,6 @@ def _scene(hands: HandParameters, hand: HandModel, camera: Camera, seed: int) ->
     pieces = []
     for side in (0, 1):
         vertices, drawn = mesh.vertices_m[side].numpy(), np.random.default_rng([seed, 8, side])
-        pieces.append(hand_piece(SceneKnobs(), drawn, hand, vertices, side, skin, capped=True))
+        pieces.append(hand_piece(SceneKnobs(), drawn, vertices, side, skin, capped=True))
         pieces.extend(forearm(drawn, hands, vertices, side, skin, SceneKnobs().sleeve, SceneKnobs().watch))
     return Scene(tuple(pieces), camera, hands, mesh, (True, True), float(mesh.vertices_m[..., 2].mean()))

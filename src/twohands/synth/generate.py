@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from twohands.data.shards import write_shard
+from twohands.data.shards import ShardWriter
 from twohands.errors import UserError
 from twohands.synth.backgrounds import Photos
 from twohands.synth.photo import take_photo
@@ -28,8 +28,10 @@ class _Job:
 
 def _render(job: _Job) -> int:
     torch.set_num_threads(1)
-    seeds = list(range(job.first, job.first + job.count))
-    write_shard(job.path, [take_photo(job.knobs, seed, job.photos) for seed in seeds], seeds)
+    shard = ShardWriter()
+    for seed in range(job.first, job.first + job.count):
+        shard.add(take_photo(job.knobs, seed, job.photos), seed)
+    shard.write(job.path)
     return job.count
 
 

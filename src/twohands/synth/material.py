@@ -33,15 +33,13 @@ class Material:
     soft: float = 0.0
     """How far red light runs under the surface (skin)."""
 
-    def packed(self) -> Float32[np.ndarray, "16"]:
-        """The form that the shading reads."""
-        colour = np.ones(3) if self.colour is None else self.colour
-        second = colour if self.second is None else self.second
-        axis = np.array([0, 1.0, 0]) if self.axis is None else self.axis
-        return np.array(
-            [*colour, *second, self.pattern, self.per_m, *axis, self.grain, self.grain_per_m, self.specular, self.gloss, self.soft],
-            np.float32,
-        )
+    def pack(self, out: Float32[np.ndarray, "16"]) -> None:
+        """Writes the form that the shading reads."""
+        out[:3] = 1 if self.colour is None else self.colour
+        out[3:6] = out[:3] if self.second is None else self.second
+        out[8:11] = (0, 1, 0) if self.axis is None else self.axis
+        out[6], out[7] = self.pattern, self.per_m
+        out[11:] = self.grain, self.grain_per_m, self.specular, self.gloss, self.soft
 
 
 GREYS = (0.02, 0.05, 0.12, 0.3, 0.55, 0.8)
@@ -58,7 +56,7 @@ def cloth_colour(rng: np.random.Generator) -> Float[np.ndarray, "3"]:
         colour = np.array([0.6, 0.38, 0.26]) * rng.uniform(0.25, 1.4) * rng.uniform(0.9, 1.1, 3)
     else:
         colour = rng.random(3) ** 1.8
-    return np.clip(colour, 0.008, 0.92)
+    return colour.clip(0.008, 0.92)
 
 
 def cloth(rng: np.random.Generator) -> Material:

@@ -277,7 +277,7 @@ def _inside(person: Person) -> bool:
 
 def meets_body(posture: Posture, points: Float[np.ndarray, "point 3"]) -> bool:
     """Whether a point is within the trunk or the head: ellipsoids round their bones."""
-    at, R = np.stack([posture.at[bone] for bone in _BONES]), np.stack([posture.R[bone] for bone in _BONES])
+    at, R = np.array([posture.at[bone] for bone in _BONES]), np.array([posture.R[bone] for bone in _BONES])
     return bool(_within(np.ascontiguousarray(points), at, R, posture.figure.size, _CENTRES, _RADII))
 
 

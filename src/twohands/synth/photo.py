@@ -1,13 +1,13 @@
-"""Scene to photo: the shaded scene before a background, the camera's faults, and exact maps of what is seen."""
+"""Scene to photo: the shaded scene before a background, through a camera, and exact maps of what is seen."""
 
-import io
+import math
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numba
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
-from PIL import Image, ImageFilter
 from torch import Tensor
 
 from twohands.geometry.camera import Camera
@@ -16,9 +16,9 @@ from twohands.hands.model import HandMesh, HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.render import Visibility, visibility
 from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
-from twohands.synth.backgrounds import DISPLAY_GAMMA, Photos, Scenery, paste_shape, scenery, wall_picture
-from twohands.synth.light import draw_light, exposed, light_of_picture, mean_light, plain_light
-from twohands.synth.resample import filtered, gaussian, shrunk_and_back
+from twohands.synth.backgrounds import Photos, Scenery, paste_shape, scenery, wall_picture
+from twohands.synth.faults import Pixels, taken, well_taken
+from twohands.synth.light import draw_light, exposed, light_of_picture, plain_light
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.shading import AS_OWN, Joined, joined, shade
 
@@ -76,6 +76,21 @@ def _look_up(face, depth_m, classes, segmentation, depth):
 def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair: HandParameters | None = None) -> Sample:
     """The annotated photo of a seed. `photos` are optional folders of pictures for backgrounds (part of the function's arguments:
     other folders, another photo); `pair` are the hands to show, if not those of the seed."""
+    return annotated(photographed(knobs, seed, photos, pair))
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A scene and what a camera made of it."""
+
+    scene: Scene
+    image: Pixels
+    whole: Joined | None
+    """The scene's pieces `joined`, if there are any."""
+
+
+def photographed(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair: HandParameters | None = None) -> Photograph:
+    """The photo of a seed; see `take_photo`."""
     scene = build_scene(knobs, seed, pair)
     rng = np.random.default_rng([seed, 2])
     size = knobs.size_px
@@ -92,16 +107,17 @@ def take_photo(knobs: SceneKnobs, seed: int, photos: Photos | None = None, pair:
     elif own.random() < knobs.lit_from_behind:
         light = light_of_picture(picture, own) if behind.light is None else exposed(behind.light, picture)
     thorough = knobs.finish == "thorough"
-    shaded = shade(scene, size, OVERSAMPLING, light, whole, thorough, _canvas(round(size * OVERSAMPLING))) if scene.pieces else None
-    if shaded is not None and not moving:
-        lay_reduced(shaded, picture)
-    elif shaded is not None:
-        front = reduced(_smeared(shaded, angle, length)) if thorough else _smeared(reduced(shaded), angle, length / OVERSAMPLING)
+    if scene.pieces and not moving:
+        shaded = shade(scene, size, OVERSAMPLING, light, whole, thorough, _canvas(math.ceil(size * OVERSAMPLING)))
+        lay_reduced(shaded.picture, shaded.window, picture)
+    elif scene.pieces:
+        front = shade(scene, size, OVERSAMPLING, light, whole, thorough).picture
+        front = reduced(_smeared(front, angle, length)) if thorough else _smeared(reduced(front), angle, length / OVERSAMPLING)
         lay_over(front, picture)
     if rng.random() < knobs.pasted:
         paste_shape(rng, picture, rng.uniform(0.12, 0.45))
-    image = _camera_faults(picture, rng, thorough) if knobs.faults == "varied" else _well_taken(picture)
-    return _annotate(scene, image, size, whole)
+    image = taken(picture, rng, thorough) if knobs.faults == "varied" else well_taken(picture)
+    return Photograph(scene, image, whole)
 
 
 @lru_cache(maxsize=4)
@@ -110,33 +126,54 @@ def _canvas(side: int) -> Float32[np.ndarray, "side side 4"]:
     return np.empty((side, side, 4), np.float32)
 
 
-def _annotate(scene: Scene, image: np.ndarray, size: int, whole: Joined | None) -> Sample:
+def annotated(photograph: Photograph) -> Sample:
+    """With all that is known of it: joints, which of them are seen, parameters, and maps of parts and depth."""
+    scene, image, whole = photograph.scene, photograph.image, photograph.whole
+    size = image.shape[1]
     raster = None if whole is None else _small_raster(whole[0], whole[1], scene.camera, size, size, MAP_STRIDE)
-    present = torch.tensor(scene.present)
-    maps = _maps(raster, _classes(scene), scene.mesh, scene.camera, size, size, present, MAP_STRIDE)
-    points = scene.mesh.keypoints_m
-    xy = scene.camera.project(points)
-    visible, valid = np.zeros((2, 21), np.float32), np.zeros(2, np.bool_)
-    assert maps.segmentation is not None
+    cells = size // MAP_STRIDE
+    segmentation, depth_m = np.zeros((cells, cells), np.uint8), np.zeros((cells, cells), np.float32)
     if raster is not None:
-        depth = points[..., 2].numpy()
-        _seen(xy.numpy(), depth, present.numpy(), maps.segmentation.numpy(), raster.depth_m, size, visible, valid)
-    corners = xy.numpy()
+        _look_up(raster.face, raster.depth_m, _classes(scene), segmentation, depth_m)
+    present = np.array(scene.present)
+    points = scene.mesh.keypoints_m
+    focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
+    xy, shown_xy, corners = np.empty((2, 21, 2), np.float32), np.zeros((2, 21, 2), np.float32), np.empty((2, 4), np.float32)
+    visible, valid, certain = np.zeros((2, 21), np.float32), np.zeros(2, np.bool_), np.zeros((2, 21), np.float32)
+    _project(points.numpy(), focal, principal, present, xy, shown_xy, corners, certain)
+    if raster is not None:
+        _seen(xy, points[..., 2].numpy(), present, segmentation, raster.depth_m, size, visible, valid)
+    there = torch.from_numpy(present)
     return Sample(
-        image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+        image=torch.from_numpy(image),
         camera=scene.camera,
         hand_valid=torch.from_numpy(valid),
-        keypoints_xy=xy,
+        keypoints_xy=torch.from_numpy(xy),
         keypoint_visible=torch.from_numpy(visible),
         keypoints_camera_m=points,
-        keypoints_3d_valid=present[:, None].expand(2, 21),
+        keypoints_3d_valid=there[:, None].expand(2, 21),
         parameters=scene.parameters,
-        parameters_valid=present,
-        box_xyxy_px=torch.from_numpy(np.concatenate([corners.min(1), corners.max(1)], -1)),
-        priors=maps,
+        parameters_valid=there,
+        box_xyxy_px=torch.from_numpy(corners),
+        priors=PriorMaps(*(torch.from_numpy(x) for x in (shown_xy, certain, segmentation, depth_m))),
         source="synthetic",
         extra=_extra(scene, raster, whole, size),
     )
+
+
+@numba.njit(cache=True)
+def _project(points, focal, principal, present, xy, shown_xy, corners, certain):
+    """Keypoints on the picture, those of present hands alone with their confidence, and the corners of each hand's box."""
+    for h in range(2):
+        for k in range(21):
+            for c in range(2):
+                place = focal[c] * points[h, k, c] / points[h, k, 2] + principal[c]
+                xy[h, k, c] = place
+                corners[h, c] = place if k == 0 else min(corners[h, c], place)
+                corners[h, 2 + c] = place if k == 0 else max(corners[h, 2 + c], place)
+                if present[h]:
+                    shown_xy[h, k, c] = place
+            certain[h, k] = 1 if present[h] else 0
 
 
 @numba.njit(cache=True)
@@ -168,8 +205,8 @@ def _extra(scene: Scene, raster: Visibility | None, whole: Joined | None, size: 
     """Other people's hands, those that are well seen by the same measure as the pair's."""
     points, side = np.zeros((EXTRA_HANDS, 21, 2), np.float32), np.zeros(EXTRA_HANDS, np.uint8)
     valid = np.zeros(EXTRA_HANDS, np.bool_)
-    focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
     for k, hand in enumerate(scene.extra[:EXTRA_HANDS]):
+        focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
         if hand.keypoints_m[:, 2].min() < 0.05:
             continue
         assert raster is not None
@@ -244,10 +281,11 @@ def reduced(shaded):
 
 
 @numba.njit(cache=True, fastmath=True)
-def lay_reduced(shaded, picture):
-    """`reduced` and `lay_over` in one."""
-    for v in range(picture.shape[0]):
-        for u in range(picture.shape[1]):
+def lay_reduced(shaded, window, picture):
+    """`reduced` and `lay_over` in one, of a window of the 1.5-fold picture."""
+    top, bottom, left, right = window
+    for v in range(2 * top // 3, min((2 * bottom + 2) // 3, picture.shape[0])):
+        for u in range(2 * left // 3, min((2 * right + 2) // 3, picture.shape[1])):
             r, g, b, cover = _mean_of_samples(shaded, v, u)
             if cover > 0:
                 rest = np.float32(1) - cover
@@ -265,142 +303,6 @@ def lay_over(front, picture):
             if cover > 0:
                 for k in range(3):
                     picture[v, u, k] = front[v, u, k] + (np.float32(1) - cover) * picture[v, u, k]
-
-
-def _camera_faults(picture: Float32[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> np.ndarray:
-    """Exposure, white balance, tone curve, saturation, grey and infrared sensors, blur, motion, noise and JPEG; uint8 out."""
-    mean = mean_light(picture, 4) + 1e-4
-    # Cameras expose for a middle grey and do not always get it; a dark room stays darker than a bright one.
-    gain = 0.19 * np.exp(rng.normal(0, 0.45)) / mean**0.85 / 0.19**0.15
-    balance = np.exp(rng.normal(0, 0.06 if rng.random() < 0.8 else 0.2, 3))
-    kind = rng.random()
-    if kind < 0.08:
-        weights, saturation = np.array([0.3, 0.59, 0.11]), 0.0
-    elif kind < 0.11:  # infrared: skin is pale whatever its tone
-        weights, saturation = np.array([0.9, 0.1, 0.0]), 0.0
-    else:
-        weights, saturation = np.array([0.3, 0.59, 0.11]), rng.uniform(0.5, 1.3) if rng.random() < 0.5 else 1.0
-    curve = (_SOFT if rng.random() < 0.5 else _HARD) ** (np.exp(rng.normal(0, 0.1)) / DISPLAY_GAMMA)
-    if rng.random() < 0.5:
-        curve = curve + rng.uniform(-0.1, 0.35) * curve * (1 - curve) * (2 * curve - 1)
-    if rng.random() < 0.2:  # fog, flare, a cheap screen
-        curve = rng.uniform(0.02, 0.2) + curve * rng.uniform(0.65, 0.85)
-    encoded = np.empty(picture.shape, np.uint8)
-    _develop(picture, np.float32(gain * balance), np.float32(np.clip(curve, 0, 1)), np.float32(weights), np.float32(saturation), encoded)
-    image = _unsharp(encoded, rng, thorough)
-    if rng.random() < 0.5:
-        image = _grainy(image, rng, thorough)
-    if rng.random() < 0.5:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.uniform(25, 95)))
-        decoded = Image.open(buffer)  # with its fourth channel, which holds nothing: as the library keeps it, so that it need not be packed
-        image = np.frombuffer(decoded.tobytes("raw", "RGBX"), np.uint8).reshape(*image.shape[:2], 4)[..., :3]
-    return image
-
-
-def _unsharp(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> UInt8[np.ndarray, "size size 3"]:
-    """Of half of the pictures: too few pixels, out of focus, or moved."""
-    size = image.shape[0]
-    kind = rng.random()
-    if kind < 0.25:
-        small, cubic = int(size * rng.uniform(0.3, 0.9)), rng.random() < 0.5
-        if not thorough:
-            return filtered(image, shrunk_and_back(size, small, "cubic" if cubic else "linear"))
-        back = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
-        return np.array(Image.fromarray(image).resize((small, small), Image.Resampling.BILINEAR).resize((size, size), back))
-    if kind < 0.42:
-        sigma = rng.uniform(0.3, 2.2)
-        if not thorough:
-            return filtered(image, gaussian(size, sigma))
-        return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(sigma)))
-    return _motion(image, rng) if kind < 0.5 else image
-
-
-def _grainy(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator, thorough: bool) -> UInt8[np.ndarray, "size size 3"]:
-    """With noise, of every colour by itself or of all alike."""
-    size = image.shape[0]
-    strength, coloured = rng.gamma(1.3, 3.0), rng.random() < 0.6
-    noisy = np.empty_like(image)
-    if thorough or size > GRAIN_PX:
-        grain = rng.standard_normal((size, size, 3 if coloured else 1), np.float32)
-        _add_grain(image, np.float32(strength), np.ascontiguousarray(np.broadcast_to(grain, image.shape)), 0, 0, False, noisy)
-        return noisy
-    # A piece of the stock, some way up: no two of 250,000 are alike.
-    v, u = rng.integers(0, GRAIN_PX - size + 1, 2)
-    upright, as_it_is = rng.random() < 0.5, rng.random() < 0.5
-    stock, left = (_grain(coloured)[0], u) if as_it_is else (_grain(coloured)[1], GRAIN_PX - size - u)
-    _add_grain(image, np.float32(strength), stock, v, left, not upright, noisy)
-    return noisy
-
-
-GRAIN_PX = 512
-"""Side of the stock of noise; wider pictures get noise of their own."""
-
-
-@cache
-def _grain(coloured: bool) -> tuple[Float32[np.ndarray, "side side 3"], Float32[np.ndarray, "side side 3"]]:
-    """The stock, and its mirror image."""
-    channels = 3 if coloured else 1
-    stock = np.random.default_rng(channels).standard_normal((GRAIN_PX, GRAIN_PX, channels), np.float32)
-    stock = np.ascontiguousarray(np.broadcast_to(stock, (GRAIN_PX, GRAIN_PX, 3)))
-    return stock, np.ascontiguousarray(stock[:, ::-1])
-
-
-def _well_taken(picture: Float32[np.ndarray, "size size 3"]) -> np.ndarray:
-    """Exposed for a middle grey and encoded, without any fault; uint8 out."""
-    gain = np.float32(0.19) / (picture[::4, ::4].mean() + np.float32(1e-4))
-    return (np.clip(picture * gain, 0, 1) ** np.float32(1 / DISPLAY_GAMMA) * 255).astype(np.uint8)
-
-
-CURVE, CURVE_TOP = 1024, 4.0
-"""Entries of the tone curve, and the light at its last one."""
-_HARD = np.linspace(0, 1, CURVE) ** 2 * CURVE_TOP
-_SOFT = (_HARD * (1 + _HARD / 9) / (1 + 0.6 * _HARD)).clip(0, 1)
-_HARD = _HARD.clip(0, 1)
-
-
-@numba.njit(cache=True)
-def _add_grain(image, strength, grain, first, left, turned, out):
-    """Adds a piece of the grain, from its row `first` and column `left` on, upside down if `turned`."""
-    height, width = image.shape[0], 3 * image.shape[1]
-    pixels, noisy, stock = image.reshape(height, width), out.reshape(height, width), grain.reshape(grain.shape[0], 3 * grain.shape[1])
-    low, high = np.float32(0), np.float32(255)
-    for v in range(height):
-        row = stock[first + (height - 1 - v if turned else v), 3 * left : 3 * left + width]
-        for i in range(width):
-            noisy[v, i] = np.uint8(np.int32(min(max(np.float32(pixels[v, i]) + strength * row[i], low), high)))
-
-
-@numba.njit(cache=True, fastmath=True)
-def _develop(picture, gain, curve, weights, saturation, out):
-    """Gain, tone curve (its entries lie at the squares of even steps: dark tones need more), saturation; 0 to 255."""
-    last = curve.shape[0] - 1
-    scale = np.float32(last) / np.sqrt(np.float32(CURVE_TOP))
-    ends, zero, one, full = np.float32(last), np.float32(0), np.float32(1), np.float32(255)
-    pairs = np.zeros((last + 1, 2), np.float32)  # each entry, and the step to the next
-    for j in range(last + 1):
-        pairs[j, 0], pairs[j, 1] = curve[j], curve[min(j + 1, last)] - curve[j]
-    count = 3 * picture.shape[1]
-    gains = np.empty(count, np.float32)
-    for i in range(count):
-        gains[i] = gain[i % 3]
-    light, encoded = picture.reshape(picture.shape[0], count), out.reshape(picture.shape[0], count)
-    place, shown = np.empty(count, np.float32), np.empty(count, np.float32)
-    entry = np.empty(count, np.int32)
-    for v in range(picture.shape[0]):  # one thing at a time along a row, so that the processor does many at once
-        for i in range(count):
-            place[i] = min(np.sqrt(max(light[v, i] * gains[i], zero)) * scale, ends)
-            entry[i] = np.int32(place[i])
-        for i in range(count):
-            e = np.uint32(entry[i])
-            shown[i] = pairs[e, 0] + pairs[e, 1] * (place[i] - np.float32(entry[i]))
-        if saturation != one:
-            for i in range(0, count, 3):
-                grey = weights[0] * shown[i] + weights[1] * shown[i + 1] + weights[2] * shown[i + 2]
-                for j in range(i, i + 3):
-                    shown[j] = grey + (shown[j] - grey) * saturation
-        for i in range(count):
-            encoded[v, i] = np.uint8(np.int32(min(max(shown[i], zero), one) * full))
 
 
 MOVING = 0.07
@@ -435,15 +337,3 @@ def _smear(shaded, dx, dy, length, out):
             for u in range(last, width):
                 for k in range(4):
                     target[u, k] += part * source[width - 1, k]
-
-
-def _motion(image: UInt8[np.ndarray, "size size 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "size size 3"]:
-    """The mean of a few shifted copies."""
-    pixels = image.astype(np.float32)
-    steps = int(rng.integers(3, 9))
-    angle = rng.uniform(0, np.pi)
-    total = np.zeros_like(pixels)
-    for k in range(steps):
-        shift = (k - steps / 2) * rng.uniform(0.8, 1.6)
-        total += np.roll(pixels, (round(np.sin(angle) * shift), round(np.cos(angle) * shift)), (0, 1))
-    return (total / steps).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Finger poses of one hand: gestures, grasps, letters and rest, with the fingers' natural coupling, inside the joint limits."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 
 import numba
@@ -14,10 +14,14 @@ from twohands.errors import UserError
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.parameters import HandParameters
 from twohands.joints import OPENPOSE21_BONES
+from twohands.synth.chance import pick
 
 LONG_FINGERS = {"index": 1, "middle": 4, "pinky": 7, "ring": 10}
 """First MANO16 joint of each; the columns below are in this order."""
 FIRST = np.array(list(LONG_FINGERS.values()))
+_NEIGHBOURS = (np.array([1, 0, 3, 1]), np.array([1, 3, 3, 1]))
+"""Of each long finger, that which it follows: the middle one has two."""
+_FAN = np.array([1.0, 0.1, -1.3, -0.6])
 BONE_CLEARANCE_M = 0.0095
 """Bones of different fingers nearer than this pass through each other's flesh."""
 
@@ -90,6 +94,7 @@ GESTURES = {
 }
 
 
+_NAMES = tuple(GESTURES)
 REAL_SHARE = 0.25
 """Poses drawn from the mixture fitted to hands on real photos; see tools/fit_pose_distribution.py."""
 
@@ -105,13 +110,19 @@ class _Mixture:
     weight: Float[np.ndarray, "cluster"]
     rest: Float[np.ndarray, "45"]
 
+    @cached_property
+    def odds(self) -> tuple[float, ...]:
+        """Of each cluster: its share, flattened, since rare poses teach most."""
+        return tuple(np.sqrt(self.weight).tolist())
+
     def draw(self, rng: np.random.Generator) -> Float[np.ndarray, "16 3"]:
-        """Angles of one hand; the share of a cluster is flattened, since rare poses teach most."""
-        odds = np.sqrt(self.weight)
-        k = int(rng.choice(len(odds), p=odds / odds.sum()))
+        """Angles of one hand."""
+        k = pick(rng, self.odds)
         scores = self.centres[k] + self.spread[k] * rng.normal(0, 1, len(self.basis))
         flat = self.mean + scores @ self.basis + self.rest * rng.normal(0, 1, 45)
-        return np.concatenate([np.zeros((1, 3)), flat.reshape(15, 3)])
+        angles = np.zeros((16, 3))
+        angles[1:] = flat.reshape(15, 3)
+        return angles
 
 
 @cache
@@ -157,7 +168,8 @@ def _angles(rng: np.random.Generator, names: tuple[str, ...] = ()) -> Float[np.n
     thumb = np.array(THUMB_IN, float)
     fan = rng.normal(2, 5)
     if kind < 0.58 or names:
-        gesture = GESTURES[rng.choice(names or list(GESTURES))]
+        among = names or _NAMES
+        gesture = GESTURES[among[rng.integers(len(among))]]
         strength = rng.uniform(0.85, 1.1)
         mcp = np.array(gesture.mcp) * strength + rng.normal(0, 8, 4)
         pip = np.array(gesture.pip) * strength + rng.normal(0, 9, 4)
@@ -178,13 +190,13 @@ def _angles(rng: np.random.Generator, names: tuple[str, ...] = ()) -> Float[np.n
         mcp, pip = rng.uniform(-15, 88, 4), rng.uniform(-4, 108, 4)
         thumb = rng.uniform([-18, -18, -15, -8, -15], [33, 28, 30, 55, 80])
     # Neighbours follow each other: one tendon sheath, one skin.
-    mcp = 0.85 * mcp + 0.15 * mcp[[1, [0, 3][rng.integers(2)], 3, 1]]
-    dip = np.clip(pip * rng.uniform(0.45, 0.8) + rng.normal(0, 7, 4), -5, 78)
+    mcp = 0.85 * mcp + 0.15 * mcp[_NEIGHBOURS[rng.integers(2)]]
+    dip = (pip * rng.uniform(0.45, 0.8) + rng.normal(0, 7, 4)).clip(-5, 78)
     angles = np.zeros((16, 3))
     angles[FIRST, 0], angles[FIRST + 1, 0], angles[FIRST + 2, 0] = mcp, pip, dip
     # Bent knuckles lock the spread (the collateral ligaments tighten).
-    lock = np.clip(1 - mcp / 95, 0.1, 1)
-    angles[FIRST, 1] = (fan * np.array([1.0, 0.1, -1.3, -0.6]) + rng.normal(0, 2.5, 4)) * lock
+    lock = (1 - mcp / 95).clip(0.1, 1)
+    angles[FIRST, 1] = (fan * _FAN + rng.normal(0, 2.5, 4)) * lock
     angles[FIRST, 2] = rng.normal(0, 2, 4)
     angles[13] = thumb[:3]
     angles[14, 0], angles[15, 0] = thumb[3:]

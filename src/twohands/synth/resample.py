@@ -107,25 +107,47 @@ def gaussian(size: int, sigma_px: float) -> Filter:
 @lru_cache(maxsize=512)
 def shrunk_and_back(size: int, small: int, back: Literal["linear", "cubic"]) -> Filter:
     """A picture made small and enlarged again."""
-    return _banded(_matrix(size, small, back) @ _matrix(small, size, "linear"))
-
-
-def _matrix(to: int, of: int, kind: Literal["linear", "cubic"]) -> np.ndarray:
-    """Row by row what each of `to` places takes from `of` places; made smaller, a place takes from all that it covers."""
-    scale = of / to
-    wide = max(scale, 1.0)
-    x = np.abs((np.arange(of)[None] + 0.5 - (np.arange(to)[:, None] + 0.5) * scale) / wide)
-    if kind == "linear":
-        weight = np.clip(1 - x, 0, None)
-    else:  # Keys' kernel with a = -1/2
-        weight = np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, np.where(x < 2, ((-0.5 * x + 2.5) * x - 4) * x + 2, 0))
-    return weight / weight.sum(1, keepdims=True)
-
-
-def _banded(dense: np.ndarray) -> Filter:
-    size = len(dense)
-    to, of = np.nonzero(np.abs(dense) > 1e-4)
-    reach = int(np.abs(to - of).max())
+    reach = int(np.ceil((3 if back == "cubic" else 2) * size / small)) + 1
     band = np.zeros((2 * reach + 1, size))
-    band[of - to + reach, to] = dense[to, of]
+    _shrink_and_enlarge(small, back == "cubic", band)
+    used = np.flatnonzero((band != 0).any(1))
+    room = reach - int(np.abs(used - reach).max())
+    band = band[room : len(band) - room]
     return (band / band.sum(0)).astype(np.float32)
+
+
+@numba.njit(cache=True)
+def _shrink_and_enlarge(small, cubic, band):
+    """Row by row of `band` what each place takes from those around it, when they are first made `small` places (each takes from all that it
+    covers, the nearer the more) and these are then enlarged, without what is next to nothing."""
+    taps, size = band.shape
+    reach, scale = taps // 2, size / small
+    for i in range(size):
+        middle = (i + 0.5) / scale - 0.5
+        wide = 2 if cubic else 1
+        first, last = max(0, int(np.ceil(middle - wide))), min(small - 1, int(np.floor(middle + wide)))
+        total = 0.0
+        for j in range(first, last + 1):
+            total += _kernel(abs(j - middle), cubic)
+        for j in range(first, last + 1):
+            centre = (j + 0.5) * scale - 0.5
+            left, right = max(0, int(np.ceil(centre - scale))), min(size - 1, int(np.floor(centre + scale)))
+            covered = 0.0
+            for p in range(left, right + 1):
+                covered += max(0.0, 1 - abs(p - centre) / scale)
+            share = _kernel(abs(j - middle), cubic) / total / covered
+            for p in range(left, right + 1):
+                band[p - i + reach, i] += share * max(0.0, 1 - abs(p - centre) / scale)
+        for k in range(taps):
+            if abs(band[k, i]) <= 1e-4:
+                band[k, i] = 0.0
+
+
+@numba.njit(cache=True, inline="always")
+def _kernel(x, cubic):
+    """Linear, or Keys' cubic with a = -1/2."""
+    if not cubic:
+        return max(0.0, 1 - x)
+    if x < 1:
+        return (1.5 * x - 2.5) * x * x + 1
+    return ((-0.5 * x + 2.5) * x - 4) * x + 2 if x < 2 else 0.0

@@ -1,5 +1,8 @@
 """Light on a scene: a sky of low frequency, lamps with shadows, and materials with patterns. Linear light; all of it on the CPU."""
 
+import math
+from dataclasses import dataclass
+
 import numba
 import numpy as np
 from jaxtyping import Float32
@@ -26,6 +29,20 @@ def joined(pieces: tuple[Piece, ...]) -> Joined:
     return np.concatenate([p.vertices_m for p in pieces]), faces, owner
 
 
+Window = tuple[int, int, int, int]
+"""First and last row, first and last column; the last ones are not in it."""
+
+
+@dataclass(frozen=True)
+class Shaded:
+    """What a scene looks like without what is behind it."""
+
+    picture: Float32[np.ndarray, "height width 4"]
+    """Linear RGB and coverage."""
+    window: Window
+    """Outside of it there is nothing of the scene: zeros, unless `shade` was given an array to write into."""
+
+
 AS_OWN = np.float32(-1)
 """Coverage of a sample that was not shaded, because it shows the same surface as the own samples of the pixels that share it."""
 
@@ -38,15 +55,14 @@ def shade(
     whole: Joined | None = None,
     every: bool = True,
     out: Float32[np.ndarray, "height width 4"] | None = None,
-) -> Float32[np.ndarray, "height width 4"]:
-    """Linear RGB and coverage at `oversampling` times the size. `whole`: the scene's pieces `joined`, if at hand. Without `every` (and at 1.5 times
+) -> Shaded:
+    """The scene at `oversampling` times the size. `whole`: the scene's pieces `joined`, if at hand. Without `every` (and at 1.5 times
     the size) the inner of surfaces is shaded once a pixel of the picture, borders at every sample; see `AS_OWN`. `out` is an array to write into,
-    if there is one to be used again."""
-    big = round(size * oversampling)
-    out = np.empty((big, big, 4), np.float32) if out is None else out
+    if there is one to be used again; what it holds outside the window stays."""
+    big = math.ceil(size * oversampling)
+    out = np.zeros((big, big, 4), np.float32) if out is None else out
     if not scene.pieces:
-        out[:] = 0
-        return out
+        return Shaded(out, (0, 0, 0, 0))
     pieces = scene.pieces
     vertices, faces, owner = whole or joined(pieces)
     count = len(vertices)
@@ -62,7 +78,7 @@ def shade(
         if p.layers is not None:
             layers[rows, : p.layers.shape[1]] = p.layers
         for j, material in enumerate(p.materials):
-            table[k, j] = material.packed()
+            material.pack(table[k, j])
             own_colour[k, j] = material.colour is None or j == 0
     closed = np.zeros(len(faces), np.bool_)
     first = 0
@@ -89,12 +105,35 @@ def shade(
         wide = _shadow(vertices, faces, closed, middle, radius, light.to_light[0])
     surface, outermost = np.empty(len(faces), np.int32), np.zeros(len(faces), np.uint8)
     layered = _surfaces(faces, owner, layers, len(pieces), surface, outermost)
+    window = _window(seen.face)
     _shade_pixels(
-        seen.face, seen.screen, seen.depth_m, faces, owner, surface, outermost, layered, normals, colour, rest, layers, own_colour, table,
+        window, seen.face, seen.screen, seen.depth_m, faces, owner, surface, outermost, layered, normals, colour, rest, layers, own_colour, table,
         np.float32(focal), np.float32(principal), light.sky, light.to_light, light.power,
         *near, *wide, noise_volume(), every, out,
     )  # fmt: skip
-    return out
+    return Shaded(out, window)
+
+
+@numba.njit(cache=True)
+def _window(face):
+    """The part of the samples in which something is seen, in whole blocks of six: cells of two and of three samples start with each."""
+    height, width = face.shape
+    top, bottom, left, right = height, 0, width, 0
+    for v in range(height):
+        row = face[v]
+        u = 0
+        while u < width and row[u] < 0:
+            u += 1
+        if u == width:
+            continue
+        top, bottom, left = min(top, v), v + 1, min(left, u)
+        u = width
+        while row[u - 1] < 0:
+            u -= 1
+        right = max(right, u)
+    if bottom == 0:
+        return 0, 0, 0, 0
+    return top // 6 * 6, min((bottom + 5) // 6 * 6, height), left // 6 * 6, min((right + 5) // 6 * 6, width)
 
 
 @numba.njit(cache=True)
@@ -131,7 +170,7 @@ def _shadow(
     radius = max(0.03, radius)
     z = -to_light.astype(np.float64)
     x = unit(cross(z, np.array([0.3, 0.5, 0.8])))
-    R = np.stack([x, cross(z, x), z])
+    R = np.array([x, cross(z, x), z])
     far = 12 * max(radius, 0.3)
     shift = np.array([0, 0, far]) - R @ middle
     focal = np.float32(SHADOW_PX / 2 * far / (1.15 * radius))
@@ -344,12 +383,12 @@ def _add_light(lane, form, to_light, power):
 
 
 @numba.njit(cache=True, fastmath=True)
-def _find_uniform(face, depth, surface, first, focal_x, uniform):
-    """Of each three by three samples of the rows from `first` on, whether they show one surface, near each other."""
+def _find_uniform(face, depth, surface, first, left, right, focal_x, uniform):
+    """Of each three by three samples of the rows from `first` on, between two columns, whether they show one surface, near each other."""
     if first + 3 > face.shape[0]:
         uniform[:] = False
         return
-    for cell in range(face.shape[1] // 3):
+    for cell in range(left // 3, right // 3):
         u = 3 * cell
         before = face[first, u]
         shown = surface[np.uint32(before)] if before >= 0 else -1
@@ -364,13 +403,13 @@ def _find_uniform(face, depth, surface, first, focal_x, uniform):
                     same = same and t >= 0 and surface[np.uint32(max(t, 0))] == shown
                 low, high = min(low, depth[first + i, u + j]), max(high, depth[first + i, u + j])
         uniform[cell] = same and high - low < np.float32(0.002) + np.float32(2.5) * low / focal_x
-    for cell in range(face.shape[1] // 3, uniform.shape[0]):
+    for cell in range(right // 3, uniform.shape[0]):
         uniform[cell] = False
 
 
 @numba.njit(cache=True, fastmath=True, error_model="numpy")
 def _shade_pixels(
-    face, screen, depth, faces, owner, surface, outermost, layered, normals, colour, rest, layers, own_colour, table, focal, principal, sky,
+    window, face, screen, depth, faces, owner, surface, outermost, layered, normals, colour, rest, layers, own_colour, table, focal, principal, sky,
     to_light, power, R, shift, shadow_focal, shadow, R2, shift2, shadow_focal2, shadow2, volume, every, out,
 ):  # fmt: skip
     one, half, nothing = np.float32(1), np.float32(0.5), np.float32(0)
@@ -411,14 +450,15 @@ def _shade_pixels(
         np.zeros(width // 4 + 1, np.float32),
     )
     uniform = np.zeros(width // 2 + 1, np.bool_)
-    for v in range(height):
+    top, bottom, left, right = window
+    for v in range(top, bottom):
         if v % stride == 0:
             cell_piece[:] = -1
             pair_piece[:] = -1
             if not every:
-                _find_uniform(face, depth, surface, v, focal_x, uniform)
+                _find_uniform(face, depth, surface, v, left, right, focal_x, uniform)
         middle = v % 3 == 1
-        for u in range(width):
+        for u in range(left, right):
             if face[v, u] < 0:
                 for k in range(4):
                     out[v, u, k] = nothing

@@ -1,12 +1,13 @@
 """Skin (and gloves) as a colour per vertex, painted at rest so that it moves with the hand."""
 
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numba
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.joints import FINGERS, OPENPOSE21
@@ -92,6 +93,11 @@ def _rest() -> tuple[np.ndarray, np.ndarray]:
     return rest.astype(np.float32), (rest * np.array([0.3, 1, 1])).astype(np.float32)
 
 
+def hand_at_rest() -> Float32[np.ndarray, "vert 3"]:
+    """The vertices of a resting right hand."""
+    return _rest()[0]
+
+
 NOISE_CELLS = 32
 """A power of two: cells are found by masking bits."""
 
@@ -164,7 +170,7 @@ class Skin:
         place = darkness * (len(TONES) - 1)
         low = min(int(place), len(TONES) - 2)
         base = TONES[low] + (TONES[low + 1] - TONES[low]) * (place - low)
-        tone = np.clip(base * np.exp(rng.normal(0, 0.05, 3)) * np.exp(rng.normal(0, 0.08)), 0.02, 0.96)
+        tone = (base * np.exp(rng.normal(0, 0.05, 3)) * np.exp(rng.normal(0, 0.08))).clip(0.02, 0.96)
         base = tone**DISPLAY_GAMMA
         glove, end = None, 1.0
         if rng.random() < glove_share:
@@ -199,8 +205,8 @@ class Skin:
         hair = self.base + (hair - self.base) * rng.uniform(0.25, 0.85)
         axis = np.array([1.0, rng.normal(0, 0.15), rng.uniform(0.1, 0.9)])
         per_m = rng.uniform(2300, 4000)
-        axis /= np.linalg.norm(axis)
-        strokes = Material(None, np.clip(hair, 0.003, 1), HAIRS, per_m, axis, self.grain, 260, self.specular, self.gloss, soft=1.0)
+        axis /= math.sqrt(axis @ axis)
+        strokes = Material(None, hair.clip(0.003, 1), HAIRS, per_m, axis, self.grain, 260, self.specular, self.gloss, soft=1.0)
         return odds, strokes
 
     def hand_surface(
@@ -268,14 +274,17 @@ class Skin:
         ridge = noise(drawn_out, rng.uniform(50, 90), rng)
         vein = rng.uniform(-0.05, 0.16)
         blush = rng.uniform(0, 0.05) * noise(rest, rng.uniform(20, 60), rng)
-        lighter = np.clip(self.tone * (1.06 + 0.9 * self.darkness) + np.array([0.05, 0.02, 0.01]), 0, 1)
-        nails = np.clip(self.tone * 0.6 + np.array([0.38, 0.27, 0.25]), 0, 1)
+        lighter = (self.tone * (1.06 + 0.9 * self.darkness) + _PALE).clip(0, 1)
+        nails = (self.tone * 0.6 + _NAIL).clip(0, 1)
         out = np.empty((len(m.palm), 3))
         _paint(
-            self.tone, lighter, self.tone * np.array([1.05, 0.78, 0.74]), nails, pale, red, nail, crease, vein, mottle, ridge, blush,
+            self.tone, lighter, self.tone * _RED, nails, pale, red, nail, crease, vein, mottle, ridge, blush,
             m.palm, m.knuckle, m.tip, m.nail, m.crease, m.reach, out,
         )  # fmt: skip
         return out
+
+
+_PALE, _NAIL, _RED = np.array([0.05, 0.02, 0.01]), np.array([0.38, 0.27, 0.25]), np.array([1.05, 0.78, 0.74])
 
 
 @numba.njit(cache=True)
