@@ -23,7 +23,7 @@ OTHER_HAND_LIMIT = 0.6
 OTHER_SIDE_LIMIT = 0.5
 """And then find this hand's side more likely right than wrong, and the other's, given that it was seen. Of single hands this second look rejects
 nearly every guess."""
-LEAST_SURENESS, LEAST_OF_PARTNER = 0.1, 0.06
+LEAST_SURENESS, LEAST_OF_PARTNER = 0.18, 0.06
 """Score times mean probability of its keypoints to be right, below which a hand is not returned, and the same of a hand that the person's other one
 sees beside or behind itself: that it is there is not in doubt, only where."""
 LOOK_AGAIN = 0.05
