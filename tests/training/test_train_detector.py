@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from twohands.data.shards import ShardSet
-from twohands.detector import FIELDS, Detector, DetectorConfig, decode, overlap
-from twohands.training.detector import DetectorBatch, DetectorBatches, DetectorTraining, calibrated, detector_loss, train_detector
+from twohands.detector import FIELDS, Detector, DetectorConfig, DetectorNetwork, decode, overlap
+from twohands.training.detector import DetectorBatch, DetectorBatches, DetectorTraining, calibrated, detector_loss, measured, train_detector
 from twohands.training.fit import FitConfig
 
 TINY = DetectorConfig(hidden=16)
@@ -134,3 +134,19 @@ def test_confidence_is_fitted_to_what_was_right(shards):
         right += (peaks.box[sure][:, :2].amax(1) > 1).tolist()
     assert np.mean(right) > 0.9
     assert calibrated(Fair(), [], DetectorConfig()).confidence == DetectorConfig().confidence
+
+
+def test_statistics_are_measured_anew(shard_folder, shards, tmp_path):
+    network = DetectorNetwork(TINY)
+    norm = network.head[0][1]
+    norm.running_var.fill_(torch.inf)
+    batches = DetectorBatches([shards], training(shard_folder, tmp_path), 0, 0)
+    measured(network, batches, 2)
+    assert not any(m.training for m in network.modules())
+    seen: list[torch.Tensor] = []
+    norm.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    with torch.no_grad():
+        for step in range(2):
+            network(batches.make(step).image)
+    expected = torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0)
+    torch.testing.assert_close(norm.running_var, expected, rtol=1e-3, atol=1e-7)

@@ -278,6 +278,20 @@ def detection_scores(network: nn.Module, shards: ShardSet, indices: list[int], c
     }
 
 
+@torch.no_grad()
+def measured(network: DetectorNetwork, batches: DetectorBatches, count: int) -> None:
+    """Sets the statistics of the head's batch norm to those of so many training batches, and leaves the network in evaluation mode."""
+    network.eval()
+    norms = [m for m in network.head.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+        norm.train()
+    for step in range(count):
+        network(batches.make(step).image.contiguous(memory_format=torch.channels_last))
+    network.eval()
+
+
 def calibrated(network: nn.Module, held_out: list[tuple[ShardSet, int]], config: DetectorConfig) -> DetectorConfig:
     """The config with `confidence` fitted to pictures held back: logistic regression of "the box overlaps a true hand by more than .3" on the
     evidence. Unchanged where the pictures show only hits or only misses."""
