@@ -181,6 +181,12 @@ def test_a_large_photo_is_looked_at_again():
         network.seen_px.clear()
         Detector(network)(np.zeros((100, width, 3), np.uint8))  # type: ignore[arg-type]
         assert network.seen_px == seen_px
+    # A hand that is near: nobody is searched for across the room.
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[60:120, 60:120, 1] = 255
+    network.seen_px.clear()
+    Detector(network)(image)  # type: ignore[arg-type]
+    assert network.seen_px == [64, 128]
 
 
 @pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)])

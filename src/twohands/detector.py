@@ -27,6 +27,8 @@ STRIDE = 8
 """Pixels a cell."""
 FIELDS = 6
 """Per class and cell: centre offset x, y (cells), log width, log height (cells), direction x, y."""
+NEAR_SHARE = 0.15
+"""Share of a photo's longer side from which a hand is near."""
 AGREE_IOU, AGREE_DISTANCE = 0.45, 0.3
 """Two cells speak of one hand if their boxes overlap more than this, or their centres are nearer (smaller boxes' sides)."""
 
@@ -111,8 +113,8 @@ class Detector:
     def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Detection:
         """Every hand of an upright RGB photo, best first. ValueError if it is no uint8 RGB array.
 
-        A photo that has the pixels is looked at again at twice the resolution and, if it has many, once more: large hands fill the first look,
-        those of people across the room show in the last only."""
+        A photo that has the pixels is looked at again at twice the resolution and, if it has many and no hand is near, once more: large hands
+        fill the first look, those of people across the room show in the last only."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
         found = explained(suppress(self.peaks(image), self.config))
@@ -122,9 +124,13 @@ class Detector:
     def peaks(self, image: UInt8[np.ndarray, "height width 3"]) -> "Peaks":
         """All that all looks see, sure or not, each hand as often as it is seen."""
         found = self._at(image, self.config.input_px)
+        longer_px = max(image.shape[:2])
         for look in range(1, self.config.looks):
             look_px = self.config.input_px * 2**look
-            if max(image.shape[:2]) <= 0.75 * look_px:
+            # The third look costs three times as much as the two before: where a hand is near, nobody asks for those across the room.
+            sure = found.box[found.score >= self.config.threshold]
+            near = bool(((sure[:, 2:] - sure[:, :2]).amax(-1) > NEAR_SHARE * longer_px).any())
+            if longer_px <= 0.75 * look_px or (look > 1 and near):
                 break
             found = joined(found, self._at(image, look_px))
         return found
