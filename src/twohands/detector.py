@@ -128,12 +128,14 @@ class Detector:
         for look in range(1, self.config.looks):
             look_px = self.config.input_px * 2**look
             # The third look costs three times as much as the two before: where a hand is near, nobody asks for those across the room.
-            sure = found.box[found.score >= self.config.threshold]
-            near = bool(((sure[:, 2:] - sure[:, :2]).amax(-1) > NEAR_SHARE * longer_px).any())
-            if longer_px <= 0.75 * look_px or (look > 1 and near):
+            if longer_px <= 0.75 * look_px or (look > 1 and self._is_near(found, longer_px)):
                 break
             found = joined(found, self._at(image, look_px))
         return found
+
+    def _is_near(self, found: "Peaks", longer_px: int) -> bool:
+        sure = found.box[found.score >= self.config.threshold]
+        return bool(((sure[:, 2:] - sure[:, :2]).amax(-1) > NEAR_SHARE * longer_px).any())
 
     def _at(self, image: np.ndarray, input_px: int) -> "Peaks":
         """Hands seen with the photo's longer side at `input_px`, in pixels of the photo."""

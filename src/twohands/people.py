@@ -185,11 +185,16 @@ def in_one_place(candidate: Candidate) -> bool:
 
 def taken_twice(pair: HandPair, hands: Stage1Hands) -> Bool[Tensor, "hand"]:
     """Of two boxes in one place, the one whose hand has the other's side: a detector often gives one hand a box of either side."""
-    centre, size = (pair.box_xyxy_px[:, :2] + pair.box_xyxy_px[:, 2:]) / 2, (pair.box_xyxy_px[:, 2:] - pair.box_xyxy_px[:, :2]).amax(-1)
-    near = float((centre[0] - centre[1]).norm() / size.max()) < SAME_PLACE_DISTANCE
-    near |= float(overlap(pair.box_xyxy_px[:1], pair.box_xyxy_px[1:])) > SAME_PLACE_IOU
     denied = hands.side_correct < SIDE_DENIED
-    return denied & denied.flip(0).logical_not() & (near and bool(pair.present.all()))
+    return denied & denied.flip(0).logical_not() & boxes_in_one_place(pair)
+
+
+def boxes_in_one_place(pair: HandPair) -> bool:
+    """Whether both hands have a box, and these may be of one hand."""
+    box = pair.box_xyxy_px
+    centre, size = (box[:, :2] + box[:, 2:]) / 2, (box[:, 2:] - box[:, :2]).amax(-1)
+    near = float((centre[0] - centre[1]).norm() / size.max()) < SAME_PLACE_DISTANCE
+    return bool(pair.present.all()) and (near or float(overlap(box[:1], box[1:])) > SAME_PLACE_IOU)
 
 
 def lone_pairs(candidates: list[Candidate]) -> list[tuple[int, int]]:

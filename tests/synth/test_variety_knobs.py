@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from twohands.errors import UserError
 from twohands.schema import Sample
+from twohands.synth.knobs import SHARES, with_shares
 from twohands.synth.photo import take_photo
 from twohands.synth.poses import sample_poses
 from twohands.synth.scene import SceneKnobs
@@ -73,3 +75,15 @@ def test_hairs_darken_the_back_of_a_hand_and_nothing_else_changes() -> None:
     hair = masks().hair
     assert hair[masks().palm > 0.6].max() < 0
     assert (hair > 0.3).sum() > 100
+
+
+def test_shares_are_set_by_name() -> None:
+    knobs = with_shares(SceneKnobs(framing="ego"), (("held", 0.8), ("glove", 1.0)))
+    assert knobs == SceneKnobs(framing="ego", held=0.8, glove=1.0)
+    assert {"held", "lit_from_behind", "no_hand"} < set(SHARES)
+    assert not {"shape_sigma", "size_noise", "size_px", "fov_deg"} & set(SHARES)
+    with pytest.raises(UserError, match="no share 'gloves'"):
+        with_shares(SceneKnobs(), (("gloves", 0.1),))
+    for value in (-0.1, 1.5, float("nan")):
+        with pytest.raises(UserError, match="out of range"):
+            with_shares(SceneKnobs(), (("glove", value),))

@@ -22,6 +22,7 @@ def synth(
     borders: Path | None = None,
     size_px: int = 256,
     pairs: Literal["shipped", "fresh"] = "shipped",
+    share: tuple[tuple[str, float], ...] = (),
     glb: bool = False,
 ) -> None:
     """Render synthetic photos of two hands, with exact 3D truth and prior maps, into shards.
@@ -36,11 +37,13 @@ def synth(
         borders: Folder of photos that may show hands; pieces of their borders serve as backgrounds.
         size_px: Side of the pictures.
         pairs: Interacting pairs of hands: those that come with the package, or new ones for every 2,000 scenes (five seconds each time).
+        share: How often something is to be seen, such as `--share held .8 --share glove .1`; the shares are those of `SceneKnobs`.
         glb: Write the scenes as GLB files to look at instead of rendering them.
     """
     from twohands.errors import UserError
     from twohands.synth.backgrounds import Photos
     from twohands.synth.generate import write_shards
+    from twohands.synth.knobs import with_shares
     from twohands.synth.scene import CLASPED, SceneKnobs
 
     for folder in (backgrounds, borders):
@@ -50,7 +53,7 @@ def synth(
         raise UserError(f"size-px {size_px} is out of range; give 32 to 1024")
     photos = Photos(backgrounds, borders)
     knobs = CLASPED if framing == "clasped" else SceneKnobs(framing=framing)
-    knobs = replace(knobs, size_px=size_px, pairs=pairs)
+    knobs = with_shares(replace(knobs, size_px=size_px, pairs=pairs), share)
     if glb:
         _write_scenes(out, seed, count, knobs)
         return

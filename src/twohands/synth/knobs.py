@@ -1,7 +1,10 @@
 """What scenes may show: every range of the engine, with its reason."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Literal
+
+from twohands.errors import UserError
 
 BLOCK = 2000
 """Scenes whose seeds share a block of this size draw from one pool of finger poses and, if they are new, of interacting pairs."""
@@ -98,3 +101,16 @@ class SceneKnobs:
 
 CLASPED = SceneKnobs(framing="close", two_hands=0.96, interacting=1.0)
 """Hands that touch or hold each other: rare by the usual odds, and what a network finds hardest."""
+
+SHARES = tuple(f.name for f in fields(SceneKnobs) if f.type is float and f.name not in ("shape_sigma", "size_noise"))
+"""Knobs that are probabilities."""
+
+
+def with_shares(knobs: SceneKnobs, shares: Sequence[tuple[str, float]]) -> SceneKnobs:
+    """The knobs with other shares. UserError for a name that is none of SHARES, or a value that is no probability."""
+    for name, value in shares:
+        if name not in SHARES:
+            raise UserError(f"scenes have no share {name!r}; choose from {', '.join(SHARES)}")
+        if not 0 <= value <= 1:
+            raise UserError(f"share {name} ({value:g}) is out of range; give 0 to 1")
+    return replace(knobs, **dict(shares))  # type: ignore[arg-type]

@@ -11,8 +11,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from twohands.detector import overlap
-from twohands.people import SAME_PLACE_DISTANCE, SAME_PLACE_IOU
 from twohands.schema import HandPair, Stage1Hands
 from twohands.video.hand import FollowedHand, Reading
 
@@ -65,14 +63,6 @@ def evidence(asked: Bool[Tensor, "hand"], hands: Stage1Hands, mirrored: Stage1Ha
     side = side_log_odds(hands) - side_log_odds(mirrored).flip(0)
     presence = hands.presence - mirrored.presence.flip(0)
     return float((side.clamp(-step, step) + presence)[asked].sum())
-
-
-def in_one_place(pair: HandPair) -> bool:
-    """Two boxes that may be of one hand."""
-    corner, size = pair.box_xyxy_px, (pair.box_xyxy_px[:, 2:] - pair.box_xyxy_px[:, :2]).amax()
-    apart = float((corner[0, :2] + corner[0, 2:] - corner[1, :2] - corner[1, 2:]).norm()) / 2
-    near = apart < SAME_PLACE_DISTANCE * float(size) or float(overlap(corner[:1], corner[1:])) > SAME_PLACE_IOU
-    return bool(pair.present.all()) and near
 
 
 @dataclass

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from twohands.errors import from_extra
 from twohands.geometry.camera import Camera
-from twohands.people import Candidate, keypoint_distance
+from twohands.people import Candidate, boxes_in_one_place, keypoint_distance
 from twohands.pipeline import Pipeline, Regressor
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
 from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, size_of
-from twohands.video.sides import SideConfig, Sides, exchanged, in_one_place, side_log_odds
+from twohands.video.sides import SideConfig, Sides, exchanged, side_log_odds
 
 with from_extra("video", "following hands"):
     from scipy.optimize import linear_sum_assignment
@@ -272,7 +272,7 @@ class Tracker:
         was its own once is not given up so: hidden, it is often taken for the one before it, and comes out again."""
         c = self.config.sides
         for view in views:
-            near, known = in_one_place(view.pair), side_log_odds(view.hands).clamp(-c.step, c.step).tolist()
+            near, known = boxes_in_one_place(view.pair), side_log_odds(view.hands).clamp(-c.step, c.step).tolist()
             for side, hand in enumerate(view.person.hands):
                 if hand is None:
                     continue
