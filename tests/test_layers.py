@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from twohands.layers import Attention, Mlp, TransformerBlock, sinusoids
+from twohands.layers import Attention, MixedConv2d, Mlp, TransformerBlock, sinusoids
 
 
 def test_attention_does_not_care_for_the_order_of_tokens(generator):
@@ -39,3 +39,13 @@ def test_sinusoids_tell_steps_apart_and_have_constant_length():
     features = sinusoids(torch.arange(1000.0), 64)
     assert torch.allclose(features.norm(dim=-1), torch.full((1000,), 32.0**0.5), rtol=1e-5)
     assert torch.cdist(features, features).fill_diagonal_(1.0).min() > 1e-2
+
+
+def test_with_bfloat16_products_kernels_of_single_channels_stay_in_single_precision(generator):
+    x = torch.randn(2, 8, 9, 9, generator=generator)
+    alone, dense = MixedConv2d(8, 8, 3, groups=8), MixedConv2d(8, 8, 3)
+    exact = alone(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(alone(x), exact)
+        assert alone(x.bfloat16()).dtype == torch.float32
+        assert dense(x).dtype == torch.bfloat16

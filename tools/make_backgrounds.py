@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import median_filter
 
 from twohands.synth.light import LIGHTS, Light, light_of_environment
 
@@ -41,7 +42,14 @@ def read_environment(script: Path) -> np.ndarray:
         channels = OpenEXR.File(str(path)).channels()
     joined = channels.get("RGB") or channels.get("RGBA")
     pixels = joined.pixels[..., :3] if joined is not None else np.stack([channels[c].pixels for c in "RGB"], -1)
-    return np.asarray(pixels, np.float32)
+    return without_ringing(np.asarray(pixels, np.float32))
+
+
+def without_ringing(environment: np.ndarray) -> np.ndarray:
+    """Maps that were made smaller by a filter with negative lobes hold light below zero around every lamp (down to -3,894), which a picture shows
+    as a black rim: the median of what lies around stands there instead."""
+    around = np.maximum(median_filter(environment, size=(5, 5, 1)), 0)
+    return np.where(environment < 0, around, environment)
 
 
 def view_of(environment: np.ndarray, rng: np.random.Generator) -> tuple[Image.Image, Light]:

@@ -77,13 +77,24 @@ class TransformerBlock(nn.Module):
         return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1 + scale_m) + shift_m)
 
 
+class MixedConv2d(nn.Conv2d):
+    """A convolution for mixed precision: one that has a kernel for each channel stays in single precision where a CPU's products run in bfloat16,
+    whose kernel for its gradients takes twice as long."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.groups == 1 or x.is_cuda or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
 class ContextBlock(nn.Module):
     """5 x 5 depthwise, 1 x 1 to twice the channels and back, and a skip. It begins as the identity, so that blocks can be put into a network
     that is trained already."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.depthwise = nn.Sequential(nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False), nn.BatchNorm2d(width))
+        self.depthwise = nn.Sequential(MixedConv2d(width, width, 5, padding=2, groups=width, bias=False), nn.BatchNorm2d(width))
         self.expand = nn.Conv2d(width, 2 * width, 1)
         self.project = nn.Conv2d(2 * width, width, 1)
         nn.init.zeros_(self.project.weight)

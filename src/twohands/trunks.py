@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from twohands.layers import MixedConv2d
 
-class SameConv(nn.Conv2d):
+
+class SameConv(MixedConv2d):
     """A convolution padded as those networks were trained: an even map under stride 2 gets its odd row and column of padding at the end."""
 
     def __init__(self, width_in: int, width_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:

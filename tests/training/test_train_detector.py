@@ -1,8 +1,10 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
+from twohands.cli import main
 from twohands.data.shards import ShardSet
 from twohands.detector import FIELDS, Detector, DetectorConfig, DetectorNetwork, decode, overlap
 from twohands.training.detector import DetectorBatch, DetectorBatches, DetectorTraining, calibrated, detector_loss, measured, train_detector
@@ -150,3 +152,11 @@ def test_statistics_are_measured_anew(shard_folder, shards, tmp_path):
             network(batches.make(step).image)
     expected = torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0)
     torch.testing.assert_close(norm.running_var, expected, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--learning-rate", "0"), ("--slow-share", "-0.5"), ("--learning-rate", "nan")])
+def test_a_rate_that_is_none_is_refused(tmp_path, capsys, option, value):
+    asked = ["train", "detector", "--shards", str(tmp_path), "--mixture", "1", "--out", str(tmp_path / "run"), option, value]
+    assert main(asked) == 2
+    assert f"{option} must be above 0, got {float(value)}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

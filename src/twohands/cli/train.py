@@ -2,10 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from twohands.cli.app import train
 from twohands.cli.console import progress_bar
+from twohands.errors import UserError
+
+if TYPE_CHECKING:
+    from twohands.training.fit import FitConfig
+
+
+def _asked(fit: "FitConfig", workers: int, learning_rate: float | None, slow_share: float | None) -> "FitConfig":
+    """An experiment's schedule with what the command line asks for. UserError if a rate is not above zero."""
+    for name, value in (("--learning-rate", learning_rate), ("--slow-share", slow_share)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"{name} must be above 0, got {value}")
+    return replace(
+        fit,
+        workers=workers,
+        learning_rate=fit.learning_rate if learning_rate is None else learning_rate,
+        slow_share=fit.slow_share if slow_share is None else slow_share,
+    )
 
 
 @train.command
@@ -21,6 +38,8 @@ def regressor(
     devices: int = 1,
     workers: int = 0,
     only: tuple[str, ...] = (),
+    learning_rate: float | None = None,
+    slow_share: float | None = None,
 ) -> None:
     """Train stage 1 (align). Run the same command again to go on where it stopped.
 
@@ -36,12 +55,14 @@ def regressor(
         devices: Processes (or GPUs) that train together.
         workers: Processes a device that make batches ahead, so that training does not wait for them; by default it makes its own.
         only: Parts of the network that learn, such as `other` (where a person's other hand is); the rest stays as it is. All by default.
+        learning_rate: The highest rate; the experiment's own, for weights that begin at random, by default.
+        slow_share: Share of it at which what was trained before on real hands (the trunk) learns; .2 by default.
     """
     from twohands.training.experiments import regressor_experiment
     from twohands.training.regressor import train_regressor
 
     training = regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk, only)
-    print(train_regressor(replace(training, fit=replace(training.fit, workers=workers))))
+    print(train_regressor(replace(training, fit=_asked(training.fit, workers, learning_rate, slow_share))))
 
 
 @train.command
@@ -55,6 +76,8 @@ def detector(
     seed: int = 0,
     devices: int = 1,
     workers: int = 0,
+    learning_rate: float | None = None,
+    slow_share: float | None = None,
 ) -> None:
     """Train the hand detector. Run the same command again to go on where it stopped.
 
@@ -68,12 +91,14 @@ def detector(
         seed: Fixes data order and initial weights.
         devices: Processes (or GPUs) that train together.
         workers: Processes a device that make batches ahead, so that training does not wait for them; by default it makes its own.
+        learning_rate: The highest rate; the experiment's own, for weights that begin at random, by default.
+        slow_share: Share of it at which what was trained before on real hands (the trunk) learns; .2 by default.
     """
     from twohands.training.detector import train_detector
     from twohands.training.experiments import detector_experiment
 
     training = detector_experiment(out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk)
-    print(train_detector(replace(training, fit=replace(training.fit, workers=workers))))
+    print(train_detector(replace(training, fit=_asked(training.fit, workers, learning_rate, slow_share))))
 
 
 @train.command

@@ -10,7 +10,7 @@ from twohands.errors import UserError
 from twohands.refine.denoiser import DenoiserConfig
 from twohands.regress.network import PAPER, SHIPPED
 from twohands.training.detector import DetectorTraining
-from twohands.training.fit import FitConfig, Machines
+from twohands.training.fit import FitConfig, Machines, quick_precision
 from twohands.training.recipe import BATCH, PARTS, stage_1_fit
 from twohands.training.regressor import RegressorTraining
 
@@ -48,7 +48,7 @@ def detector_experiment(
     _check_start(start_from)
     _check_start(trunk)
     fit = FitConfig(
-        out, steps or 6000, learning_rate=8e-4, warmup_steps=200, checkpoint_steps=100, average=0.997, precision="32-true", seed=seed,
+        out, steps or 6000, learning_rate=8e-4, warmup_steps=200, checkpoint_steps=100, average=0.997, precision=quick_precision(), seed=seed,
         devices=devices,
     )  # fmt: skip
     return DetectorTraining(fit, shards, mixture, DETECTOR, validation=150, start_from=start_from, trunk=trunk)
@@ -81,7 +81,7 @@ def regressor_experiment(
                 warmup_steps=200,
                 checkpoint_steps=100,
                 average=0.998,
-                precision="32-true",
+                precision=quick_precision(),
                 seed=seed,
                 devices=devices,
             )
