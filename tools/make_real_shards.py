@@ -3,7 +3,8 @@
     python tools/label_photos.py PHOTOS labels.npz          (in an environment with mediapipe)
     python tools/make_real_shards.py PHOTOS labels.npz OUT
 
-The fit gives pose, shape and place; segmentation and depth are rendered from the fitted mesh. The shards stay outside the project."""
+The fit gives pose, shape and place; segmentation and depth are rendered from the fitted mesh. How large a hand is no photo tells, so that in the mean over
+all photos hands are made as large as the hand model's mean, each with its distance. The shards stay outside the project."""
 
 import argparse
 from pathlib import Path
@@ -19,6 +20,8 @@ from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.from_keypoints import hands_from_keypoints
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
+from twohands.hands.rigid import resized_hands
+from twohands.joints import OPENPOSE21_PARENTS
 from twohands.schema import Sample
 from twohands.synth.photo import hand_maps
 from twohands.training.photo_shards import cut_square
@@ -36,6 +39,12 @@ def fit_labels(labels: dict[str, np.ndarray], rows: np.ndarray, hand: HandModel)
     rays = torch.stack([c.rays(k)[..., :2] for c, k in zip(cameras, xy, strict=True)])
     found, error = hands_from_keypoints(hand, load_hand_asset().limits, rays, torch.from_numpy(labels["keypoints_world_m"][rows]), side)
     return found, error, side
+
+
+def bone_length_m(hand: HandModel, parameters: HandParameters) -> Tensor:
+    """Of all bones of each hand together."""
+    points = hand.pose_hands(parameters).keypoints()
+    return (points[..., 1:, :] - points[..., list(OPENPOSE21_PARENTS[1:]), :]).norm(dim=-1).sum(-1)
 
 
 def main() -> None:
@@ -56,6 +65,12 @@ def main() -> None:
     parts = [fit_labels(labels, rows[i : i + 64], hand) for i in range(0, len(rows), 64)]
     pose, shape, translation = (torch.cat([getattr(p[0], name) for p in parts]) for name in ("pose", "shape", "translation_m"))
     error, side = torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])
+    index = torch.arange(len(side))
+    found = HandParameters(pose, shape, translation)
+    factor = float(bone_length_m(hand, HandParameters.zeros())[1] / bone_length_m(hand, found)[index, side].mean())
+    found = resized_hands(hand, found, factor)
+    pose, shape, translation = (getattr(found, name)[index, side] for name in ("pose", "shape", "translation_m"))
+    print(f"made {factor:.3f} times as large: the mean hand")
     print(f"{len(rows)} hands fitted; 2D error over hand size: median {error.median():.4f}, 95 % {error.quantile(0.95):.4f}")
     good = error < 0.03
     by_photo: dict[int, list[int]] = {}
@@ -91,7 +106,7 @@ def main() -> None:
             for m in group:
                 s = int(side[m])
                 valid[s] = True
-                parameters.pose[s], parameters.shape[s], parameters.translation_m[s] = pose[m, s], shape[m, s], translation[m, s]
+                parameters.pose[s], parameters.shape[s], parameters.translation_m[s] = pose[m], shape[m], translation[m]
                 keypoints_xy[s] = view_camera.project(camera.unproject(torch.from_numpy(boxes[m]), torch.ones(21)))
             parameters.translation_m[~valid] = torch.tensor([0.0, 0.0, 1.0])
             mesh = hand.pose_hands(parameters).mesh()

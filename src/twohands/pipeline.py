@@ -28,6 +28,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.hands.transfer import transfer_hands
 from twohands.people import (
     DUPLICATE_DISTANCE,
+    LEAST_SCORE,
     LOOK_AGAIN,
     PRESENCE_LIMIT,
     SIDE_LEAST,
@@ -42,6 +43,7 @@ from twohands.people import (
     log_odds,
     lone_pairs,
     moved_to,
+    score_of,
     side_log_odds,
     sides_of_people,
     taken_twice,
@@ -260,10 +262,10 @@ class Pipeline:
             found[pair.present] = detection.score[chosen]
             odds = [side_log_odds(detection, index, hand) for hand, index in enumerate(sides) if index is not None]
             odds += [log_odds(float(p)) for p in hands.side_correct[pair.present]]
-            present = pair.present & (hands.presence >= PRESENCE_LIMIT) & (hands.side_correct >= SIDE_LEAST)
-            if not guessed:
-                present &= ~taken_twice(pair, hands)
-            score = torch.where(present, found * hands.presence, 0.0)
+            score = found * hands.presence if guessed else score_of(found, hands)
+            present = pair.present & (hands.side_correct >= SIDE_LEAST)
+            present &= hands.presence >= PRESENCE_LIMIT if guessed else (score >= LEAST_SCORE) & ~taken_twice(pair, hands)
+            score = torch.where(present, score, 0.0)
             candidates.append(Candidate(detection, sides, present, score, sum(odds), hands, camera.project(hands.keypoints_m)))
         return candidates
 

@@ -116,12 +116,8 @@ def test_a_step_is_that_of_the_whole_system() -> None:
 
         def moved(increment: np.ndarray, k: int = k) -> np.ndarray:
             turn, place = increment[:96].reshape(2, 16, 3), increment[96:].reshape(2, 13)
-            # The length of the palm counts as constant: its residual is written with that of the start.
             state = problem.at(rotvecs_to_matrices(turn)[None] @ problem.R_start, problem.start + place)
-            depth = state.posed.points()[k, ..., 2] - state.posed.points()[k, :, :1, 2]
-            observed = state.observed[k].copy()
-            observed[..., 2] = (depth / here.palm[k] - problem.depth[k]) * problem.depth_weight[k]
-            return np.concatenate([part.ravel() for part in (observed, state.turned[k], state.moved[k], state.tie[k])])
+            return np.concatenate([part[k].ravel() for part in (state.observed, state.turned, state.moved, state.tie)])
 
         step = 1e-6 * np.eye(122)
         jacobian = np.stack([(moved(row) - moved(-row)) / 2e-6 for row in step], 1)
@@ -131,6 +127,17 @@ def test_a_step_is_that_of_the_whole_system() -> None:
         assert np.abs(turn).max() < 0.5 > np.abs(place[:, :10]).max(), "this test compares steps that are not held back"
         np.testing.assert_allclose(stepped.place[k], problem.start[k] + place, atol=1e-6)
         np.testing.assert_allclose(stepped.rotation[k], rotvecs_to_matrices(turn) @ problem.R_start[k], atol=1e-6)
+
+
+def test_depths_that_are_too_flat_do_not_make_hands_small() -> None:
+    """Depths count palms, so that they say nothing of a hand's size, however wrong they are."""
+    truth, points, seen = posed(7, batch=16)
+    hand = load_bundled_hand().to(torch.float64)
+    flat = KeypointObservation(seen.ray_xy, seen.ray_weight / 10, seen.depth * 0.8, seen.depth_weight / 5)
+    found = fit_hands(hand, truth, flat, FitConfig(iterations=20, depth_share=0.5))
+    after = hand.pose_hands(found).keypoints()
+    grown = (after[:, :, MIDDLE_MCP] - after[:, :, 0]).norm(dim=-1) / (points[:, :, MIDDLE_MCP] - points[:, :, 0]).norm(dim=-1)
+    assert 0.98 < float(grown.mean()) < 1.02
 
 
 def test_limits_hold_softly() -> None:

@@ -5,7 +5,7 @@ import torch
 from scenes import two_hands
 from twohands.geometry.rotations import random_rotation
 from twohands.hands.parameters import HandParameters
-from twohands.hands.rigid import move_hands, rigid_between, rotation_between
+from twohands.hands.rigid import move_hands, resized_hands, rigid_between, rotation_between
 
 
 def test_every_vertex_moves(hand, generator):
@@ -39,3 +39,12 @@ def test_smallest_rotation(generator):
     axis = torch.linalg.cross(a, b)
     torch.testing.assert_close(R @ axis, axis)
     torch.testing.assert_close(rotation_between(a, 2 * a), torch.eye(3))
+
+
+def test_a_larger_hand_farther_away_looks_the_same(hand, generator):
+    near = HandParameters(
+        torch.randn(3, 2, 16, 3, generator=generator) * 0.3, torch.randn(3, 2, 10, generator=generator), torch.tensor([0.05, -0.02, 0.5]).expand(3, 2, 3)
+    )  # fmt: skip
+    points, larger = (hand.pose_hands(p).keypoints() for p in (near, resized_hands(hand, near, 1.1)))
+    assert (larger - 1.1 * points).norm(dim=-1).max() < 0.0025
+    assert (larger - 1.1 * points).norm(dim=-1).mean() < 0.0008

@@ -177,14 +177,19 @@ class _State:
 
     def _fingers(self) -> tuple[Float[Array, "batch hand 5 9 9"], Float[Array, "batch hand 5 9 17"], Float[Array, "batch hand 16 17"]]:
         """Gauss-Newton's matrix in blocks, the gradient as the last column of the last two: each finger's own joints, these against what is
-        shared, and what is shared. A palm's length counts as constant."""
+        shared, and what is shared."""
         p, root, batch = self.problem, self.problem.chain.root_basis, len(self.cost)
         per_ray, per_depth = (p.ray_weight / self.z)[..., None], p.depth_weight / self.palm
         rows = np.empty((batch, 2, 5, 4, 3, 26))
         rows[..., :25] = self.posed.derivative()
+        # Depths count palms, and the palm grows with the hand: else depths that are too flat would be explained by a small one.
+        point = np.concatenate([self.xy * self.z, self.z], -1)
+        palm = (point[:, :, MIDDLE_MCP] - point[:, :, 0]) / self.palm
+        grown = np.einsum("bhx,bhxs->bhs", palm, rows[:, :, (MIDDLE_MCP - 1) // 4, (MIDDLE_MCP - 1) % 4, :, SHAPE] - root) / self.palm
+        deep = (point[:, :, 1:, 2] - point[:, :, :1, 2]).reshape(batch, 2, 5, 4, 1)
         rows[..., :2, :25] -= rows[..., 2:, :25] * self.xy[:, :, 1:].reshape(batch, 2, 5, 4, 2, 1)
         rows[..., :2, :25] *= per_ray[:, :, 1:].reshape(batch, 2, 5, 4, 1, 1)
-        rows[..., 2, SHAPE] -= root[:, None, None, 2]
+        rows[..., 2, SHAPE] -= root[:, None, None, 2] + deep * grown[:, :, None, None]
         rows[..., 2, PLACE] = 0.0
         rows[..., 2, :25] *= per_depth[:, :, 1:].reshape(batch, 2, 5, 4, 1)
         rows[..., 25] = self.observed[:, :, 1:].reshape(batch, 2, 5, 4, 3)

@@ -42,3 +42,17 @@ def rotation_between(a: Float[Tensor, "3"], b: Float[Tensor, "3"]) -> Float[Tens
     cross[0, 1], cross[0, 2], cross[1, 2] = -axis[2], axis[1], -axis[0]
     cross = cross - cross.T
     return torch.eye(3, dtype=a.dtype) + cross + cross @ cross / (1 + a @ b)
+
+
+def resized_hands(model: HandModel, parameters: HandParameters, factor: float) -> HandParameters:
+    """The hands `factor` times as large and as far from the origin: to a camera there they look the same. A shape space knows other sizes nearly, not
+    exactly (half a millimetre at a tenth)."""
+    rest = model.with_shape(parameters.shape).joints_rest_m[..., 0, :]
+    tips = model.data.tip_vertices
+    template = torch.cat([model.joint_template[1], model.data.v_template[1, tips[1]]])
+    basis = torch.cat([model.joint_shapedirs[1], model.data.shapedirs[1, tips[1]]])
+    bones, per_shape = template[1:] - template[:1], basis[1:] - basis[:1]
+    larger = torch.linalg.lstsq(per_shape.flatten(0, 1).double(), (factor - 1) * bones.flatten().double()[:, None]).solution[:, 0]
+    shape = factor * parameters.shape + larger.to(parameters.shape)
+    moved = factor * (rest + parameters.translation_m) - model.with_shape(shape).joints_rest_m[..., 0, :]
+    return HandParameters(parameters.pose, shape, moved)
