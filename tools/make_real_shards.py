@@ -3,8 +3,8 @@
     python tools/label_photos.py PHOTOS labels.npz          (in an environment with mediapipe)
     python tools/make_real_shards.py PHOTOS labels.npz OUT
 
-The fit gives pose, shape and place; segmentation and depth are rendered from the fitted mesh. How large a hand is no photo tells, so that in the mean over
-all photos hands are made as large as the hand model's mean, each with its distance. The shards stay outside the project."""
+The fit gives pose, shape and place; segmentation and depth are rendered from the fitted mesh. How large a hand is no photo tells: all are made
+larger by the factor that makes them as large as the model's mean hand in the mean, each with its distance. The shards stay outside the project."""
 
 import argparse
 from pathlib import Path

@@ -42,9 +42,8 @@ def test_smallest_rotation(generator):
 
 
 def test_a_larger_hand_farther_away_looks_the_same(hand, generator):
-    near = HandParameters(
-        torch.randn(3, 2, 16, 3, generator=generator) * 0.3, torch.randn(3, 2, 10, generator=generator), torch.tensor([0.05, -0.02, 0.5]).expand(3, 2, 3)
-    )  # fmt: skip
+    place = torch.tensor([0.05, -0.02, 0.5]).expand(3, 2, 3)
+    near = HandParameters(torch.randn(3, 2, 16, 3, generator=generator) * 0.3, torch.randn(3, 2, 10, generator=generator), place)
     points, larger = (hand.pose_hands(p).keypoints() for p in (near, resized_hands(hand, near, 1.1)))
     assert (larger - 1.1 * points).norm(dim=-1).max() < 0.0025
     assert (larger - 1.1 * points).norm(dim=-1).mean() < 0.0008
