@@ -23,9 +23,10 @@ OTHER_HAND_LIMIT = 0.6
 OTHER_SIDE_LIMIT = 0.5
 """And then find this hand's side more likely right than wrong, and the other's, given that it was seen. Of single hands this second look rejects
 nearly every guess."""
-SCORE_WEIGHTS = (0.49, 0.08, 10.5, -6.9)
-"""Of the detector's log odds, of stage 1's that there is a hand, of the mean confidence of its keypoints, and a constant: together the log odds that
-a detection is a hand. Fitted to detections in pictures held back from training (benchmarks/score.py)."""
+SCORE_WEIGHTS = (0.49, 0.08, 0.0, 0.0, 10.5, -6.9)
+"""Of the detector's log odds, of stage 1's that there is a hand, that it has this side, and that the person's other hand sees it, of its keypoints'
+mean confidence, and a constant: together the log odds that a detection is a hand that is read rightly. Fitted to detections in pictures held back from
+training (tools/fit_score.py)."""
 LEAST_SCORE = 0.3
 """Of a hand that the detector saw, to be returned."""
 SURE_DETECTION = 0.5
@@ -123,11 +124,17 @@ def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
     return _with_hands(candidates, [torch.tensor([(i, hand) not in dropped for hand in (0, 1)]) for i in range(len(candidates))])
 
 
-def score_of(found: Float[Tensor, "hand"], hands: Stage1Hands) -> Float[Tensor, "hand"]:
-    """Probability that the detector's hands are hands, given how sure it was (`found`) and what stage 1 says of them."""
-    detector, presence, confidence, constant = SCORE_WEIGHTS
-    seen = detector * torch.logit(found, eps=1e-3) + presence * torch.logit(hands.presence, eps=1e-3)
-    return (seen + confidence * hands.keypoint_confidence.mean(-1) + constant).sigmoid()
+def score_of(found: Float[Tensor, "hand"], pair: HandPair, hands: Stage1Hands) -> Float[Tensor, "hand"]:
+    """Probability that the detector's hands are hands and read rightly, given how sure it was (`found`) and what stage 1 says of them."""
+    evidence = score_evidence(found, pair, hands)
+    return (evidence @ evidence.new_tensor(SCORE_WEIGHTS)).sigmoid()
+
+
+def score_evidence(found: Float[Tensor, "hand"], pair: HandPair, hands: Stage1Hands) -> Float[Tensor, "hand 6"]:
+    """What SCORE_WEIGHTS weigh."""
+    odds = [torch.logit(p, eps=1e-3) for p in (found, hands.presence, hands.side_correct)]
+    partner = torch.full((2,), 0.5) if hands.other is None else torch.where(pair.present, hands.other.probability, 0.5).flip(0)
+    return torch.stack([*odds, torch.logit(partner, eps=1e-3), hands.keypoint_confidence.mean(-1), torch.ones(2)], -1)
 
 
 def without_unsure(candidates: list[Candidate]) -> list[Candidate]:

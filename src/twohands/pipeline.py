@@ -262,7 +262,7 @@ class Pipeline:
             found[pair.present] = detection.score[chosen]
             odds = [side_log_odds(detection, index, hand) for hand, index in enumerate(sides) if index is not None]
             odds += [log_odds(float(p)) for p in hands.side_correct[pair.present]]
-            score = found * hands.presence if guessed else score_of(found, hands)
+            score = found * hands.presence if guessed else score_of(found, pair, hands)
             present = pair.present & (hands.side_correct >= SIDE_LEAST)
             present &= hands.presence >= PRESENCE_LIMIT if guessed else (score >= LEAST_SCORE) & ~taken_twice(pair, hands)
             score = torch.where(present, score, 0.0)
