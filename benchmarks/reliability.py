@@ -118,8 +118,10 @@ class Listener:
         self.regressor = regressor
         self.first: list[tuple[HandPair, Stage1Hands]] = []
 
-    def infer(self, image: torch.Tensor, camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
-        answers = self.regressor.infer(image, camera, pairs)
+    def infer(
+        self, image: torch.Tensor, camera: Camera, pairs: list[HandPair], seen: list[Stage1Hands] | None = None, looks: int | None = None
+    ) -> list[Stage1Hands]:
+        answers = self.regressor.infer(image, camera, pairs, seen, looks)
         self.first = self.first or list(zip(pairs, answers, strict=True))
         return answers
 

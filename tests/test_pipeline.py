@@ -211,3 +211,22 @@ def test_of_two_hands_in_one_place_the_likelier_stays(doubted):
 def test_no_two_hands_share_a_quarter_of_a_hand():
     (person,) = Truth([two_hands(0.02)]).pipeline().reconstruct(blank_image()).people
     assert int(person.hand_present.sum()) == 1
+
+
+def test_one_hand_with_a_box_of_either_side_is_looked_at_again_by_itself():
+    """A glance denies the second box; what is then looked at well is the hand alone."""
+    truth = Truth([two_hands(0.2)], found=[(0, 0), (0, 0)], right_probability={(0, 0): 0.5})
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [True, False]
+    assert truth.asked[-1].present.tolist() == [True, False]
+
+
+def test_hands_whose_boxes_were_paired_crosswise_are_looked_at_together():
+    """Each hand has a box of either side, and the detector pairs the two boxes of a hand."""
+    truth = Truth([two_hands(0.2)], found=[(0, 0), (0, 0), (0, 1), (0, 1)])
+    detection = truth(blank_image())
+    sides = torch.tensor([0.02, 0.98, 0.02, 0.98])
+    paired = dataclasses.replace(detection, right_probability=sides, person=(0, 0, 1, 1))
+    (person,) = truth.pipeline().from_detection(blank_image(), truth.camera, paired).people
+    assert person.hand_present.all()
+    assert [pair.present.tolist() for pair in truth.asked] == [[True, True]] * 3, "each pair of boxes at a glance, then both hands"

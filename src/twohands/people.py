@@ -13,6 +13,7 @@ from torch.nn import functional
 from twohands.detector import overlap, pair_people
 from twohands.joints import MIDDLE_MCP
 from twohands.regress.confidence import confidence_of_distance
+from twohands.regress.crops import followed_pair
 from twohands.schema import Detection, HandPair, Stage1Hands
 
 Sides = tuple[int | None, int | None]
@@ -29,6 +30,10 @@ mean confidence, and a constant: together the log odds that a detection is a han
 training (tools/fit_score.py)."""
 LEAST_SCORE = 0.3
 """Of a hand that the detector saw, to be returned."""
+LEAST_AT_A_GLANCE = 0.15
+"""The same after a first look, before a second one."""
+NEARER = 0.5
+"""How far a box moves from the detector's to that of the keypoints which a glance has found."""
 SURE_DETECTION = 0.5
 """The detector's confidence from which a box is believed where stage 1 is not asked."""
 LEAST_OF_PARTNER = 0.06
@@ -72,6 +77,17 @@ class Candidate:
     keypoints_xy: Float[Tensor, "hand 21 2"]
     shared_cm3: float | None = None
     """Exact volume that both hands share, once it has been measured."""
+
+    @property
+    def sides_present(self) -> Sides:
+        """Of the detections those whose hands are there."""
+        left, right = (row if there else None for row, there in zip(self.sides, self.present.tolist(), strict=True))
+        return left, right
+
+    @property
+    def as_asked(self) -> bool:
+        """Whether all hands that were asked for are there."""
+        return self.sides_present == self.sides
 
 
 def sides_of_people(detection: Detection) -> list[Sides]:
@@ -195,6 +211,17 @@ def moved_to(detection: Detection, keypoints_xy: Float[Tensor, "hand 21 2"]) -> 
     """A pair's two detections, left first, moved to where its keypoints lie."""
     along = functional.normalize(keypoints_xy[:, MIDDLE_MCP] - keypoints_xy[:, 0], dim=-1)
     return replace(detection, box_xyxy_px=keypoint_box(keypoints_xy), direction=along)
+
+
+def followed(detection: Detection, candidates: list[Candidate]) -> Detection:
+    """The detections, those of the candidates' hands nearer to where a glance has found these."""
+    box, direction = detection.box_xyxy_px.clone(), detection.direction.clone()
+    for c in candidates:
+        moved = followed_pair(hand_pair(detection, c.sides), c.keypoints_xy, c.present, NEARER)
+        for hand, row in enumerate(c.sides_present):
+            if row is not None:
+                box[row], direction[row] = moved.box_xyxy_px[hand], moved.direction[hand]
+    return replace(detection, box_xyxy_px=box, direction=direction)
 
 
 def in_one_place(candidate: Candidate) -> bool:

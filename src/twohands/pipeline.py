@@ -28,6 +28,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.hands.transfer import transfer_hands
 from twohands.people import (
     DUPLICATE_DISTANCE,
+    LEAST_AT_A_GLANCE,
     LEAST_SCORE,
     LOOK_AGAIN,
     PRESENCE_LIMIT,
@@ -35,6 +36,7 @@ from twohands.people import (
     Candidate,
     Sides,
     completes,
+    followed,
     guessed_pair,
     hand_pair,
     in_one_place,
@@ -67,8 +69,12 @@ class Detector(Protocol):
 class Regressor(Protocol):
     """Stage 1."""
 
-    def infer(self, image: UInt8[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
-        """The hands of each pair in the camera frame, from an RGB image."""
+    def infer(
+        self, image: UInt8[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair], seen: list[Stage1Hands] | None = None,
+        looks: int | None = None,
+    ) -> list[Stage1Hands]:  # fmt: skip
+        """The hands of each pair in the camera frame, from an RGB image. `looks`: 1 where a quick answer is enough; `seen`: such an answer about
+        these pairs, to go on from."""
         ...
 
 
@@ -168,8 +174,7 @@ class Pipeline:
         """What stage 1 makes of the detections, surest person first: hands that it finds too, each once, with their sides settled."""
         detection = detection.to("cpu")
         pixels = torch.from_numpy(image).permute(2, 0, 1)
-        found = self._stage_1(pixels, camera, detection)
-        kept = self._joined(pixels, camera, detection, without_duplicates([c for c in found if c.present.any()]))
+        kept = self._looked_at(pixels, camera, detection, self._glanced(pixels, camera, detection))
         kept = self._parted(pixels, camera, self._completed(pixels, camera, kept))
         return sorted(without_unsure(kept), key=lambda c: -float(c.score.max()))
 
@@ -185,21 +190,39 @@ class Pipeline:
         sure = [replace(c, present=on, score=torch.where(on, c.hands.presence, 0.0)) for c, on in zip(found, there, strict=True)]
         return sorted(sure, key=lambda c: -float(c.score.max()))
 
-    def _joined(self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate]) -> list[Candidate]:
-        """Left and right hands that were left alone, made one person's: the detector pairs by sides that it only guesses, and often a hand with
-        its own second box. Stage 1 looks at the two together, and they stay apart if it then finds other hands."""
-        pairs = lone_pairs(candidates)
-        if not pairs:
-            return candidates
-        together = self._infer(pixels, camera, detection, [(candidates[i].sides[0], candidates[j].sides[1]) for i, j in pairs])
-        gone: set[int] = set()
-        joined: list[Candidate] = []
+    def _glanced(self, pixels: Tensor, camera: Camera, detection: Detection) -> list[Candidate]:
+        """What one look of stage 1 makes of the detections: whose hands they may be, each once, with the sides that detector and stage 1 together
+        find more likely."""
+        people = sides_of_people(detection)
+        if not people:
+            return []
+        first = self._infer(pixels, camera, detection, people, looks=1)
+        doubted = [i for i, candidate in enumerate(first) if candidate.side_support < 0]
+        if doubted:
+            swapped = self._infer(pixels, camera, detection, [people[i][::-1] for i in doubted], looks=1)
+            for i, candidate in zip(doubted, swapped, strict=True):
+                first[i] = max(first[i], candidate, key=lambda c: c.side_support)
+        return without_duplicates([c for c in first if c.present.any()])
+
+    def _looked_at(self, pixels: Tensor, camera: Camera, detection: Detection, glanced: list[Candidate]) -> list[Candidate]:
+        """Hands that a glance has found, looked at well: with whom they belong. The detector pairs by sides that it only guesses, often a hand with
+        its own second box; left and right hands that are left alone are looked at together, and stay apart if stage 1 then finds other hands."""
+        pairs = lone_pairs(glanced)
+        joined = {k for both in pairs for k in both}
+        whole = [c for k, c in enumerate(glanced) if k not in joined and c.as_asked]
+        halved = [c for k, c in enumerate(glanced) if k not in joined and not c.as_asked]
+        nearer = followed(detection, glanced)
+        looked = self._infer(pixels, camera, detection, [c.sides for c in whole], seen=[c.hands for c in whole])
+        together = self._infer(pixels, camera, nearer, [(glanced[i].sides[0], glanced[j].sides[1]) for i, j in pairs])
+        alone = [c.sides_present for c in halved]
         for (i, j), pair in zip(pairs, together, strict=True):
-            moved = [keypoint_distance(pair.keypoints_xy[hand], candidates[k].keypoints_xy[hand]) for hand, k in enumerate((i, j))]
+            moved = [keypoint_distance(pair.keypoints_xy[hand], glanced[k].keypoints_xy[hand]) for hand, k in enumerate((i, j))]
             if bool(pair.present.all()) and max(moved) < DUPLICATE_DISTANCE:
-                gone |= {i, j}
-                joined.append(pair)
-        return joined + [c for k, c in enumerate(candidates) if k not in gone]
+                looked.append(pair)
+            else:
+                alone += [glanced[i].sides_present, glanced[j].sides_present]
+        looked += self._infer(pixels, camera, nearer, alone)
+        return without_duplicates([c for c in looked if c.present.any()])
 
     def _completed(self, pixels: Tensor, camera: Camera, candidates: list[Candidate]) -> list[Candidate]:
         """Hands that are alone but see the person's other hand beside or behind them get it: the detector gives clasped hands one place. Stage 1
@@ -237,23 +260,17 @@ class Pipeline:
             kept += [best] if bool(best.present.any()) else []
         return kept
 
-    def _stage_1(self, pixels: Tensor, camera: Camera, detection: Detection) -> list[Candidate]:
-        """Hands of every person, each with the sides that detector and stage 1 together find more likely."""
-        people = sides_of_people(detection)
+    def _infer(
+        self, pixels: Tensor, camera: Camera, detection: Detection, people: list[Sides], guessed: bool = False,
+        seen: list[Stage1Hands] | None = None, looks: int | None = None,
+    ) -> list[Candidate]:  # fmt: skip
+        """What stage 1 says of people's hands, in one look or in all. A detector's box in the place of another is often of the same hand; guesses the
+        caller judges."""
         if not people:
             return []
-        first = self._infer(pixels, camera, detection, people)
-        doubted = [i for i, candidate in enumerate(first) if candidate.side_support < 0]
-        if doubted:
-            swapped = self._infer(pixels, camera, detection, [people[i][::-1] for i in doubted])
-            for i, candidate in zip(doubted, swapped, strict=True):
-                first[i] = max(first[i], candidate, key=lambda c: c.side_support)
-        return first
-
-    def _infer(self, pixels: Tensor, camera: Camera, detection: Detection, people: list[Sides], guessed: bool = False) -> list[Candidate]:
-        """What stage 1 says of people's hands. A detector's box in the place of another is often of the same hand; guesses the caller judges."""
         pairs = [hand_pair(detection, sides) for sides in people]
-        answers = self.regressor.infer(pixels, camera, pairs)
+        answers = self.regressor.infer(pixels, camera, pairs, seen, looks)
+        least = LEAST_SCORE if looks is None else LEAST_AT_A_GLANCE
         candidates = []
         for sides, pair, answer in zip(people, pairs, answers, strict=True):
             hands = answer.to("cpu")
@@ -264,7 +281,7 @@ class Pipeline:
             odds += [log_odds(float(p)) for p in hands.side_correct[pair.present]]
             score = found * hands.presence if guessed else score_of(found, pair, hands)
             present = pair.present & (hands.side_correct >= SIDE_LEAST)
-            present &= hands.presence >= PRESENCE_LIMIT if guessed else (score >= LEAST_SCORE) & ~taken_twice(pair, hands)
+            present &= hands.presence >= PRESENCE_LIMIT if guessed else (score >= least) & ~taken_twice(pair, hands)
             score = torch.where(present, score, 0.0)
             candidates.append(Candidate(detection, sides, present, score, sum(odds), hands, camera.project(hands.keypoints_m)))
         return candidates

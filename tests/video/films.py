@@ -74,7 +74,7 @@ class Film:
         box = torch.cat([xy.amin(1), xy.amax(1)], -1)
         return Detection(box, torch.full((len(at),), 0.9), right, along / along.norm(dim=-1, keepdim=True), (0,) * len(at))
 
-    def infer(self, image: Tensor, camera: Camera, pairs: list[HandPair]) -> list[Stage1Hands]:
+    def infer(self, image: Tensor, camera: Camera, pairs: list[HandPair], seen=None, looks=None) -> list[Stage1Hands]:
         self.now = number_of(image.permute(1, 2, 0).numpy())
         self.looks += [(self.now, pair) for pair in pairs]
         return [self._answer(pair) for pair in pairs]

@@ -85,7 +85,7 @@ def test_a_hidden_hand_is_waited_for_where_its_way_leads():
 
     @dataclasses.dataclass
     class Misled(Film):
-        def infer(self, image, camera, pairs):
+        def infer(self, image, camera, pairs, seen=None, looks=None):
             answers = super().infer(image, camera, pairs)
             if not 9 <= self.now < 14:
                 return answers
@@ -176,7 +176,7 @@ def test_a_hand_that_leaps_away_along_its_ray_is_not_believed():
 
     @dataclasses.dataclass
     class Leaping(Film):
-        def infer(self, image, camera, pairs):
+        def infer(self, image, camera, pairs, seen=None, looks=None):
             answers = super().infer(image, camera, pairs)
             if self.now != 20:
                 return answers

@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from twohands.geometry.camera import Camera
 from twohands.geometry.crop import Crop
+from twohands.joints import MIDDLE_MCP
 from twohands.record import Record
 from twohands.regress.fusion import PAIR_GEOMETRY
 from twohands.schema import HandPair
@@ -68,6 +70,28 @@ def on_grid(pair: HandPair) -> HandPair:
     turn = 2 * math.pi / DIRECTIONS
     angle = (torch.atan2(pair.direction[..., 1], pair.direction[..., 0]) / turn).round() * turn
     return HandPair(torch.cat([low, high], -1), torch.stack([angle.cos(), angle.sin()], -1), pair.present)
+
+
+def followed_pair(
+    pair: HandPair, keypoints_xy: Float[Tensor, "*batch hand 21 2"], believed: Bool[Tensor, "*batch hand"], share: float
+) -> HandPair:
+    """The pair with boxes moved by `share` towards those of the keypoints that were found, and directions that these suggest; hands that are not
+    believed, or whose keypoints went astray, stay where they were."""
+    low, high = keypoints_xy.amin(-2), keypoints_xy.amax(-2)
+    own = torch.cat([low, high], -1)
+    box = (1 - share) * pair.box_xyxy_px + share * own
+    along = keypoints_xy[..., MIDDLE_MCP, :] - keypoints_xy[..., 0, :]
+    # Foreshortened hands have no reliable direction in the image, and a fit that failed may lie anywhere: keep what was known.
+    length = along.norm(dim=-1) / (high - low).amax(-1).clamp_min(1e-3)
+    side = (pair.box_xyxy_px[..., 2:] - pair.box_xyxy_px[..., :2]).amax(-1)
+    strayed = (own - pair.box_xyxy_px).unflatten(-1, (2, 2)).mean(-2).norm(dim=-1)  # of the box's middle
+    sane = ((high - low).amax(-1) > 0.5 * side) & ((high - low).amax(-1) < 2 * side) & (strayed < side)
+    trusted = pair.present & sane & keypoints_xy.isfinite().all(-1).all(-1) & believed
+    return HandPair(
+        torch.where(trusted[..., None], box, pair.box_xyxy_px),
+        torch.where((trusted & (length > 0.2))[..., None], functional.normalize(along, dim=-1), pair.direction),
+        pair.present,
+    )
 
 
 def pair_geometry(crop: Crop, common: Crop, present: Tensor) -> Float[Tensor, "pair hand 8"]:

@@ -22,7 +22,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
 from twohands.record import Record, stack
 from twohands.regress.align import CropPriors, KeypointReading
-from twohands.regress.crops import EXPANSION, PairView, on_grid, view_pairs
+from twohands.regress.crops import EXPANSION, PairView, followed_pair, on_grid, view_pairs
 from twohands.regress.head import HandPrediction
 from twohands.regress.losses import predicted_joints_m
 from twohands.regress.network import PRIOR_GRID_FACTOR, Regressor, RegressorConfig
@@ -125,6 +125,8 @@ BOTH_SIDES = 1.0
 of held-out photos), of two that clasp it denies neither (2.2 and more in 95 % of rendered ones)."""
 SIDE_BOUND, PRESENCE_BOUND = 4.0, 3.0
 """Log odds beyond which the network alone is never believed: it has not seen two boxes on one real hand, nor most things that are no hand."""
+LEAST_FOLLOWED = 0.3
+"""Presence above which a second look follows a hand's keypoints."""
 SIDE_PRIOR, PRESENCE_PRIOR = 3.0, 2.0
 """Log odds of a right side and of a hand among the crops that training shows; they are taken off, since detections are wrong more often."""
 
@@ -153,19 +155,24 @@ class Stage1:
 
     @torch.inference_mode()
     def infer(
-        self, image: UInt8[Tensor, "3 height width"] | Float[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair]
-    ) -> list[Stage1Hands]:
+        self, image: UInt8[Tensor, "3 height width"] | Float[Tensor, "3 height width"], camera: Camera, pairs: list[HandPair],
+        seen: list[Stage1Hands] | None = None, looks: int | None = None,
+    ) -> list[Stage1Hands]:  # fmt: skip
         """The hands of each pair in the camera frame, from an RGB image (bytes, or floats in 0..1). An absent hand's entries are finite and mean
-        nothing."""
+        nothing. `seen`: what a first look at these pairs has said; the others follow it. `looks`: how many at most, by default as the
+        placement's config says."""
         if not pairs:
             return []
         pair = stack(pairs)
         last = self.placement.passes - 1
-        looked = self._look(image, camera, pair, _apart(pair) if last == 0 else None)
-        hands = [looked[k] for k in range(len(pairs))]
-        for look in range(1, self.placement.passes):
+        if seen is None:
+            looked = self._look(image, camera, pair, _apart(pair) if last == 0 else None)
+            seen = [looked[k] for k in range(len(pairs))]
+        hands = list(seen)
+        for look in range(1, self.placement.passes if looks is None else looks):
             before = stack(hands)
-            followed = self._follow(camera, pair, before)
+            xy = camera.map(lambda t: t.expand(1, 1, *t.shape)).project(before.keypoints_m)
+            followed = followed_pair(pair, xy, before.presence > LEAST_FOLLOWED, self.placement.box_share)
             # Where the look before was at the right place another one would show the same; but the teacher's word is still to be heard.
             asked = ~_sees_other(before, pair) if self.teacher is not None and look == last else torch.zeros(len(pairs), dtype=torch.bool)
             again = [k for k in range(len(pairs)) if bool(asked[k]) or not _settled(followed[k], pair[k], self.placement)]
@@ -175,26 +182,6 @@ class Stage1:
                     hands[k] = looked[place]
             pair = followed
         return hands
-
-    def _follow(self, camera: Camera, pair: HandPair, hands: Stage1Hands) -> HandPair:
-        """The pair with boxes and directions that the keypoints found suggest; hands that are probably not there stay where they were."""
-        xy = camera.map(lambda t: t.expand(1, 1, *t.shape)).project(hands.keypoints_m)
-        low, high = xy.amin(2), xy.amax(2)
-        own = torch.cat([low, high], -1)
-        share = self.placement.box_share
-        box = (1 - share) * pair.box_xyxy_px + share * own
-        direction = torch.nn.functional.normalize(xy[:, :, MIDDLE_MCP] - xy[:, :, 0], dim=-1)
-        # Foreshortened hands have no reliable direction in the image, and a fit that failed may lie anywhere: keep what was known.
-        length = (xy[:, :, MIDDLE_MCP] - xy[:, :, 0]).norm(dim=-1) / (high - low).amax(-1).clamp_min(1e-3)
-        side = (pair.box_xyxy_px[..., 2:] - pair.box_xyxy_px[..., :2]).amax(-1)
-        strayed = (own - pair.box_xyxy_px).unflatten(-1, (2, 2)).mean(-2).norm(dim=-1)  # of the box's middle
-        sane = ((high - low).amax(-1) > 0.5 * side) & ((high - low).amax(-1) < 2 * side) & (strayed < side) & xy.isfinite().all(-1).all(-1)
-        trusted = pair.present & sane & (hands.presence > 0.3)
-        return HandPair(
-            torch.where(trusted[..., None], box, pair.box_xyxy_px),
-            torch.where((trusted & (length > 0.2))[..., None], direction, pair.direction),
-            pair.present,
-        )
 
     def _look(self, image: Tensor, camera: Camera, pair: HandPair, asked: Bool[Tensor, "pair"] | None) -> Stage1Hands:
         """One pass over the pairs. `asked`: of whose hands the teacher is to say something, if there is one; the encoder reads the others."""
