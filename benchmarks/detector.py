@@ -68,7 +68,7 @@ def main(options: Options) -> None:
     """Both sets of pictures."""
     detector = Detector.load()
     threshold = detector.config.threshold
-    detector.config = dataclasses.replace(detector.config, threshold=LOWEST, doubtful=LOWEST)
+    detector.config = dataclasses.replace(detector.config, threshold=LOWEST)
     sets = {"rendered, wide": options.scenes("wide", SEED, options.count, everyone=True)}
     if options.exam is not None:
         sets["photos"] = list(exam_pictures(options.exam))

@@ -38,7 +38,7 @@ $bin/twohands teachers install --folder "$work/trunks" --trunks
 $bin/twohands train detector --shards "$work/photos" "$work/photos-doubled" "$work/photos-alone" "$work/real-doubled" "$work/real-alone" "$work/wide" "$work/ego" "$work/gloves" "$work/held" "$work/close" "$work/clasped" \
     --mixture 0.15 0.1 0.1 0.1 0.1 0.22 0.05 0.03 0.03 0.02 0.1 --out "$work/detector" --steps 11000 --trunk "$work/trunks/palm_detection_full.tflite"
 # Stage 1 learns to deny what the detector takes for a hand. Without a teacher's word photos are left out: their labels may miss hands.
-$bin/twohands train false-alarms --shards "$work/wide" "$work/ego" "$work/gloves" --weights "$work/detector/detector.safetensors"
+$bin/twohands train false-alarms --shards "$work/wide" "$work/ego" "$work/gloves" "$work/clasped" "$work/real-doubled" --weights "$work/detector/detector.safetensors"
 $bin/twohands train regressor --shards "$work/close" "$work/clasped" "$work/real" "$work/real-doubled" "$work/real-alone" "$work/wide" "$work/ego" "$work/gloves" "$work/held" \
     --mixture 0.16 0.2 0.1 0.15 0.15 0.1 0.05 0.03 0.06 \
     --out "$work/regressor" --steps 12000 --trunk "$work/trunks/hand_landmark_full.tflite"

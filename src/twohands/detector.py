@@ -53,9 +53,7 @@ class DetectorConfig:
     """Weights of `Peaks.evidence` and a constant: together the log odds that a hand is there, of whichever side. Fitted to pictures held back
     from training (`training.detector.calibrated`)."""
     threshold: float = 0.5
-    """Least confidence of a hand that is believed without another look."""
-    doubtful: float = 0.3
-    """Least confidence of a hand that is worth another network's look."""
+    """Least confidence."""
     same_side_iou: float = 0.3
     same_side_distance: float = 0.5
     """Boxes of one side that overlap more, or whose centres are nearer (larger boxes' sides), are one hand."""
@@ -113,13 +111,13 @@ class Detector:
 
     @torch.inference_mode()
     def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Detection:
-        """Every hand of an upright RGB photo, doubtful ones too, best first. ValueError if it is no uint8 RGB array.
+        """Every hand of an upright RGB photo, best first. ValueError if it is no uint8 RGB array.
 
         A photo that has the pixels is looked at again at twice the resolution and, if it has many and no hand is near, once more: large hands
         fill the first look, those of people across the room show in the last only."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
-        found = explained(suppress(self.peaks(image), replace(self.config, threshold=self.config.doubtful)))
+        found = explained(suppress(self.peaks(image), self.config))
         return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side))
 
     @torch.inference_mode()

@@ -24,21 +24,11 @@ OTHER_HAND_LIMIT = 0.6
 OTHER_SIDE_LIMIT = 0.5
 """And then find this hand's side more likely right than wrong, and the other's, given that it was seen. Of single hands this second look rejects
 nearly every guess."""
-SCORE_WEIGHTS = (0.49, 0.08, 0.0, 0.0, 10.5, -6.9)
-"""Of the detector's log odds, of stage 1's that there is a hand, that it has this side, and that the person's other hand sees it, of its keypoints'
-mean confidence, and a constant: together the log odds that a detection is a hand that is read rightly. Fitted to detections in pictures held back from
-training (tools/fit_score.py)."""
-LEAST_SCORE = 0.3
-"""Of a hand that the detector saw, to be returned."""
-LEAST_AT_A_GLANCE = 0.15
-"""The same after a first look, before a second one."""
+LEAST_SURENESS, LEAST_OF_PARTNER = 0.18, 0.06
+"""Score times mean probability of its keypoints to be right, below which a hand is not returned, and the same of a hand that the person's other one
+sees beside or behind itself: that it is there is not in doubt, only where."""
 NEARER = 0.5
 """How far a box moves from the detector's to that of the keypoints which a glance has found."""
-SURE_DETECTION = 0.5
-"""The detector's confidence from which a box is believed where stage 1 is not asked."""
-LEAST_OF_PARTNER = 0.06
-"""Score times mean probability of its keypoints to be right, below which a hand is not returned that only the person's other one sees beside or behind
-itself: that it is there is not in doubt, only where."""
 LOOK_AGAIN = 0.05
 """Presence from which a guess that did not hold is looked at once more, where stage 1 has put the hands."""
 SIDE_DENIED = 0.5
@@ -107,12 +97,6 @@ def sides_of_people(detection: Detection) -> list[Sides]:
     return people
 
 
-def believed(detection: Detection) -> Detection:
-    """The detections that say something by themselves."""
-    rows = (detection.score >= SURE_DETECTION).nonzero()[:, 0].tolist()
-    return replace(detection[rows], person=tuple(detection.person[k] for k in rows))
-
-
 def hand_pair(detection: Detection, sides: Sides) -> HandPair:
     """What stage 1 is asked about these two detections. An absent hand borrows the other's box, so that every number is usable."""
     present = [i for i in sides if i is not None]
@@ -140,22 +124,13 @@ def without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
     return _with_hands(candidates, [torch.tensor([(i, hand) not in dropped for hand in (0, 1)]) for i in range(len(candidates))])
 
 
-def score_of(found: Float[Tensor, "hand"], pair: HandPair, hands: Stage1Hands) -> Float[Tensor, "hand"]:
-    """Probability that the detector's hands are hands and read rightly, given how sure it was (`found`) and what stage 1 says of them."""
-    evidence = score_evidence(found, pair, hands)
-    return (evidence @ evidence.new_tensor(SCORE_WEIGHTS)).sigmoid()
-
-
-def score_evidence(found: Float[Tensor, "hand"], pair: HandPair, hands: Stage1Hands) -> Float[Tensor, "hand 6"]:
-    """What SCORE_WEIGHTS weigh."""
-    odds = [torch.logit(p, eps=1e-3) for p in (found, hands.presence, hands.side_correct)]
-    partner = torch.full((2,), 0.5) if hands.other is None else torch.where(pair.present, hands.other.probability, 0.5).flip(0)
-    return torch.stack([*odds, torch.logit(partner, eps=1e-3), hands.keypoint_confidence.mean(-1), torch.ones(2)], -1)
-
-
 def without_unsure(candidates: list[Candidate]) -> list[Candidate]:
-    """Drops hands of which stage 1 hardly knows where they are."""
-    kept = [c.score * confidence_of_distance(c.hands.keypoint_confidence).mean(-1) >= LEAST_OF_PARTNER for c in candidates]
+    """Drops hands of which stage 1 hardly knows whether they are there nor where."""
+    kept = []
+    for c in candidates:
+        sureness = c.score * confidence_of_distance(c.hands.keypoint_confidence).mean(-1)
+        seen = torch.zeros(2) if c.hands.other is None else (c.hands.other.probability * c.present).flip(0)
+        kept.append(sureness >= torch.where(seen >= OTHER_HAND_LIMIT, LEAST_OF_PARTNER, LEAST_SURENESS))
     return _with_hands(candidates, kept)
 
 

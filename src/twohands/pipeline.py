@@ -28,8 +28,6 @@ from twohands.hands.parameters import HandParameters
 from twohands.hands.transfer import transfer_hands
 from twohands.people import (
     DUPLICATE_DISTANCE,
-    LEAST_AT_A_GLANCE,
-    LEAST_SCORE,
     LOOK_AGAIN,
     PRESENCE_LIMIT,
     SIDE_LEAST,
@@ -45,7 +43,6 @@ from twohands.people import (
     log_odds,
     lone_pairs,
     moved_to,
-    score_of,
     side_log_odds,
     sides_of_people,
     taken_twice,
@@ -270,7 +267,6 @@ class Pipeline:
             return []
         pairs = [hand_pair(detection, sides) for sides in people]
         answers = self.regressor.infer(pixels, camera, pairs, seen, looks)
-        least = LEAST_SCORE if looks is None else LEAST_AT_A_GLANCE
         candidates = []
         for sides, pair, answer in zip(people, pairs, answers, strict=True):
             hands = answer.to("cpu")
@@ -279,9 +275,10 @@ class Pipeline:
             found[pair.present] = detection.score[chosen]
             odds = [side_log_odds(detection, index, hand) for hand, index in enumerate(sides) if index is not None]
             odds += [log_odds(float(p)) for p in hands.side_correct[pair.present]]
-            score = found * hands.presence if guessed else score_of(found, pair, hands)
-            present = pair.present & (hands.side_correct >= SIDE_LEAST)
-            present &= hands.presence >= PRESENCE_LIMIT if guessed else (score >= least) & ~taken_twice(pair, hands)
+            score = found * hands.presence
+            present = pair.present & (hands.presence >= PRESENCE_LIMIT) & (hands.side_correct >= SIDE_LEAST)
+            if not guessed:
+                present &= ~taken_twice(pair, hands)
             score = torch.where(present, score, 0.0)
             candidates.append(Candidate(detection, sides, present, score, sum(odds), hands, camera.project(hands.keypoints_m)))
         return candidates

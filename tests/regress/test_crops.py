@@ -2,7 +2,7 @@
 
 import torch
 
-from twohands.regress.crops import DIRECTIONS, PLACES_A_SIDE, on_grid
+from twohands.regress.crops import DIRECTIONS, PLACES_A_SIDE, followed_pair, on_grid
 from twohands.schema import HandPair
 
 
@@ -38,3 +38,19 @@ def test_a_thin_box_keeps_an_area_and_one_without_stays_so():
     low, high = pair.box_xyxy_px[0, :, :2], pair.box_xyxy_px[0, :, 2:]
     assert (high[0] > low[0]).all()
     assert (high[1] == low[1]).all()
+
+
+def test_a_second_look_follows_keypoints_that_are_believed_and_near():
+    box = torch.tensor([10.0, 10.0, 50.0, 50.0]).expand(4, 2, 4)
+    pair = HandPair(box, torch.tensor([0.0, -1.0]).expand(4, 2, 2), torch.ones(4, 2, dtype=torch.bool))
+    found = torch.tensor([14.0, 14.0]) + 40 * torch.linspace(0, 1, 21)[:, None].expand(21, 2)  # a box of 40 px, 4 px farther on
+    keypoints = found.expand(4, 2, 21, 2).clone()
+    keypoints[1] += 60  # astray
+    keypoints[2] = 30 + 0.2 * (keypoints[2] - 30)  # far too small
+    believed = torch.tensor([[True, True]] * 3 + [[True, False]])
+    moved = followed_pair(pair, keypoints, believed, 0.5)
+    torch.testing.assert_close(moved.box_xyxy_px[0], box[0] + 2)
+    assert torch.equal(moved.box_xyxy_px[1:3], box[1:3])
+    torch.testing.assert_close(moved.box_xyxy_px[3], torch.stack([box[3, 0] + 2, box[3, 1]]))
+    torch.testing.assert_close(moved.direction[0], torch.full((2, 2), 0.5**0.5))
+    assert torch.equal(moved.direction[1:3], pair.direction[1:3])

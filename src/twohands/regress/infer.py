@@ -251,8 +251,9 @@ class Stage1:
             presence_logit = presence_logit + heard.own * torch.logit(reading.presence, eps=1e-3)
             side_logit = torch.where(heard.two, prediction.side_logit - BOTH_SIDES, side_logit).clamp(-SIDE_BOUND, SIDE_BOUND)
             side_logit = side_logit + heard.agreement * (1 - seen.clasped * heard.two) * torch.logit(reading.side_correct, eps=1e-3)
-        # A hand that is there must not be pulled about by one that is not.
-        both = (pair.present & (presence_logit > 0) & (side_logit > c.side_denied)).all(1)
+        # A hand must not be pulled about by its own second box. One that is hardly seen has its place from the other alone; where it is none at
+        # all, the caller drops it and asks about the other by itself.
+        both = (pair.present & (side_logit > c.side_denied)).all(1)
         relative = (prediction.relative_m[:, None] @ view.common.R_crop_camera)[:, 0]
         fitted, keypoints = self._fitted(view, prediction, observed, relative, both)
         confidence = 1 - torch.exp(-0.1 / EXPANSION / seen.laplace)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from twohands.errors import from_extra
 from twohands.geometry.camera import Camera
-from twohands.people import Candidate, believed, boxes_in_one_place, keypoint_distance
+from twohands.people import Candidate, boxes_in_one_place, keypoint_distance
 from twohands.pipeline import Pipeline, Regressor
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
@@ -142,7 +142,7 @@ class Tracker:
         strangers: Detection | None = None
         if look:
             self._looked_s, self.detections = time_s, self.detections + 1
-            strangers = self._strangers(believed(self.pipeline.detector(image)), time_s)
+            strangers = self._strangers(self.pipeline.detector(image), time_s)
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         readings = self._follow(pixels, time_s, [p for p in self._people if any(p.hands)])
         if strangers is not None:
