@@ -2,8 +2,8 @@
 
     python tools/center_shapes.py WEIGHTS OUT --shards DIR ... [--held-out 90]
 
-For weights that were trained when posed joints were compared in the predicted shape and photos' hands were fitted too small (docs/METHOD.md, "How large a
-hand is"): only the last bias of the shape changes."""
+For weights that were trained when posed joints were compared in the predicted shape and photos' hands were fitted too small (docs/METHOD.md, "How large
+a hand is"): only the last bias of the shape changes."""
 
 import argparse
 from pathlib import Path
