@@ -75,3 +75,15 @@ def test_masked_truth_may_be_nan() -> None:
 
 def test_masked_mean_of_nothing_is_zero() -> None:
     assert masked_mean(torch.tensor([torch.nan]), torch.tensor([False])) == 0
+
+
+def test_a_pose_in_doubt_does_not_pay_for_a_smaller_hand() -> None:
+    """Joints of a wrong pose err less on a small hand; the shape must not hear of it."""
+    prediction, truth = perfect()
+    shape = prediction.shape.clone().requires_grad_()
+    wrong = dataclasses.replace(prediction, rotation=prediction.rotation.roll(1, 0), shape=shape)
+    total, terms = stage1_loss(load_bundled_hand(), wrong, None, truth, LossWeights(shape=0.0))
+    assert terms["joints"] > 0.05
+    assert terms["bones"] > 0.05
+    (gradient,) = torch.autograd.grad(total, shape)
+    assert not gradient.any()
