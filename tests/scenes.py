@@ -111,8 +111,7 @@ class Truth:
             (high - low).amax(-1),
             torch.tensor([[0.0, -1.0]]).expand(2, 2),
         )
-        sure = torch.where(presence < 0.5, 0.3, 0.8)[:, None].expand(2, 21)  # of what it does not see it knows no place
-        return Stage1Hands(parameters, keypoints, sure, presence, side_correct, other)
+        return Stage1Hands(parameters, keypoints, torch.full((2, 21), 0.8), presence, side_correct, other)
 
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> "Moved":
         self.refinements += len(keypoint_confidence)

@@ -37,7 +37,7 @@ def main() -> None:
         found = []
         for first in range(max(0, len(shards) - args.held_out), len(shards), AT_ONCE):
             rows = [(shards, k) for k in range(first, min(first + AT_ONCE, len(shards)))]
-            batch = make_batch(rows, 224, network.encoders.stride, np.random.default_rng(0), None)
+            batch = make_batch(rows, network.config.crop_px, network.encoders.stride, np.random.default_rng(0), None)
             prediction, _ = network(batch.crops, batch.view.geometry, batch.present)
             found.append((prediction.shape - batch.truth.shape)[batch.truth.parameters_valid])
         errors.append(torch.cat(found).mean(0))

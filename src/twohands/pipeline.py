@@ -275,11 +275,10 @@ class Pipeline:
             found[pair.present] = detection.score[chosen]
             odds = [side_log_odds(detection, index, hand) for hand, index in enumerate(sides) if index is not None]
             odds += [log_odds(float(p)) for p in hands.side_correct[pair.present]]
-            score = found * hands.presence
             present = pair.present & (hands.presence >= PRESENCE_LIMIT) & (hands.side_correct >= SIDE_LEAST)
             if not guessed:
                 present &= ~taken_twice(pair, hands)
-            score = torch.where(present, score, 0.0)
+            score = torch.where(present, found * hands.presence, 0.0)
             candidates.append(Candidate(detection, sides, present, score, sum(odds), hands, camera.project(hands.keypoints_m)))
         return candidates
 

@@ -46,7 +46,7 @@ def rotation_between(a: Float[Tensor, "3"], b: Float[Tensor, "3"]) -> Float[Tens
 
 def resized_hands(model: HandModel, parameters: HandParameters, factor: float) -> HandParameters:
     """The hands `factor` times as large and as far from the origin: to a camera there they look the same. A shape space knows other sizes nearly, not
-    exactly (half a millimetre at a tenth)."""
+    exactly (at a tenth more, joints are within .8 mm in the mean over random shapes)."""
     rest = model.with_shape(parameters.shape).joints_rest_m[..., 0, :]
     tips = model.data.tip_vertices
     template = torch.cat([model.joint_template[1], model.data.v_template[1, tips[1]]])
