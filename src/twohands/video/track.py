@@ -21,7 +21,7 @@ from twohands.people import Candidate, boxes_in_one_place, keypoint_distance
 from twohands.pipeline import Pipeline, Regressor
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
-from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, size_of
+from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy, size_of, swayed
 from twohands.video.sides import SideConfig, Sides, exchanged, side_log_odds
 
 with from_extra("video", "following hands"):
@@ -76,6 +76,10 @@ class TrackConfig:
     look_again: float = 0.1
     """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
     middle of its crop it is read less well."""
+    sway: float = 0.08
+    """From frame to frame crops are larger or smaller by up to so much,"""
+    sway_turn_deg: float = 6.0
+    """and turned: what stage 1 makes of one crop again and again no filter can average."""
     sides: SideConfig = field(default_factory=SideConfig)
 
 
@@ -87,6 +91,10 @@ class _Person:
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
     size_px: float = 1.0
+
+    def rooms(self) -> Float[Tensor, "hand"]:
+        """How much larger than its keypoints' box each hand's is; an absent one's is kept."""
+        return torch.tensor([1.0 if hand is None else hand.room for hand in self.hands])
 
     def exchange(self) -> None:
         """Left and right change places. That a hand showed the other one's side then says nothing any more."""
@@ -132,10 +140,12 @@ class Tracker:
         """When which boxes turned out to be no new hand."""
         self._unsure = True
         self._next = 0
+        self._frame = 0
 
     @torch.inference_mode()
     def step(self, image: UInt8[np.ndarray, "height width 3"], time_s: float) -> list[Reading]:
         """The hands of the next frame, by person. Times ascend."""
+        self._frame += 1
         self._forget(time_s)
         self._note_hidden(time_s)
         look, self._unsure = self._should_look(time_s), False
@@ -201,7 +211,7 @@ class Tracker:
         for person in twice:
             person.sides.both_read_s = time_s
         mirrored = [exchanged(pair) for p, pair in zip(people, pairs, strict=True) if p in twice]
-        answers = [a.to("cpu") for a in self.follower.infer(pixels, self.camera, [*pairs, *mirrored])]
+        answers = self._ask(pixels, [*pairs, *mirrored])
         others = {p.number: a for p, a in zip(twice, answers[len(pairs) :], strict=True)}
         views = []
         for person, pair, hands in zip(people, pairs, answers, strict=False):
@@ -225,6 +235,12 @@ class Tracker:
             if reading is not None:
                 readings.append(reading)
         return readings
+
+    def _ask(self, pixels: Tensor, pairs: list[HandPair]) -> list[Stage1Hands]:
+        """One look of stage 1 at each."""
+        c = self.config
+        crops = [swayed(pair, self._frame, c.sway, math.radians(c.sway_turn_deg)) for pair in pairs]
+        return [answer.to("cpu") for answer in self.follower.infer(pixels, self.camera, crops)]
 
     def _viewed(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
         """An answer, and which of its hands are where they can be."""
@@ -252,17 +268,17 @@ class Tracker:
         for k, view in enumerate(views):
             if view.person.sides.met:
                 continue
-            own = pair_at(view.xy, view.pair.present)
+            own = roomy(pair_at(view.xy, view.pair.present), view.person.rooms())
             reach = (own.box_xyxy_px[:, 2:] - own.box_xyxy_px[:, :2]).amax(-1).clamp_min(1.0)
             off = (own.box_xyxy_px - view.pair.box_xyxy_px).abs().amax(-1) / reach > self.config.look_again
             strayed = off & torch.tensor(view.believed)
             if bool(strayed.any()):
                 box = torch.where(strayed[:, None], own.box_xyxy_px, view.pair.box_xyxy_px)
                 asked[k] = replace(view.pair, box_xyxy_px=box, direction=torch.where(strayed[:, None], own.direction, view.pair.direction))
-        answers = self.follower.infer(pixels, self.camera, list(asked.values())) if asked else []
+        answers = self._ask(pixels, list(asked.values())) if asked else []
         seen = list(views)
         for (k, pair), answer in zip(asked.items(), answers, strict=True):
-            closer = self._viewed(views[k].person, pair, answer.to("cpu"), views[k].other, time_s)
+            closer = self._viewed(views[k].person, pair, answer, views[k].other, time_s)
             if sum(closer.believed) >= sum(views[k].believed):
                 seen[k] = closer
         return seen
@@ -305,6 +321,8 @@ class Tracker:
             if hand is None:
                 continue
             if view.believed[side]:
+                box = view.pair.box_xyxy_px[side]
+                hand.fitted_in(float((box[2:] - box[:2]).max()), size_of(view.xy[side]))
                 hand.distance_m, hand.sureness, hand.noise = distance_and_sureness(hands, side)
                 hand.move(view.xy[side], time_s, hand.noise < self.config.unsure_noise)
                 sure = float(hands.presence[side]) > self.config.unsure_presence and hand.noise < self.config.unsure_noise
@@ -321,10 +339,11 @@ class Tracker:
         return reading
 
     def _pair(self, person: _Person, time_s: float) -> HandPair:
-        """What stage 1 is asked: the keypoints' boxes and directions where they are expected."""
+        """What stage 1 is asked: boxes about the keypoints, and directions, where they are expected."""
         left, right = person.hands
         known = [hand for hand in (left or right, right or left) if hand is not None]
-        return pair_at(torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None]))
+        xy, present = torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None])
+        return roomy(pair_at(xy, present), person.rooms())
 
     def _in_view(self, xy: Float[Tensor, "21 2"]) -> bool:
         """At least a quarter of the keypoints lie within the picture (the principal point is taken for its centre)."""
