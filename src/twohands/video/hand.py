@@ -111,20 +111,6 @@ def roomy(pair: HandPair, room: Float[Tensor, "hand"]) -> HandPair:
     return HandPair(torch.cat([middle - half, middle + half], -1), pair.direction, pair.present)
 
 
-def swayed(pair: HandPair, frame: int, size: float, turn_rad: float) -> HandPair:
-    """The same pair as the `frame`-th look at it shows it: boxes larger or smaller and turned, by up to a share and an angle.
-
-    What stage 1 makes of a crop is off by an amount that hardly changes while crop and hand do not, and that no filter takes away; from crops that
-    sway it comes out differently each time, and averages out. The steps are those of irrational numbers (Weyl), so that any few frames in a row are
-    spread evenly."""
-    step = torch.tensor([[0.6180, 0.7549], [0.7549, 0.5698]]) * frame + torch.tensor([[0.0, 0.5], [0.3, 0.8]])
-    share = 2 * (step - step.floor()) - 1
-    angle = turn_rad * share[:, 1]
-    cos, sin, along = angle.cos(), angle.sin(), pair.direction
-    direction = torch.stack([along[:, 0] * cos - along[:, 1] * sin, along[:, 0] * sin + along[:, 1] * cos], -1)
-    return roomy(HandPair(pair.box_xyxy_px, direction, pair.present), (size * share[:, 0]).exp())
-
-
 def distance_and_sureness(hands: Stage1Hands, side: int) -> tuple[float, float, float]:
     """How far away a hand is, how sure stage 1 is of its keypoints, and how far it says they are off."""
     sure = hands.keypoint_confidence[side]

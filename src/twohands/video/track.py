@@ -21,7 +21,7 @@ from twohands.people import Candidate, boxes_in_one_place, keypoint_distance
 from twohands.pipeline import Pipeline, Regressor
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
-from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy, size_of, swayed
+from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy, size_of
 from twohands.video.sides import SideConfig, Sides, exchanged, side_log_odds
 
 with from_extra("video", "following hands"):
@@ -76,10 +76,6 @@ class TrackConfig:
     look_again: float = 0.1
     """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
     middle of its crop it is read less well."""
-    sway: float = 0.08
-    """From frame to frame crops are larger or smaller by up to so much,"""
-    sway_turn_deg: float = 6.0
-    """and turned: what stage 1 makes of one crop again and again no filter can average."""
     sides: SideConfig = field(default_factory=SideConfig)
 
 
@@ -140,12 +136,10 @@ class Tracker:
         """When which boxes turned out to be no new hand."""
         self._unsure = True
         self._next = 0
-        self._frame = 0
 
     @torch.inference_mode()
     def step(self, image: UInt8[np.ndarray, "height width 3"], time_s: float) -> list[Reading]:
         """The hands of the next frame, by person. Times ascend."""
-        self._frame += 1
         self._forget(time_s)
         self._note_hidden(time_s)
         look, self._unsure = self._should_look(time_s), False
@@ -238,9 +232,7 @@ class Tracker:
 
     def _ask(self, pixels: Tensor, pairs: list[HandPair]) -> list[Stage1Hands]:
         """One look of stage 1 at each."""
-        c = self.config
-        crops = [swayed(pair, self._frame, c.sway, math.radians(c.sway_turn_deg)) for pair in pairs]
-        return [answer.to("cpu") for answer in self.follower.infer(pixels, self.camera, crops)]
+        return [answer.to("cpu") for answer in self.follower.infer(pixels, self.camera, pairs)]
 
     def _viewed(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
         """An answer, and which of its hands are where they can be."""
