@@ -34,3 +34,24 @@ def test_loss_is_zero_for_the_truth_and_its_gradient_reaches_the_network(hand: H
     loss, _ = diffusion_loss(bind(denoiser, condition), denoiser.scale, hand, clean, condition.state, frame, step, noise)
     loss.backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in denoiser.parameters())
+
+
+def test_where_sampling_begins_nothing_of_the_truth_is_to_be_read(hand: HandModel) -> None:
+    """Without noise three thousandths of it would be enough."""
+    hands = random_hands(3, 0)
+    condition, frame = condition_of(hand, hands)
+    denoiser = random_denoiser(0)
+    step, noise = torch.tensor([float(STEPS), STEPS, 500.0]), torch.zeros(3, 2, 17, 13)
+    noise[1:] = torch.randn(2, 2, 17, 13, generator=torch.Generator().manual_seed(0))
+    seen = []
+
+    def looking(noisy: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        seen.append(noisy)
+        return torch.zeros_like(noisy)
+
+    for off in (0.01, 0.02):
+        diffusion_loss(looking, denoiser.scale, hand, condition.state + off, condition.state, frame, step, noise)
+    assert not seen[0][0].any(), "as the sampler's first input"
+    assert torch.equal(seen[0][1], noise[1])
+    assert torch.equal(seen[0][:2], seen[1][:2]), "whatever the truth"
+    assert not torch.equal(seen[0][2], seen[1][2]), "which later steps do show"

@@ -66,7 +66,10 @@ def diffusion_loss(
     """The loss of eq. 4 and, since the numbers that count are distances, those of the keypoints that the state makes. Returns the loss and
     what to log."""
     clean = scale.normalise(clean_state, condition_state)
-    guess = denoise(add_noise(clean, step, noise), step)
+    # At the noisiest step there is noise alone. The three thousandths of X_0 that are left of it by the bound of alpha_bar are plain to read
+    # where there is no noise either, as where sampling begins: within some thousand steps a network learned to, and unlearned to guess.
+    noisy = torch.where((step >= STEPS)[:, None, None, None], noise, add_noise(clean, step, noise))
+    guess = denoise(noisy, step)
     used = used_numbers().to(clean.device)
     loss_state = (guess - clean).square()[..., used].mean()
     found = posed(model, scale.restore(guess, condition_state), frame).keypoints()
