@@ -21,15 +21,26 @@ def test_who_knows_nothing_gives_no_leave_to_go_anywhere(hand: HandModel) -> Non
     assert 0.005 < scales[1] < 0.05, "of a hand of eighteen centimetres"
 
 
-def test_hands_that_were_moved_together_come_back_but_for_their_distance(hand: HandModel) -> None:
+def test_hands_that_were_moved_together_come_back(hand: HandModel) -> None:
     given, sure = crossing_hands(2, 1), torch.full((2, 2, 21), 0.7)
     aside = dataclasses.replace(given, translation_m=given.translation_m + torch.tensor([0.02, -0.01, 0.0]))
     back = held(hand, given, aside, sure, EvidenceConfig())
     torch.testing.assert_close(back.translation_m[..., :2], given.translation_m[..., :2], atol=2e-3, rtol=0)
     farther = dataclasses.replace(given, translation_m=given.translation_m * 1.2)
     along = torch.nn.functional.normalize(hand.pose_hands(given).keypoints().mean(2), dim=-1)
-    kept = held(hand, given, farther, sure, EvidenceConfig()).translation_m - farther.translation_m
-    torch.testing.assert_close((kept * along).sum(-1), torch.zeros(2, 2), atol=2e-3, rtol=0)
+    for share in (0.0, 0.5, 1.0):
+        moved = held(hand, given, farther, sure, EvidenceConfig(hold_deep=share)).translation_m - farther.translation_m
+        nearer = ((given.translation_m - farther.translation_m) * along).sum(-1)
+        # Of hands at different distances what they moved alike comes back.
+        torch.testing.assert_close((moved * along).sum(-1).mean(1), share * nearer.mean(1), atol=4e-3, rtol=0)
+
+
+def test_what_one_hand_moves_towards_the_camera_and_the_other_away_is_kept(hand: HandModel) -> None:
+    given, sure = crossing_hands(1, 2), torch.full((1, 2, 21), 0.7)
+    along = torch.nn.functional.normalize(hand.pose_hands(given).keypoints().mean(2), dim=-1)
+    found = dataclasses.replace(given, translation_m=given.translation_m + along * torch.tensor([0.02, -0.02])[:, None])
+    left = held(hand, given, found, sure, EvidenceConfig()).translation_m - given.translation_m
+    assert float(((left[:, 0] - left[:, 1]) * along[:, 0]).sum()) == pytest.approx(0.04, abs=3e-3)
 
 
 def test_what_one_hand_moves_against_the_other_is_kept_in_part(hand: HandModel) -> None:

@@ -59,7 +59,7 @@ def test_a_guess_against_a_sure_picture_is_not_believed(hand: HandModel) -> None
     """A wild network moves hands that are surely seen no farther than the picture allows, or the projection without it takes."""
     hands, surely = crossing_hands(4, 4, gap_m=0.03), torch.full((4, 2, 21), 0.99)
     wild, limit = random_denoiser(0, 30.0), EvidenceConfig().farthest
-    careless = EvidenceConfig(hold_both=0.0, hold_each=0.0, trust=1e3, farthest=1e3)
+    careless = EvidenceConfig(hold_both=0.0, hold_deep=0.0, hold_each=0.0, trust=1e3, farthest=1e3)
 
     def moved(config: RefineConfig) -> torch.Tensor:
         result = Refiner(wild, config).refine(hand, hands, surely)

@@ -27,6 +27,8 @@ class EvidenceConfig:
 
     hold_both: float = 1.0
     """Share of a common move of both hands across the line of sight that is taken back: nothing that the hands know of each other speaks for it."""
+    hold_deep: float = 1.0
+    """Share of a common move of both hands along the line of sight that is taken back: it would make them larger or smaller in the picture."""
     hold_each: float = 0.5
     """Share of a move of one hand against the other across the line of sight that is taken back."""
     trust: float = 2.0
@@ -63,15 +65,21 @@ def across(vectors: Float[Tensor, "*batch 3"], ray: Float[Tensor, "*#batch 3"]) 
 def held(
     model: HandModel, given: HandParameters, found: HandParameters, confidence: Float[Tensor, "batch hand 21"], config: EvidenceConfig
 ) -> HandParameters:
-    """The hands that were found, shifted across the line of sight back to where the given ones are in the picture, the sure keypoints counting
-    most. In the camera's frame."""
+    """The hands that were found, shifted back to where the given ones are in the picture, and both together to their distance, the sure keypoints
+    counting most. In the camera's frame."""
     here, there = (model.pose_hands(hands).keypoints() for hands in (given, found))
     weight = error_scale_m(here, confidence).pow(-2)[..., None]
     back = ((here - there) * weight).sum(2) / weight.sum(2)
+    whole = back
     back = across(back, functional.normalize(here.mean(2), dim=-1))
     weight = weight.sum(2)
-    both = (back * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
-    return replace(found, translation_m=found.translation_m + config.hold_both * both + config.hold_each * (back - both))
+
+    def common(move: Tensor) -> Tensor:
+        return (move * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+
+    both = common(back)
+    shift = config.hold_both * both + config.hold_deep * common(whole - back) + config.hold_each * (back - both)
+    return replace(found, translation_m=found.translation_m + shift)
 
 
 def moved_scales(
