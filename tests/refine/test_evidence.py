@@ -28,7 +28,9 @@ def test_hands_that_were_moved_together_come_back(hand: HandModel) -> None:
     torch.testing.assert_close(back.translation_m[..., :2], given.translation_m[..., :2], atol=2e-3, rtol=0)
     farther = dataclasses.replace(given, translation_m=given.translation_m * 1.2)
     along = torch.nn.functional.normalize(hand.pose_hands(given).keypoints().mean(2), dim=-1)
-    for share in (0.0, 0.5, 1.0):
+    kept = held(hand, given, farther, sure, EvidenceConfig(hold_deep=0.0)).translation_m - farther.translation_m
+    torch.testing.assert_close((kept * along).sum(-1), torch.zeros(2, 2), atol=2e-3, rtol=0)
+    for share in (0.5, 1.0):
         moved = held(hand, given, farther, sure, EvidenceConfig(hold_deep=share)).translation_m - farther.translation_m
         nearer = ((given.translation_m - farther.translation_m) * along).sum(-1)
         # Of hands at different distances what they moved alike comes back.

@@ -10,6 +10,7 @@ from films import FPS, Film
 from scenes import two_hands
 from twohands.evaluation.motion import swapped_frames, switches
 from twohands.hands.parameters import HandParameters
+from twohands.video.hand import MOST_ROOM, size_of
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 
 
@@ -169,6 +170,9 @@ def test_a_hand_that_moves_unexpectedly_is_looked_at_where_it_is():
     off = [float((pair.box_xyxy_px[1].view(2, 2).mean(0) - middle).abs().max()) for pair in (first, second)]
     assert off[0] > 3
     assert off[1] < 0.5, "the second look is where it turned out to be"
+    low, high = second.box_xyxy_px[1].view(2, 2)
+    assert bool((low <= hand.amin(0)).all() and (high >= hand.amax(0)).all()), "all of it"
+    assert float((high - low).max()) <= MOST_ROOM * size_of(hand) + 1e-3
     assert torch.equal(first.box_xyxy_px[0], second.box_xyxy_px[0]), "the other hand stays where it was expected"
 
 

@@ -481,9 +481,9 @@ class Tracker:
         lost = person.hands[1 - side]
         known = distance_and_sureness(candidate.hands, side)
         person.hands[1 - side] = FollowedHand(candidate.keypoints_xy[side].clone(), time_s, *known)
-        (answer,) = self.follower.infer(pixels, self.camera, [self._pair(person, time_s)])
+        (answer,) = self._ask(pixels, [self._pair(person, time_s)])
         person.hands[1 - side] = lost
-        sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side].cpu(), eps=1e-3)
+        sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side], eps=1e-3)
         return float(sure) < self.config.same_side or person.sides.odds < self.config.same_side
 
 
