@@ -113,6 +113,10 @@ class Truth:
         )
         return Stage1Hands(parameters, keypoints, torch.full((2, 21), 0.8), presence, side_correct, other)
 
+    @property
+    def projector(self) -> "Truth":
+        return self
+
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> "Moved":
         self.refinements += len(keypoint_confidence)
         moved = parameters.translation_m.clone()

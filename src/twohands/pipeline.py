@@ -87,6 +87,11 @@ class Refined(Protocol):
 class Refiner(Protocol):
     """Stage 2."""
 
+    @property
+    def projector(self) -> "Refiner":
+        """One that moves hands no farther than it takes to free them."""
+        ...
+
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Float[Tensor, "pair hand 21"]) -> Refined:
         """Plausible hands near the given ones, with less penetration; `refined` says which pairs were changed."""
         ...

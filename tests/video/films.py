@@ -104,6 +104,10 @@ class Film:
             side_correct[asked] = 0.95 if asked == true else 0.6
         return Stage1Hands(hands, self.model.pose_hands(hands).keypoints(), torch.full((2, 21), 0.8), presence, side_correct)
 
+    @property
+    def projector(self) -> "Film":
+        return self
+
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> "Parted":
         apart = torch.zeros_like(parameters.translation_m)
         apart[:, 0, 2], apart[:, 1, 2] = 0.02, -0.02

@@ -10,8 +10,10 @@ from films import FPS, Film
 from scenes import two_hands
 from twohands.evaluation.motion import swapped_frames, switches
 from twohands.hands.parameters import HandParameters
+from twohands.regress.confidence import error_of_confidence
 from twohands.video.hand import MOST_ROOM, size_of
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
+from twohands.video.track import TrackConfig, Tracker
 
 
 def moving(place) -> list[HandParameters]:
@@ -206,6 +208,65 @@ def test_a_hand_gone_astray_gives_way_to_a_much_surer_one(sure, place):
     elsewhere = dataclasses.replace(candidate, keypoints_xy=candidate.keypoints_xy + torch.tensor([20.0, 0.0]))
     owner, side = tracker._owner(elsewhere, 0, torch.from_numpy(film.frames()[-1].image).permute(2, 0, 1), 1.5)
     assert (owner.number, side) == place
+
+
+@dataclasses.dataclass
+class Shrinking(Film):
+    """From frame 10 on the left hand is read at six tenths of its size, and unsurely, wherever it is looked for in a box that is too small for it."""
+
+    sure_of_it: float = 0.67
+
+    def infer(self, image, camera, pairs, seen=None, looks=None):
+        answers = super().infer(image, camera, pairs)
+        true = size_of(self.xy[self.now, 0])
+        return [
+            self._shrunk(a) if self.now == 10 or _longer_side(pair.box_xyxy_px[0]) < 0.9 * true else a
+            for a, pair in zip(answers, pairs, strict=True)
+        ]
+
+    def _shrunk(self, answer):
+        farther = torch.tensor([1 / 0.6, 1.0])
+        middle = answer.keypoints_m.mean(1, keepdim=True)
+        keypoints = middle * farther[:, None, None] + answer.keypoints_m - middle
+        confidence = answer.keypoint_confidence.clone()
+        confidence[0] = self.sure_of_it
+        return dataclasses.replace(answer, keypoints_m=keypoints, keypoint_confidence=confidence)
+
+
+def _longer_side(box):
+    return float((box[2:] - box[:2]).max())
+
+
+@pytest.mark.parametrize(("config", "found"), [(TrackConfig(), True), (TrackConfig(outgrown=9.0), False), (TrackConfig(better_read=9.0), False)])
+def test_a_hand_read_too_small_in_its_own_small_box_is_read_where_the_detector_sees_it(config, found):
+    film = Shrinking(moving(apart))
+    tracker = Tracker(film.pipeline(), film.camera, config)
+    for frame in film.frames():
+        readings = tracker.step(frame.image, frame.time_s)
+    (reading,) = readings
+    assert error_of_confidence(torch.tensor(film.sure_of_it)) < config.unsure_noise, "not so unsure that the detector's word counts anyway"
+    depth = [float(film.keypoints[-1, side, :, 2].mean()) for side in (0, 1)]
+    read_m = [hand.distance_m for hand in tracker._people[0].hands]
+    assert len(tracker._people) == 1
+    assert read_m[1] == pytest.approx(depth[1], rel=0.05)
+    assert (read_m[0] == pytest.approx(depth[0], rel=0.05)) == found
+    assert bool(reading.seen.all())
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_hands_that_meet_do_not_take_each_others_place(near):
+    """A better reading takes a hand's place in the open; where another hand is near it may be that one's."""
+    film = Film(moving(apart))
+    tracker = read(film).tracker
+    (person,) = tracker._people
+    hand, other = person.hands
+    hand.noise = 0.9
+    if near:
+        other.begin(hand.keypoints_xy + torch.tensor([0.4 * hand.size_px, 0.0]), other.seen_s)
+    owner = tracker._misread(hand.keypoints_xy * 1.02, 0, 0.5, hand.seen_s)
+    assert (owner is person) != near
+    assert tracker._misread(hand.keypoints_xy * 1.02, 0, 0.8, hand.seen_s) is None, "not much better"
+    assert tracker._misread(hand.keypoints_xy * 1.02, 1, 0.5, hand.seen_s) is None, "another side"
 
 
 def test_a_hand_that_leapt_too_far_to_be_followed_is_still_its_persons():

@@ -1,7 +1,8 @@
 """Stage 2 for users: hands that pass through one another in, hands that do not out, or the same hands and the honest word that it failed."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -106,6 +107,12 @@ class Refiner:
         load_weights(path, denoiser)
         to_device(denoiser, device)
         return Refiner(denoiser, config)
+
+    @cached_property
+    def projector(self) -> "Refiner":
+        """The same without the network: hands give way no farther than frees them. For hands that are known better than one photo tells, as those
+        of a film are once they are filtered."""
+        return Refiner(self.denoiser, replace(self.config, steps=0))
 
     def prepared(self, model: HandModel) -> tuple[HandModel, SphereProxies]:
         """A hand model and its spheres on the denoiser's device, made once as long as it is the same model."""

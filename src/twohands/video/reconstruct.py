@@ -276,7 +276,7 @@ class LiveHands:
                 person.turn, person.shift = turn, shift
                 continue
             if float(before[0, n]) > 0:
-                answer = refiner.refine(self.reader.pipeline.network_hand, hands[:, n], confidence[:, n])
+                answer = refiner.projector.refine(self.reader.pipeline.network_hand, hands[:, n], confidence[:, n])
                 if bool(answer.refined[0]):
                     cleaner = answer.parameters.to("cpu")
                     turn = matrix_to_rotvec(rotvec_to_matrix(pose[0, n]).mT @ rotvec_to_matrix(cleaner.pose[0]))

@@ -109,7 +109,7 @@ def settle(
     after, refined = before, torch.zeros_like(paired)
     if refine and pipeline.refiner is not None:
         parameters, after, refined = refined_over_time(
-            readings.time_s, parameters, paired, confidence, before, pipeline.refiner, model, camera, config
+            readings.time_s, parameters, paired, confidence, before, pipeline.refiner.projector, model, camera, config
         )
     if pipeline.hand_model is not model:
         parameters = in_other_model(parameters, state != HAND_ABSENT, model, pipeline.hand_model, config.batch)

@@ -73,6 +73,10 @@ class TrackConfig:
     """How far, in tenths of its size, a detection's middle is off the hand's. It counts where stage 1 is no surer."""
     much_surer: float = 2.0
     """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
+    better_read: float = 1.25
+    """One in the same place is that hand, read in another box, and takes its place if its keypoints are so many times less off, as stage 1 states it."""
+    outgrown: float = 1.35
+    """A hand in the open whose detection is so many times as large as its box, or as small, is read there too."""
     look_again: float = 0.1
     """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
     middle of its crop it is read less well."""
@@ -372,16 +376,23 @@ class Tracker:
         for row, column in zip(rows, columns, strict=True):
             if cost[row, column] >= 1e3:
                 continue
-            matched.add(int(row))
             person, side = followed[column]
             hand = person.hands[side]
             assert hand is not None
+            if not self._is_outgrown(detection.box_xyxy_px[row], hand, time_s):
+                matched.add(int(row))
             unsure = hand.doubts > 0 or hand.noise > self.config.unsure_noise
             if unsure and self._is_own(detection.box_xyxy_px[row], hand, time_s):
                 self._glimpsed(hand, detection.box_xyxy_px[row], time_s)
         self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
         rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
         return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
+
+    def _is_outgrown(self, box_xyxy_px: Float[Tensor, "4"], hand: FollowedHand, time_s: float) -> bool:
+        """Whether a hand in the open is so much larger in a detector's eyes than where stage 1 looks for it, or smaller, that it is worth asking about."""
+        size = float((box_xyxy_px[2:] - box_xyxy_px[:2]).max()) / max(hand.room * size_of(hand.expected_xy(time_s)), 1.0)
+        alone = self._patience_s(hand, time_s) == self.config.coast_s
+        return alone and abs(math.log(size)) > math.log(self.config.outgrown) and self._is_own(box_xyxy_px, hand, time_s)
 
     def _glimpsed(self, hand: FollowedHand, box_xyxy_px: Float[Tensor, "4"], time_s: float) -> None:
         """Takes a detector's word for it where a hand is that is not read well; how it is turned that does not tell."""
@@ -409,12 +420,17 @@ class Tracker:
             for side in (0, 1):
                 xy = candidate.keypoints_xy[side]
                 new = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= self.config.presence_new
-                if not new or self._is_followed(xy) or not self._in_view(xy):
+                if not new or not self._in_view(xy):
                     continue
-                person, place = self._owner(candidate, side, pixels, time_s)
-                person.hands[place] = FollowedHand(xy.clone(), time_s, *distance_and_sureness(candidate.hands, side))
-                self._remember(person, time_s)
-                joined[person.number] = person
+                known = distance_and_sureness(candidate.hands, side)
+                owner, place = self._misread(xy, side, known[2], time_s), side
+                if owner is None:
+                    if self._is_followed(xy):
+                        continue
+                    owner, place = self._owner(candidate, side, pixels, time_s)
+                owner.hands[place] = FollowedHand(xy.clone(), time_s, *known)
+                self._remember(owner, time_s)
+                joined[owner.number] = owner
         for box in strangers.box_xyxy_px:
             middle, reach = (box[:2] + box[2:]) / 2, self.config.match_distance * float((box[2:] - box[:2]).max())
             hands = [hand for person in joined.values() for hand in person.hands if hand is not None]
@@ -446,6 +462,17 @@ class Tracker:
                 if hand is not None and not hand.doubts and keypoint_distance(hand.keypoints_xy, xy) < self.config.near_hand:
                     return True
         return False
+
+    def _misread(self, xy: Float[Tensor, "21 2"], side: int, noise: float, time_s: float) -> _Person | None:
+        """Whose hand of this side is followed in this place, in the open, and read much worse."""
+        both = torch.tensor([True, True])
+        for person in self._people:
+            hand = person.hands[side]
+            badly = hand is not None and not hand.doubts and self.config.better_read * noise < hand.noise
+            if hand is not None and badly and self._patience_s(hand, time_s) == self.config.coast_s:
+                if boxes_in_one_place(pair_at(torch.stack([hand.expected_xy(time_s), xy]), both)):
+                    return person
+        return None
 
     def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[_Person, int]:
         """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size (a hand that is not where it was
