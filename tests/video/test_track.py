@@ -237,7 +237,9 @@ def _longer_side(box):
     return float((box[2:] - box[:2]).max())
 
 
-@pytest.mark.parametrize(("config", "found"), [(TrackConfig(), True), (TrackConfig(outgrown=9.0), False), (TrackConfig(better_read=9.0), False)])
+@pytest.mark.parametrize(
+    ("config", "found"), [(TrackConfig(), True), (TrackConfig(outgrown=9.0), False), (TrackConfig(better_read=9.0), False)]
+)
 def test_a_hand_read_too_small_in_its_own_small_box_is_read_where_the_detector_sees_it(config, found):
     film = Shrinking(moving(apart))
     tracker = Tracker(film.pipeline(), film.camera, config)

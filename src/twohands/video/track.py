@@ -74,7 +74,7 @@ class TrackConfig:
     much_surer: float = 2.0
     """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
     better_read: float = 1.25
-    """One in the same place is that hand, read in another box, and takes its place if its keypoints are so many times less off, as stage 1 states it."""
+    """One in the same place is that hand, read in another box, and takes its place if stage 1 states so many times smaller an error for it."""
     outgrown: float = 1.35
     """A hand in the open whose detection is so many times as large as its box, or as small, is read there too."""
     look_again: float = 0.1
@@ -187,18 +187,22 @@ class Tracker:
             for hand in person.hands:
                 if hand is not None:
                     badly = hand.doubts > 0 or hand.noise > self.config.unsure_noise
-                    hand.hidden = badly and self._patience_s(hand, time_s) == self.config.hidden_s
+                    hand.hidden = badly and self._is_met(hand, time_s)
 
     def _patience_s(self, hand: FollowedHand, time_s: float) -> float:
         """How long a hand is missed before it is given up."""
+        return self.config.hidden_s if self._is_met(hand, time_s) else self.config.coast_s
+
+    def _is_met(self, hand: FollowedHand, time_s: float) -> bool:
+        """Whether another hand is near, behind which it may be."""
         here = hand.expected_xy(time_s).mean(0)
         for person in self._people:
             for other in person.hands:
                 if other is not None and other is not hand and not other.doubts:
                     distance = float((other.expected_xy(time_s).mean(0) - here).norm())
                     if distance < 0.5 * (hand.size_px + other.size_px):
-                        return self.config.hidden_s
-        return self.config.coast_s
+                        return True
+        return False
 
     def _follow(self, pixels: Tensor, time_s: float, people: list[_Person]) -> list[Reading]:
         """Reads the hands of these people where they are expected."""
@@ -251,7 +255,7 @@ class Tracker:
             misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
             nearer = max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3) / hand.distance_m
             leap = max(abs(math.log(grown)), abs(math.log(nearer)))
-            unsure = distance_and_sureness(hands, side)[2] > c.unsure_noise and self._patience_s(hand, time_s) == c.hidden_s
+            unsure = distance_and_sureness(hands, side)[2] > c.unsure_noise and self._is_met(hand, time_s)
             most = c.unsure_jump if unsure else c.largest_jump
             steady = (jump < most and leap < math.log(1 + c.largest_jump)) or (hand.doubts > 1 and not unsure)
             believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and self._in_view(xy[side])
@@ -389,10 +393,10 @@ class Tracker:
         return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
 
     def _is_outgrown(self, box_xyxy_px: Float[Tensor, "4"], hand: FollowedHand, time_s: float) -> bool:
-        """Whether a hand in the open is so much larger in a detector's eyes than where stage 1 looks for it, or smaller, that it is worth asking about."""
+        """Whether a hand in the open is so much larger for a detector than where stage 1 looks for it, or smaller, that it is worth asking about."""
         size = float((box_xyxy_px[2:] - box_xyxy_px[:2]).max()) / max(hand.room * size_of(hand.expected_xy(time_s)), 1.0)
-        alone = self._patience_s(hand, time_s) == self.config.coast_s
-        return alone and abs(math.log(size)) > math.log(self.config.outgrown) and self._is_own(box_xyxy_px, hand, time_s)
+        outgrown = abs(math.log(size)) > math.log(self.config.outgrown)
+        return outgrown and not self._is_met(hand, time_s) and self._is_own(box_xyxy_px, hand, time_s)
 
     def _glimpsed(self, hand: FollowedHand, box_xyxy_px: Float[Tensor, "4"], time_s: float) -> None:
         """Takes a detector's word for it where a hand is that is not read well; how it is turned that does not tell."""
@@ -465,13 +469,12 @@ class Tracker:
 
     def _misread(self, xy: Float[Tensor, "21 2"], side: int, noise: float, time_s: float) -> _Person | None:
         """Whose hand of this side is followed in this place, in the open, and read much worse."""
-        both = torch.tensor([True, True])
         for person in self._people:
             hand = person.hands[side]
-            badly = hand is not None and not hand.doubts and self.config.better_read * noise < hand.noise
-            if hand is not None and badly and self._patience_s(hand, time_s) == self.config.coast_s:
-                if boxes_in_one_place(pair_at(torch.stack([hand.expected_xy(time_s), xy]), both)):
-                    return person
+            if hand is None or hand.doubts or hand.noise <= self.config.better_read * noise or self._is_met(hand, time_s):
+                continue
+            if boxes_in_one_place(pair_at(torch.stack([hand.expected_xy(time_s), xy]), torch.tensor([True, True]))):
+                return person
         return None
 
     def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[_Person, int]:
