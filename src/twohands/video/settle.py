@@ -33,8 +33,8 @@ class SettleConfig:
     """A hand that shows for less is taken for a mistake, unless the video is no longer itself."""
     ramp_s: float = 0.13
     """What stage 2 moves fades in and out over this time before and after the frames that need it."""
-    refine_rounds: int = 2
-    """After fading, hands may still touch: they are refined again from where they are."""
+    refine_rounds: int = 8
+    """After fading, hands may still cross: they are freed again from where they are, at most so often."""
     batch: int = 32
 
 
