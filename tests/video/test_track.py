@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from films import FPS, Film
+from films import FPS, Film, number_of
 
 from scenes import two_hands
 from twohands.evaluation.motion import swapped_frames, switches
@@ -231,6 +231,41 @@ class Shrinking(Film):
         confidence = answer.keypoint_confidence.clone()
         confidence[0] = self.sure_of_it
         return dataclasses.replace(answer, keypoints_m=keypoints, keypoint_confidence=confidence)
+
+
+@dataclasses.dataclass
+class Dwindling(Film):
+    """From frame 10 on nobody sees the left hand any more, and stage 1 reads a smaller one into every box that it is shown, unsurely."""
+
+    def __call__(self, image):
+        seen = super().__call__(image)
+        return seen if number_of(image) < 10 else seen[[1]]
+
+    def infer(self, image, camera, pairs, seen=None, looks=None):
+        answers = super().infer(image, camera, pairs)
+        if self.now < 10:
+            return answers
+        return [self._smaller(answer, _longer_side(pair.box_xyxy_px[0])) for answer, pair in zip(answers, pairs, strict=True)]
+
+    def _smaller(self, answer, asked_px):
+        farther = torch.tensor([size_of(self.xy[self.now, 0]) / (0.8 * asked_px), 1.0])
+        middle = answer.keypoints_m.mean(1, keepdim=True)
+        keypoints = middle * farther[:, None, None] + answer.keypoints_m - middle
+        confidence = torch.where(torch.tensor([[True], [False]]), 0.5, answer.keypoint_confidence)
+        return dataclasses.replace(answer, keypoints_m=keypoints, keypoint_confidence=confidence)
+
+
+def test_a_hand_that_is_read_smaller_and_smaller_is_given_up():
+    film = Dwindling(moving(apart))
+    tracker = Tracker(film.pipeline(), film.camera)
+    sizes = []
+    for frame in film.frames():
+        tracker.step(frame.image, frame.time_s)
+        (person,) = tracker._people
+        sizes.append(None if person.hands[0] is None else person.hands[0].size_px / size_of(film.xy[0, 0]))
+    assert sizes[9] == pytest.approx(1, abs=0.02)
+    assert sizes[-1] is None
+    assert min(size for size in sizes if size is not None) > 1 / (1 + tracker.config.largest_jump) - 0.01
 
 
 def _longer_side(box):

@@ -51,6 +51,8 @@ class FollowedHand:
     """It may be behind another hand."""
     room: float = math.exp(-READ_SIZE)
     """How much larger its true box is taken to be than the one of its keypoints as they are read."""
+    sure_size_px: float = field(init=False)
+    """How large it was in the picture when it was last read surely, or found."""
     own_odds: float = 0.0
     """Log odds that it is a hand of its own, and not the one in the same place read again. Infinite once that has been decided."""
 
@@ -60,6 +62,7 @@ class FollowedHand:
     def begin(self, keypoints_xy: Float[Tensor, "21 2"], time_s: float) -> None:
         """Puts the hand where nobody knows how it moves."""
         self.keypoints_xy, self.velocity_px_s, self.read_s = keypoints_xy, torch.zeros(2), time_s
+        self.sure_size_px = self.size_px
         centre, shape = _way_numbers(keypoints_xy)
         most = (0.1 * self.size_px) ** 2
         self.way = Filter(time_s, np.concatenate([centre, shape]), np.full(2, self.noise), (2, 42), SmoothConfig(), most)
@@ -71,6 +74,8 @@ class FollowedHand:
         if time_s > self.seen_s:
             self.velocity_px_s = 0.5 * (self.velocity_px_s + (keypoints_xy.mean(0) - self.keypoints_xy.mean(0)) / (time_s - self.seen_s))
         self.keypoints_xy, self.seen_s, self.read_s, self.doubts = keypoints_xy.clone(), time_s, time_s, 0
+        if sure:
+            self.sure_size_px = self.size_px
 
     def fitted_in(self, asked_px: float, read_px: float) -> None:
         """Takes note of how large it was read in a box of a size. Boxes that were the read keypoints' own would shrink from frame to frame, to nine

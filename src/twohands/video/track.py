@@ -38,7 +38,7 @@ class TrackConfig:
     """and of one that is followed: hands blurred by motion or hidden by the other one are still there."""
     largest_jump: float = 0.7
     """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size or distance, beyond a factor of 1 +
-    this)."""
+    this); nor an unsure reading ever whose size is off by that factor from the last sure one's."""
     unsure_jump: float = 0.35
     """Farther, a reading is not believed that is unsure of itself: a hidden hand is easily read from the one in front of it."""
     same_hand: float = 0.08
@@ -255,10 +255,13 @@ class Tracker:
             misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
             nearer = max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3) / hand.distance_m
             leap = max(abs(math.log(grown)), abs(math.log(nearer)))
-            unsure = distance_and_sureness(hands, side)[2] > c.unsure_noise and self._is_met(hand, time_s)
+            badly = distance_and_sureness(hands, side)[2] > c.unsure_noise
+            unsure = badly and self._is_met(hand, time_s)
             most = c.unsure_jump if unsure else c.largest_jump
             steady = (jump < most and leap < math.log(1 + c.largest_jump)) or (hand.doubts > 1 and not unsure)
-            believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and self._in_view(xy[side])
+            # Unsure readings are small, and each makes the next box smaller: from frame to frame a hand would shrink to nothing.
+            drifted = badly and abs(math.log(max(size_of(xy[side]), 1.0) / hand.sure_size_px)) > math.log(1 + c.largest_jump)
+            believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and not drifted and self._in_view(xy[side])
         return _View(person, pair, hands, other, xy, believed, misfit)
 
     def _looked_again(self, pixels: Tensor, views: list[_View], time_s: float) -> list[_View]:
