@@ -42,9 +42,10 @@ $bin/twohands train false-alarms --shards "$work/wide" "$work/ego" "$work/gloves
 $bin/twohands train regressor --shards "$work/close" "$work/clasped" "$work/real" "$work/real-doubled" "$work/real-alone" "$work/wide" "$work/ego" "$work/gloves" "$work/held" \
     --mixture 0.16 0.2 0.1 0.15 0.15 0.1 0.05 0.03 0.06 \
     --out "$work/regressor" --steps 12000 --trunk "$work/trunks/hand_landmark_full.tflite"
-# Stage 2 learns from what an early stage 1 gets wrong.
+# Stage 2 learns from what an early stage 1 gets wrong, and the final one: the more pairs of hands there are, each in a photo of its own, the less it
+# learns them by heart.
 $bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.65 0.35 --out "$work/early" --steps 600 \
     --trunk "$work/trunks/hand_landmark_full.tflite"
-$bin/twohands train refiner --out "$work/refiner" --workers 2 \
+$bin/twohands train refiner --out "$work/refiner" --workers 2 --pairs 48000 --photos 42500 --steps 50000 \
     --regressors "$work/early/regressor.safetensors" "$work/regressor/regressor.safetensors"
 cp "$work"/detector/detector.safetensors "$work"/regressor/regressor.safetensors "$work"/refiner/refiner.safetensors src/twohands/weights/
