@@ -6,11 +6,15 @@ import pytest
 import torch
 
 from twohands.collision.volume import hands_shared_volume_cm3
+from twohands.evaluation.synthetic import BENCHMARKS
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
 from twohands.hands.mirror import left_as_right_rotvec
+from twohands.refine.refiner import shared_volumes_cm3
 from twohands.synth import interactions
-from twohands.synth.pairs import fresh_pairs, shipped_pairs
-from twohands.synth.scene import CLASPED, build_scene
+from twohands.synth import pairs as pairs_module
+from twohands.synth.interactions import LARGEST_VOLUME_CM3
+from twohands.synth.pairs import POOL, fresh_pairs, shipped_pairs
+from twohands.synth.scene import BLOCK, CLASPED, build_scene
 
 
 def test_pairs_are_within_the_limits_of_joints() -> None:
@@ -41,3 +45,17 @@ def test_scenes_show_shipped_pairs_and_no_pair_is_made(monkeypatch: pytest.Monke
     assert float((shipped_pairs().pose[:, :, 1:] - fingers).abs().amax((1, 2, 3)).min()) < 1e-6
     with pytest.raises(AssertionError):
         build_scene(dataclasses.replace(knobs, pairs="fresh"), 12)
+
+
+def test_the_sealed_benchmarks_show_stored_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampler makes other pairs of the same seed where a processor rounds otherwise."""
+    monkeypatch.setattr(pairs_module, "sampled_pairs", lambda block: block)
+    fresh_pairs.cache_clear()
+    blocks = {benchmark.recipe(index)[1] // BLOCK for benchmark in BENCHMARKS.values() for index in range(benchmark.count)}
+    hand = load_bundled_hand()
+    for block in blocks:
+        stored = fresh_pairs(block)
+        assert stored.pose.shape == (POOL, 2, 16, 3)
+        assert bool((shared_volumes_cm3(hand, stored[::32]) <= LARGEST_VOLUME_CM3 + 1e-6).all())
+    assert fresh_pairs(max(blocks) + 1) == max(blocks) + 1
+    fresh_pairs.cache_clear()

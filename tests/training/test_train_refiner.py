@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from twohands.errors import UserError
 from twohands.hands.bundled import load_bundled_hand
 from twohands.refine.benchmark import keypoint_errors_mm
 from twohands.refine.denoiser import DenoiserConfig
-from twohands.refine.perturb import PerturbConfig, hidden_keypoints, penetrates, perturb
+from twohands.refine.perturb import PerturbConfig, Perturbed, hidden_keypoints, penetrates, perturb
 from twohands.refine.refiner import FREE_CM3, RefineConfig, Refiner, shared_volumes_cm3
 from twohands.regress.network import Regressor, RegressorConfig
 from twohands.synth.bank import build_bank, read_bank
+from twohands.training import refine_benchmark
 from twohands.training.fit import WholeCheckpoints
 from twohands.training.photographed import photograph_bank, read_pairs
-from twohands.training.refine_benchmark import benchmark_pairs, held_out_pairs, stage1_pairs
+from twohands.training.refine_benchmark import benchmark_pairs, error_pairs, held_out_pairs, stage1_pairs
 from twohands.training.refiner import PairStream, RefinerTraining, stretched, train_refiner
 
 TINY = RegressorConfig(
@@ -161,14 +163,25 @@ def test_held_out_pairs_penetrate_and_are_the_same_each_time() -> None:
     assert torch.equal(pairs.parameters.pose, again.parameters.pose)
 
 
-def test_stored_half_of_the_benchmark_penetrates_and_its_truth_does_not() -> None:
-    hand, pairs = load_bundled_hand(), stage1_pairs()
+@pytest.mark.parametrize("stored", [stage1_pairs, error_pairs])
+def test_stored_halves_of_the_benchmark_penetrate_and_their_truth_does_not(stored: Callable[[], Perturbed]) -> None:
+    hand, pairs = load_bundled_hand(), stored()
     assert pairs.keypoint_confidence.shape == (1000, 2, 21)
     some = pairs[::100]
     assert bool((shared_volumes_cm3(hand, some.parameters) > 0.5 * FREE_CM3).all())
     assert bool((shared_volumes_cm3(hand, some.clean) <= 2 * FREE_CM3).all())
     with pytest.raises(UserError, match="2000"):
         benchmark_pairs(hand, 5000)
+
+
+def test_the_benchmark_is_what_is_stored_whatever_the_processor_makes_of_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refine_benchmark, "sample_interactions", None)
+    hand = load_bundled_hand()
+    pairs = benchmark_pairs(hand, 7)
+    assert torch.equal(pairs.parameters.pose[:3], stage1_pairs().parameters.pose[:3])
+    assert torch.equal(pairs.parameters.pose[3:], error_pairs().parameters.pose[:4])
+    with pytest.raises(TypeError):
+        benchmark_pairs(hand, 7, seed=10)
 
 
 def test_files_that_are_missing_or_broken_are_refused(tmp_path: Path) -> None:

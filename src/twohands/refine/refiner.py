@@ -53,7 +53,7 @@ class RefineConfig:
     """Noising step at which sampling begins, with X_c noised that far; 1,000 is pure noise around X_c."""
     temperature: float = 0.0
     """Of the noise that sampling begins with: 0 goes from the middle of what is plausible, 1 draws a plausible pair by `seed`."""
-    guidance: float = 0.005
+    guidance: float = 0.02
     """Strength of collision guidance; with one step from the middle, much of it only bends fingers that the projection would spare."""
     energy: str = "spheres"
     """"spheres", or "paper" for the paper's vertex rule."""

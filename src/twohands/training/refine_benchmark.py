@@ -1,7 +1,8 @@
 """The fixed benchmark of stage 2: pairs that penetrate, half of them outputs of an early stage 1, half clean pairs with errors.
 
-The first half ships with the package (`refine/benchmark_stage1.npz`, made by tools/make_refine_benchmark.py), since stage 1 goes on
-improving and an early one would be lost; the second follows from the seed. No bank that trains reaches these seeds."""
+Both halves ship with the package (`refine/benchmark_stage1.npz` and `benchmark_errors.npz`, made by tools/make_refine_benchmark.py): stage 1 goes on
+improving, and an early one would be lost; and another processor's rounding makes other pairs of the same seed. No bank that trains reaches these
+seeds."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,10 +29,12 @@ _FIELDS = ("pose", "shape", "translation_m")
 
 
 def benchmark_pairs(model: HandModel, count: int = 2000, seed: int = SEED) -> Perturbed:
-    """`count` pairs, half from each way; the first half is the same for every seed. UserError if more are asked for than there are."""
+    """`count` pairs, half from each way: the stored ones, the first of each half; with another seed than the benchmark's the second half is made
+    here and now. UserError if more are asked for than there are."""
     if not 2 <= count <= 2 * STAGE1_PAIRS:
         raise UserError(f"the benchmark has 2 to {2 * STAGE1_PAIRS} pairs, {count} were asked for")
-    return concatenate([stage1_pairs()[: count // 2], held_out_pairs(model, count - count // 2, seed)])
+    rest = count - count // 2
+    return concatenate([stage1_pairs()[: count // 2], error_pairs()[:rest] if seed == SEED else held_out_pairs(model, rest, seed)])
 
 
 def held_out_pairs(model: HandModel, count: int, seed: int, config: PerturbConfig | None = None) -> Perturbed:
@@ -55,10 +58,19 @@ def held_out_pairs(model: HandModel, count: int, seed: int, config: PerturbConfi
 
 
 def stage1_pairs() -> Perturbed:
-    """The stored half."""
-    path = resources.files("twohands.refine") / "benchmark_stage1.npz"
+    """The stored first half: outputs of an early stage 1."""
+    return _stored("benchmark_stage1.npz")
+
+
+def error_pairs() -> Perturbed:
+    """The stored second half: clean pairs with errors."""
+    return _stored("benchmark_errors.npz")
+
+
+def _stored(name: str) -> Perturbed:
+    path = resources.files("twohands.refine") / name
     if not path.is_file():
-        raise UserError("the package lacks refine/benchmark_stage1.npz; reinstall twohands, or run tools/make_refine_benchmark.py")
+        raise UserError(f"the package lacks refine/{name}; reinstall twohands, or run tools/make_refine_benchmark.py")
     with path.open("rb") as file, np.load(file) as stored:
         arrays = {name: torch.from_numpy(stored[name]).float() for name in stored.files}
     clean, parameters = (HandParameters(*(arrays[f"{what}.{field}"] for field in _FIELDS)) for what in ("clean", "parameters"))
@@ -66,7 +78,7 @@ def stage1_pairs() -> Perturbed:
 
 
 def write_stage1_pairs(path: Path, pairs: Perturbed) -> None:
-    """Stores them: truth in single precision, so that it stays free of penetration, stage 1's answers in half."""
+    """Stores outputs of stage 1: truth in single precision, so that it stays free of penetration, stage 1's answers in half."""
     arrays = pairs.arrays()
     small = {name: array if name.startswith("clean.") else array.astype(np.float16) for name, array in arrays.items()}
     np.savez_compressed(path, **small)  # type: ignore[arg-type]
