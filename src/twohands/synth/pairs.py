@@ -16,18 +16,22 @@ SEALED_PAIRS = "sealed_pairs.npz"
 """Of the sealed benchmarks' blocks of scenes, written by tools/seal_benchmarks.py."""
 POOL = 128
 """Pairs of a block of scenes: each is shown from many sides with many skins."""
+_FIELDS = ("pose", "shape", "translation_m")
+
+
+def _stored(name: str, tool: str) -> dict[str, np.ndarray]:
+    path = resources.files("twohands.synth") / "assets" / name
+    if not path.is_file():
+        raise UserError(f"the package lacks synth/assets/{name}; reinstall twohands, or build the file with {tool}")
+    with path.open("rb") as file, np.load(file) as stored:
+        return dict(stored)
 
 
 @cache
 def shipped_pairs() -> HandParameters:
     """Those of `assets/pairs.npz`, then their mirror images. Read once; UserError if the installation lacks the file."""
-    path = resources.files("twohands.synth") / "assets" / "pairs.npz"
-    if not path.is_file():
-        raise UserError("the package lacks synth/assets/pairs.npz; reinstall twohands, or build the file with tools/build_pairs.py")
-    with path.open("rb") as file, np.load(file) as stored:
-        pose, shape, place = (
-            torch.from_numpy(stored[name].astype(np.float32) * stored[f"{name}_scale"]) for name in ("pose", "shape", "translation_m")
-        )
+    stored = _stored("pairs.npz", "tools/build_pairs.py")
+    pose, shape, place = (torch.from_numpy(stored[name].astype(np.float32) * stored[f"{name}_scale"]) for name in _FIELDS)
     pairs = HandParameters(pose, shape, place)
     return concatenate([pairs, mirror_parameters(pairs)])
 
@@ -35,12 +39,10 @@ def shipped_pairs() -> HandParameters:
 @lru_cache(maxsize=2)
 def fresh_pairs(block: int) -> HandParameters:
     """POOL pairs that the sampler makes for this block of scenes, in some five seconds. Those of the sealed benchmarks come with the package: the
-    sampler descends and rejects, so another processor's rounding makes other pairs of a seed."""
-    path = resources.files("twohands.synth") / "assets" / SEALED_PAIRS
-    if path.is_file():
-        with path.open("rb") as file, np.load(file) as stored:
-            if f"{block}.pose" in stored:
-                return HandParameters(*(torch.from_numpy(stored[f"{block}.{name}"]) for name in ("pose", "shape", "translation_m")))
+    sampler descends and rejects, so another processor's rounding makes other pairs of a seed. UserError if the installation lacks them."""
+    stored = _stored(SEALED_PAIRS, "tools/seal_benchmarks.py DIR --pairs")
+    if f"{block}.pose" in stored:
+        return HandParameters(*(torch.from_numpy(stored[f"{block}.{name}"]) for name in _FIELDS))
     return sampled_pairs(block)
 
 

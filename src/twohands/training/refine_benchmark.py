@@ -72,7 +72,7 @@ def _stored(name: str) -> Perturbed:
     if not path.is_file():
         raise UserError(f"the package lacks refine/{name}; reinstall twohands, or run tools/make_refine_benchmark.py")
     with path.open("rb") as file, np.load(file) as stored:
-        arrays = {name: torch.from_numpy(stored[name]).float() for name in stored.files}
+        arrays = {key: torch.from_numpy(stored[key]).float() for key in stored.files}
     clean, parameters = (HandParameters(*(arrays[f"{what}.{field}"] for field in _FIELDS)) for what in ("clean", "parameters"))
     return Perturbed(clean, parameters, arrays["keypoint_confidence"])
 
