@@ -54,6 +54,8 @@ class Truth:
     """How far beside the other hand it says that this is; a hand in a box that is off it hardly believes in."""
     other_is_itself: bool = False
     """It takes the hand itself for the other one."""
+    misled: bool = False
+    """Looking at a pair more than once it ends at the right hand with both."""
     refined_gap_m: float = 0.3
     asked: list[HandPair] = field(default_factory=list)
     refinements: int = 0
@@ -84,6 +86,9 @@ class Truth:
         if seen is not None:
             return seen  # it looks well at once
         self.asked += pairs
+        if self.misled and looks is None:
+            right = [pair.box_xyxy_px[1:].expand(2, 4) if bool(pair.present.all()) else pair.box_xyxy_px for pair in pairs]
+            pairs = [replace(pair, box_xyxy_px=box) for pair, box in zip(pairs, right, strict=True)]
         return [self._answer(pair) for pair in pairs]
 
     def _answer(self, pair: HandPair) -> Stage1Hands:

@@ -190,6 +190,14 @@ def test_a_guess_beside_the_hand_is_mended():
     torch.testing.assert_close(guessed[1].box_xyxy_px[1], torch.cat([right.amin(0), right.amax(0)]))
 
 
+def test_a_guess_that_a_second_look_loses_is_believed_at_first_sight():
+    """What follows the keypoints of a hidden hand may end at the one in front of it."""
+    truth = Truth([two_hands(0.2)], found=[(0, 1)], sees_other=True, misled=True)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert bool(person.hand_present.all())
+    assert torch.allclose(person.keypoints_m, truth.model.pose_hands(truth.people[0]).keypoints(), atol=1e-6)
+
+
 def test_a_guess_that_shows_the_same_hand_again_is_not_taken():
     truth = Truth([two_hands(0.2)], found=[(0, 1)], sees_other=True, other_is_itself=True)
     (person,) = truth.pipeline().reconstruct(blank_image()).people

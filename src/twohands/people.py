@@ -19,7 +19,7 @@ from twohands.schema import Detection, HandPair, Stage1Hands
 Sides = tuple[int | None, int | None]
 """Which detection is the left and which the right hand of one person."""
 
-OTHER_HAND_LIMIT = 0.6
+OTHER_HAND_LIMIT = 0.5
 """Stage 1, looking at a hand, must be that sure to see the other one too, before that one is asked for."""
 OTHER_SIDE_LIMIT = 0.5
 """And then find this hand's side more likely right than wrong, and the other's, given that it was seen. Of single hands this second look rejects

@@ -239,6 +239,9 @@ class Pipeline:
             if not completes(candidates[i], pair, others) and float(pair.hands.presence.min()) >= LOOK_AGAIN:
                 # A guess may be beside the hand, which then is half out of its crop: look where stage 1 has put it.
                 (pair,) = self._infer(pixels, camera, moved_to(guess, pair.keypoints_xy), [(0, 1)], guessed=True)
+            if not completes(candidates[i], pair, others):
+                # A second look follows what the first one has read: of a hidden hand that may have been the other one.
+                (pair,) = self._infer(pixels, camera, guess, [(0, 1)], guessed=True, looks=1)
             if completes(candidates[i], pair, others):
                 kept[i] = pair
         return kept

@@ -52,17 +52,17 @@ class KeypointTeacher(Protocol):
 class PlacementConfig:
     """How far the final fit may leave what the parameter head said, and how much each observation counts. Standard deviations."""
 
-    orientation_rad: float = 0.12
+    orientation_rad: float = 0.1
     pose_rad: float = 0.2
-    shape: float = 0.3
+    shape: float = 0.5
     iterations: int = 5
     """Steps of damped least squares that pull the hand's joints to the network's own 2.5D joints by their confidence. 0: pose and shape stay what the
     parameter head said, and only the hand's place follows the joints (`twohands photo --no-align`)."""
-    floor_xy: float = 0.012
+    floor_xy: float = 0.008
     """Least error of the network's 2D keypoints, crop sides."""
     depth: float = 0.2
     """Error of the network's keypoint depths, wrist - middle knuckle lengths."""
-    relative_m: float = 0.03
+    relative_m: float = 0.015
     """Error of the predicted relative translation."""
     same_person_shape: float = 0.3
     nearest_m: float = 0.08
@@ -73,13 +73,18 @@ class PlacementConfig:
     teacher_depth: float = 0.12
     teacher_apart: float = 4.0
     """Where network and teacher are farther apart than so many of the network's own errors, they speak of two hands: the teacher is not believed."""
-    teacher_share: float = 1.0
+    teacher_share: float = 2.0
     """What is added to it, in errors of the network's own keypoint, in crops that show the other hand too: where the one cannot see, the other could
     not either, and has perhaps read the wrong hand."""
     teacher_share_alone: float = 0.0
     """The same in crops of a hand by itself, of which the teacher has seen millions."""
+    doubt: float = 0.03
+    """Crop sides of error from which on a keypoint counts for less than its error says: such keypoints are guesses, mostly of what is hidden, and
+    wrong together. Twice the error is taken here, more beyond. What the parameter head says of the pose is the better guess."""
     depth_share: float = 4.0
-    """The same for the depths of both, in wrist - middle knuckle lengths a crop side of 2D error."""
+    """What is added to both depths' errors for the 2D error, in wrist - middle knuckle lengths a crop side,"""
+    depth_share_beside: float = 10.0
+    """and the same in crops that show the other hand too."""
     side_denied: float = -1.4
     """Log odds of the right side below which a hand, wherever its box, is no partner to whom the other one is fitted. A doubt is not enough here:
     a true pair that is not fitted together loses its relative place."""
@@ -289,7 +294,11 @@ class _Seen:
 
     keypoints: KeypointObservation
     laplace: Float[Tensor, "pair hand 21"]
-    """Scale of the 2D error, crop sides."""
+    """Scale of the 2D error, crop sides,"""
+    error: Float[Tensor, "pair hand 21"]
+    """and what the fit takes it to be."""
+    depth_share: Float[Tensor, "pair hand 1"]
+    """What the depth's error owes to it."""
     to_ray: Float[Tensor, "pair hand 1"]
     """From crop sides to the rays' unit."""
     shared: Float[Tensor, "pair hand"]
@@ -310,11 +319,14 @@ class _Seen:
         laplace = prediction.log_scale_xy.clamp(-7, 1).exp()
         to_ray = (size / crop.focal_px)[..., None]
         shown = pair.present.float()[..., None]
-        weight = shown / ((laplace + config.floor_xy) * to_ray)
-        depth_weight = shown / (config.depth + config.depth_share * laplace)
         shared = (CLASPED_STEEPNESS * prediction.other[..., 0]).sigmoid()
         clasped = shared * ((CLASPED_REACH - prediction.other[..., 1:3].norm(dim=-1)) / 0.03).sigmoid()
-        return _Seen(KeypointObservation(rays[..., :2] / rays[..., 2:], weight, depth, depth_weight), laplace, to_ray, shared, clasped)
+        error = laplace * (1 + laplace / config.doubt)
+        depth_share = config.depth_share + (config.depth_share_beside - config.depth_share) * shared[..., None]
+        weight = shown / ((error + config.floor_xy) * to_ray)
+        depth_weight = shown / (config.depth + depth_share * error)
+        observed = KeypointObservation(rays[..., :2] / rays[..., 2:], weight, depth, depth_weight)
+        return _Seen(observed, laplace, error, depth_share, to_ray, shared, clasped)
 
 
 @dataclass(frozen=True)
@@ -341,9 +353,9 @@ class _Heard:
         trust = ((reading.presence > c.teacher_presence) & pair.present).float() * own.sqrt()
         # What the network cannot see the reading has not seen either.
         share = c.teacher_share_alone + (c.teacher_share - c.teacher_share_alone) * seen.shared[..., None]
-        weight = trust[..., None] / ((c.teacher_xy + share * seen.laplace) * seen.to_ray)
+        weight = trust[..., None] / ((c.teacher_xy + share * seen.error) * seen.to_ray)
         ray_xy, weight = _fuse(now.ray_xy, now.ray_weight[..., None], reading.ray_xy, weight[..., None])
-        depth_weight = trust[..., None] / (c.teacher_depth + c.depth_share * seen.laplace)
+        depth_weight = trust[..., None] / (c.teacher_depth + seen.depth_share * seen.error)
         depth, depth_weight = _fuse(now.depth, now.depth_weight, reading.depth, depth_weight)
         return _Heard(KeypointObservation(ray_xy, weight[..., 0], depth, depth_weight), agreement, own, two)
 
