@@ -1,6 +1,7 @@
 """From photo to records, with networks that know the truth: what goes in comes out, and nothing else does."""
 
 import dataclasses
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,10 @@ import torch
 from scenes import HEIGHT, WIDTH, Truth, blank_image, two_hands
 from twohands.errors import UserError
 from twohands.geometry.camera import Camera
+from twohands.geometry.rotations import axis_rotation, matrix_to_rotvec, rotvec_to_matrix
+from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.model import HandModel
+from twohands.people import ONE_PLACE_DISTANCE, keypoint_distance
 
 
 def test_the_truth_comes_through():
@@ -218,6 +222,19 @@ def test_of_two_hands_in_one_place_the_likelier_stays(doubted):
 
 def test_no_two_hands_share_a_quarter_of_a_hand():
     (person,) = Truth([two_hands(0.02)]).pipeline().reconstruct(blank_image()).people
+    assert int(person.hand_present.sum()) == 1
+
+
+def test_palm_in_palm_is_one_hand_though_fingers_point_apart():
+    """Keypoints far from one another do not make two hands of what shares a third of itself."""
+    hands = two_hands(0.0)
+    pose = hands.pose.clone()
+    pose[1, 0] = matrix_to_rotvec(axis_rotation(2, torch.tensor(math.pi)) @ rotvec_to_matrix(pose[1, 0]))
+    turned = replace(hands, pose=pose)
+    palms = load_bundled_hand().pose_hands(turned).keypoints()[:, [0, 5, 9, 13, 17]].mean(1)
+    truth = Truth([replace(turned, translation_m=hands.translation_m + torch.stack([torch.zeros(3), palms[0] - palms[1]]))])
+    assert keypoint_distance(*truth.keypoints_xy()[0]) > ONE_PLACE_DISTANCE
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
     assert int(person.hand_present.sum()) == 1
 
 

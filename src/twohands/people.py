@@ -47,7 +47,11 @@ real hands 13 share more than 8 cm3 as stage 1 reads them, and are two; of 80 ha
 SURE_SIDE = 0.9
 """Probability from which a side is not doubted there."""
 ONE_HAND_CM3 = 30.0
-"""More than this two hands never share, however sure their sides: of rendered clasps that stage 1 reads, the deepest true ones share 15."""
+"""More than this two hands in one place never share, however sure their sides: of rendered clasps that stage 1 reads, the deepest true ones share
+15."""
+NO_HANDS_CM3 = 60.0
+"""And more than this no two hands do, wherever their keypoints lie: a sixth of a hand. Of rendered pairs that stage 1 reads rightly none does, of
+those of which one hand is seen twice, or is something else, a quarter."""
 SAME_HAND_DISTANCE = 0.06
 """Nearer than this they are one hand, however sure their sides look: even palms pressed together do not match so well, finger by finger."""
 
@@ -202,6 +206,8 @@ def followed(detection: Detection, candidates: list[Candidate]) -> Detection:
 def in_one_place(candidate: Candidate) -> bool:
     """Whether a person's two hands, their shared volume measured, are where only one can be. Stage 2 parts hands that clasp deeply, but not one
     hand from itself."""
+    if (candidate.shared_cm3 or 0.0) > NO_HANDS_CM3:
+        return True
     if not bool(candidate.present.all()) or keypoint_distance(*candidate.keypoints_xy) > ONE_PLACE_DISTANCE:
         return False
     doubted = float(candidate.hands.side_correct.min()) < SURE_SIDE

@@ -37,7 +37,7 @@ class EvidenceConfig:
     deep_m: float = 0.012
     """Overlap of two spheres from which that much is allowed. Of hands that lie less deep in each other it is proportionally less: that they
     all but touch says little against them."""
-    farthest: float = 8.0
+    farthest: float = 4.0
     """Hands that a guess and the projection after it have moved by more scales than this are projected from where they were, if that moves
     them less."""
 

@@ -530,7 +530,9 @@ def one_look(regressor: Regressor) -> Regressor:
     if not isinstance(regressor, Stage1):
         return regressor
     once = copy.copy(regressor)
-    once.placement = replace(regressor.placement, passes=1, on_grid=False, hidden_hands=False)
+    once.placement = replace(
+        regressor.placement, passes=1, on_grid=False, hidden_hands=False, relative_m=regressor.placement.relative_film_m
+    )
     return once
 
 
