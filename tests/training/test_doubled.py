@@ -10,6 +10,8 @@ from twohands.data.shards import ShardSet
 from twohands.geometry.camera import Camera
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.parameters import HandParameters
+from twohands.record import stack
+from twohands.refine.refiner import shared_volumes_cm3
 from twohands.schema import Sample
 from twohands.training.doubled import DoublingConfig, doubled, hand_cutout, transplanted
 
@@ -137,6 +139,17 @@ def test_second_hand_in_3d_is_where_its_pixels_are(one_hand: Sample) -> None:
         torch.testing.assert_close(m.parameters.shape[0], m.parameters.shape[1])
         bones = [(m.keypoints_camera_m[h, 1:] - m.keypoints_camera_m[h, :1]).norm(dim=-1) for h in (0, 1)]
         torch.testing.assert_close(bones[0], bones[1], atol=1e-4, rtol=0)
+
+
+def test_hands_laid_together_do_not_pass_through_each_other(one_hand: Sample) -> None:
+    model = load_bundled_hand()
+    config = DoublingConfig(offset=(0.0, 0.6))
+    found = [doubled(one_hand, one_hand, np.random.default_rng(seed), config) for seed in range(20)]
+    as_drawn = [doubled(one_hand, one_hand, np.random.default_rng(seed), replace(config, give_way_m=0.0)) for seed in range(20)]
+    assert sum(m is None for m in as_drawn) > sum(m is None for m in found)
+    volumes = shared_volumes_cm3(model, stack([m.parameters for m in found if m is not None]))
+    assert len(volumes) >= 4
+    assert float(volumes.max()) < 3.0  # flesh gives by 2 mm
 
 
 def test_a_hand_on_the_other_is_nearer(one_hand: Sample) -> None:

@@ -9,6 +9,7 @@ themselves are cut out too, and laid before other backgrounds, or a cut would me
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,8 +17,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from twohands.collision.proxies import SphereProxies
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
+from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.mirror import mirror_rotvec
+from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.joints import FINGERS
 from twohands.schema import Sample
@@ -26,6 +30,10 @@ ON_TOP = 0.6
 """Hands whose centres are nearer than this share of the mean of their sizes lie on one another."""
 NEAREST_M = 0.12
 """No hand is laid nearer to the lens."""
+STEP_M = 0.01
+"""Steps in which a hand is laid nearer until it is free of the other one,"""
+TOUCH_M = 0.002
+"""which it is when no spheres of the two overlap by more: flesh gives."""
 PALM = (1, 5, 9, 13, 17)
 """Keypoints that, with the wrist, are the corners of the palm."""
 FINGER_CHAINS = tuple(tuple(range(4 * f + 1, 4 * f + 5)) for f in range(len(FINGERS)))
@@ -44,6 +52,9 @@ class DoublingConfig:
     """How much nearer the second hand is where it lies on the first one."""
     beside_m: float = 0.04
     """Standard deviation of the difference of their distances where it lies beside it."""
+    give_way_m: float = 0.12
+    """So much nearer still it is laid at most, by as little as frees the hands: true hands do not pass through each other, and from pairs that did
+    stage 1 learnt to put hands into one another."""
     turn_deg: float = 60.0
     """Standard deviation of the second hand's turn in the image."""
     any_turn: float = 0.35
@@ -120,23 +131,32 @@ def doubled(sample: Sample, donor: Sample, rng: np.random.Generator, config: Dou
     (centre, size), (its_centre, its_size) = _extent(xy), _extent(its_xy)
     angle = rng.uniform(-np.pi, np.pi) if rng.random() < c.any_turn else np.radians(rng.normal(0, c.turn_deg))
     way, offset = rng.uniform(-np.pi, np.pi), float(rng.uniform(*c.offset))
-    depth = _middle_depth_m(sample, hand)
-    if deep := bool(sample.parameters_valid[hand]) and bool(donor.parameters_valid[given]):
-        depth -= rng.uniform(*c.on_top_m) if offset < ON_TOP else rng.normal(0, c.beside_m)
-        depth = max(depth, NEAREST_M)
-        nearer = _middle_depth_m(donor, given) / depth
-        scale = nearer * float(sample.camera.focal_px.mean() / donor.camera.focal_px.mean())
-    else:
-        scale = float(np.exp(rng.uniform(*np.log(c.scale)))) * _palm(xy) / _palm(its_xy)
-    reach = offset * (size + scale * its_size) / 2
-    target = centre + reach * torch.tensor([np.cos(way), np.sin(way)], dtype=torch.float32)
+    depth_m, its_depth_m = _middle_depth_m(sample, hand), _middle_depth_m(donor, given)
     turn = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], dtype=torch.float32)
     mirrored = given == hand
-    forward = scale * turn @ torch.diag(torch.tensor([-1.0 if mirrored else 1.0, 1.0]))
-    if deep:
-        sample = _with_second_hand(sample, 1 - hand, donor, given, mirrored, turn, its_centre, target, depth)
+    flip = torch.diag(torch.tensor([-1.0 if mirrored else 1.0, 1.0]))
+
+    def laid(scale: float) -> tuple[Tensor, Tensor]:
+        """(matrix, place) of a second hand so many times as large."""
+        reach = offset * (size + scale * its_size) / 2
+        return scale * turn @ flip, centre + reach * torch.tensor([np.cos(way), np.sin(way)], dtype=torch.float32)
+
+    if bool(sample.parameters_valid[hand]) and bool(donor.parameters_valid[given]):
+        depth_m -= rng.uniform(*c.on_top_m) if offset < ON_TOP else rng.normal(0, c.beside_m)
+        zoom = float(sample.camera.focal_px.mean() / donor.camera.focal_px.mean())
+        for nearer_m in np.arange(0, c.give_way_m + STEP_M / 2, STEP_M):
+            here_m = max(depth_m - nearer_m, NEAREST_M)
+            forward, target = laid(zoom * its_depth_m / here_m)
+            both = _with_second_hand(sample, 1 - hand, donor, given, mirrored, turn, its_centre, target, here_m)
+            if not _pass_through(both.parameters):
+                break
+        else:
+            return None
+        sample = both
         # Towards the border of a picture things look larger than turning the camera would show them: the cut-out takes the size of the 3D hand.
         forward, target = _fitted(its_xy - its_centre, sample.camera.project(sample.keypoints_camera_m)[1 - hand], forward)
+    else:
+        forward, target = laid(float(np.exp(rng.uniform(*np.log(c.scale)))) * _palm(xy) / _palm(its_xy))
     moved = (its_xy - its_centre) @ forward.T + target
     height, width = sample.image.shape[1:]
     frame = torch.tensor([width, height])
@@ -178,6 +198,20 @@ def doubled(sample: Sample, donor: Sample, rng: np.random.Generator, config: Dou
         priors=None,
         source=sample.source + "/doubled",
     )
+
+
+@lru_cache(maxsize=1)
+def _hand() -> tuple[HandModel, SphereProxies]:
+    model = load_bundled_hand()
+    return model, SphereProxies.of(model.data)
+
+
+def _pass_through(pair: HandParameters) -> bool:
+    """Whether a left and a right hand do."""
+    model, proxies = _hand()
+    centres, radius = proxies.centres_posed(model.pose_hands(pair)), proxies.radii(pair.shape)
+    between = torch.cdist(centres[0], centres[1]) - radius[0][:, None] - radius[1]
+    return bool((between < -TOUCH_M).any())
 
 
 def _middle_depth_m(sample: Sample, hand: int) -> float:
