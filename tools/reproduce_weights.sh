@@ -46,6 +46,6 @@ $bin/twohands train regressor --shards "$work/close" "$work/clasped" "$work/real
 # learns them by heart.
 $bin/twohands train regressor --shards "$work/close" "$work/real" --mixture 0.65 0.35 --out "$work/early" --steps 600 \
     --trunk "$work/trunks/hand_landmark_full.tflite"
-$bin/twohands train refiner --out "$work/refiner" --workers 2 --pairs 48000 --photos 42500 --steps 50000 \
+$bin/twohands train refiner --out "$work/refiner" --workers 2 --pairs 93000 --photos 76500 --steps 70000 \
     --regressors "$work/early/regressor.safetensors" "$work/regressor/regressor.safetensors"
 cp "$work"/detector/detector.safetensors "$work"/regressor/regressor.safetensors "$work"/refiner/refiner.safetensors src/twohands/weights/

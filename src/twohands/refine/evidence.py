@@ -29,7 +29,7 @@ class EvidenceConfig:
     """Share of a common move of both hands across the line of sight that is taken back: nothing that the hands know of each other speaks for it."""
     hold_deep: float = 1.0
     """Share of a common move of both hands along the line of sight that is taken back: it would make them larger or smaller in the picture."""
-    hold_each: float = 0.5
+    hold_each: float = 0.25
     """Share of a move of one hand against the other across the line of sight that is taken back."""
     trust: float = 8.0
     """Keypoints may move, across the line of sight and on average over a hand, by so many error scales of theirs. A guess that goes farther is
@@ -37,7 +37,7 @@ class EvidenceConfig:
     deep_m: float = 0.012
     """Overlap of two spheres from which that much is allowed. Of hands that lie less deep in each other it is proportionally less: that they
     all but touch says little against them."""
-    farthest: float = 4.0
+    farthest: float = 6.0
     """Hands that a guess and the projection after it have moved by more scales than this are projected from where they were, if that moves
     them less."""
 
