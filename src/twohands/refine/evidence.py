@@ -29,7 +29,7 @@ class EvidenceConfig:
     """Share of a common move of both hands across the line of sight that is taken back: nothing that the hands know of each other speaks for it."""
     hold_deep: float = 1.0
     """Share of a common move of both hands along the line of sight that is taken back: it would make them larger or smaller in the picture."""
-    hold_each: float = 0.25
+    hold_each: float = 0.35
     """Share of a move of one hand against the other across the line of sight that is taken back."""
     trust: float = 8.0
     """Keypoints may move, across the line of sight and on average over a hand, by so many error scales of theirs. A guess that goes farther is
