@@ -51,7 +51,7 @@ ONE_HAND_CM3 = 30.0
 15."""
 NO_HANDS_CM3 = 60.0
 """And more than this no two hands do, wherever their keypoints lie: a sixth of a hand. Of rendered pairs that stage 1 reads rightly none does, of
-those of which one hand is seen twice, or is something else, a quarter."""
+those of which one hand is seen twice, or is something else, a fifth."""
 SAME_HAND_DISTANCE = 0.06
 """Nearer than this they are one hand, however sure their sides look: even palms pressed together do not match so well, finger by finger."""
 
@@ -206,12 +206,11 @@ def followed(detection: Detection, candidates: list[Candidate]) -> Detection:
 def in_one_place(candidate: Candidate) -> bool:
     """Whether a person's two hands, their shared volume measured, are where only one can be. Stage 2 parts hands that clasp deeply, but not one
     hand from itself."""
-    if (candidate.shared_cm3 or 0.0) > NO_HANDS_CM3:
-        return True
-    if not bool(candidate.present.all()) or keypoint_distance(*candidate.keypoints_xy) > ONE_PLACE_DISTANCE:
-        return False
-    doubted = float(candidate.hands.side_correct.min()) < SURE_SIDE
-    return (candidate.shared_cm3 or 0.0) > (SHARED_LIMIT_CM3 if doubted else ONE_HAND_CM3)
+    if keypoint_distance(*candidate.keypoints_xy) > ONE_PLACE_DISTANCE:
+        limit_cm3 = NO_HANDS_CM3
+    else:
+        limit_cm3 = SHARED_LIMIT_CM3 if float(candidate.hands.side_correct.min()) < SURE_SIDE else ONE_HAND_CM3
+    return bool(candidate.present.all()) and (candidate.shared_cm3 or 0.0) > limit_cm3
 
 
 def taken_twice(pair: HandPair, hands: Stage1Hands) -> Bool[Tensor, "hand"]:

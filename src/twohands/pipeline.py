@@ -235,16 +235,24 @@ class Pipeline:
         kept = list(candidates)
         for i, guess in asked:
             others = [c.keypoints_xy[h] for k, c in enumerate(kept) if k != i for h in (0, 1) if c.present[h]]
-            (pair,) = self._infer(pixels, camera, guess, [(0, 1)], guessed=True)
-            if not completes(candidates[i], pair, others) and float(pair.hands.presence.min()) >= LOOK_AGAIN:
-                # A guess may be beside the hand, which then is half out of its crop: look where stage 1 has put it.
-                (pair,) = self._infer(pixels, camera, moved_to(guess, pair.keypoints_xy), [(0, 1)], guessed=True)
-            if not completes(candidates[i], pair, others):
-                # A second look follows what the first one has read: of a hidden hand that may have been the other one.
-                (pair,) = self._infer(pixels, camera, guess, [(0, 1)], guessed=True, looks=1)
-            if completes(candidates[i], pair, others):
-                kept[i] = pair
+            kept[i] = self._with_guess(pixels, camera, candidates[i], guess, others) or candidates[i]
         return kept
+
+    def _with_guess(
+        self, pixels: Tensor, camera: Camera, alone: Candidate, guess: Detection, others: list[Float[Tensor, "21 2"]]
+    ) -> Candidate | None:
+        """A lone hand with the other one that it sees, if stage 1 finds this in one of three places."""
+        (pair,) = self._infer(pixels, camera, guess, [(0, 1)], guessed=True)
+        if completes(alone, pair, others):
+            return pair
+        if float(pair.hands.presence.min()) >= LOOK_AGAIN:
+            # A guess may be beside the hand, which then is half out of its crop: look where stage 1 has put it.
+            (pair,) = self._infer(pixels, camera, moved_to(guess, pair.keypoints_xy), [(0, 1)], guessed=True)
+            if completes(alone, pair, others):
+                return pair
+        # A second look follows what the first one has read: of a hidden hand that may have been the other one.
+        (pair,) = self._infer(pixels, camera, guess, [(0, 1)], guessed=True, looks=1)
+        return pair if completes(alone, pair, others) else None
 
     def _measured(self, candidates: list[Candidate], camera: Camera) -> list[Candidate]:
         """Candidates whose shared volume is known."""

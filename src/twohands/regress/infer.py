@@ -63,10 +63,7 @@ class PlacementConfig:
     depth: float = 0.2
     """Error of the network's keypoint depths, wrist - middle knuckle lengths."""
     relative_m: float = 0.015
-    """Error of the predicted relative translation,"""
-    relative_film_m: float = 0.03
-    """and of a followed pair's: each hand of a film has a distance of its own, known from the frames before, and a hand that hides is not to be
-    drawn to the other one."""
+    """Error of the predicted relative translation."""
     same_person_shape: float = 0.3
     nearest_m: float = 0.08
     """No hand is nearer to the lens."""

@@ -9,7 +9,7 @@ themselves are cut out too, and laid before other backgrounds, or a cut would me
 import dataclasses
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from twohands.collision.proxies import SphereProxies
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.mirror import mirror_rotvec
-from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.joints import FINGERS
+from twohands.record import stack
+from twohands.refine.perturb import penetrates
 from twohands.schema import Sample
 
 ON_TOP = 0.6
@@ -31,9 +32,7 @@ ON_TOP = 0.6
 NEAREST_M = 0.12
 """No hand is laid nearer to the lens."""
 STEP_M = 0.01
-"""Steps in which a hand is laid nearer until it is free of the other one,"""
-TOUCH_M = 0.002
-"""which it is when no spheres of the two overlap by more: flesh gives."""
+"""Steps in which a hand is laid nearer until it is free of the other one."""
 PALM = (1, 5, 9, 13, 17)
 """Keypoints that, with the wrist, are the corners of the palm."""
 FINGER_CHAINS = tuple(tuple(range(4 * f + 1, 4 * f + 5)) for f in range(len(FINGERS)))
@@ -200,18 +199,14 @@ def doubled(sample: Sample, donor: Sample, rng: np.random.Generator, config: Dou
     )
 
 
-@lru_cache(maxsize=1)
-def _hand() -> tuple[HandModel, SphereProxies]:
-    model = load_bundled_hand()
-    return model, SphereProxies.of(model.data)
+@cache
+def _proxies() -> SphereProxies:
+    return SphereProxies.of(load_bundled_hand().data)
 
 
 def _pass_through(pair: HandParameters) -> bool:
-    """Whether a left and a right hand do."""
-    model, proxies = _hand()
-    centres, radius = proxies.centres_posed(model.pose_hands(pair)), proxies.radii(pair.shape)
-    between = torch.cdist(centres[0], centres[1]) - radius[0][:, None] - radius[1]
-    return bool((between < -TOUCH_M).any())
+    """Whether a left and a right hand do, as deeply as pairs do that stage 2 learns to part."""
+    return bool(penetrates(load_bundled_hand(), _proxies(), stack([pair]))[0])
 
 
 def _middle_depth_m(sample: Sample, hand: int) -> float:

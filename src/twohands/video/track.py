@@ -27,6 +27,10 @@ from twohands.video.sides import SideConfig, Sides, exchanged, side_log_odds
 with from_extra("video", "following hands"):
     from scipy.optimize import linear_sum_assignment
 
+RELATIVE_M = 0.03
+"""Error of the relative translation that stage 1 predicts of a followed pair, twice a photo's: each hand of a film has a distance of its own, known
+from the frames before, and a hand that hides is not to be drawn to the other one."""
+
 
 @dataclass(frozen=True)
 class TrackConfig:
@@ -530,9 +534,7 @@ def one_look(regressor: Regressor) -> Regressor:
     if not isinstance(regressor, Stage1):
         return regressor
     once = copy.copy(regressor)
-    once.placement = replace(
-        regressor.placement, passes=1, on_grid=False, hidden_hands=False, relative_m=regressor.placement.relative_film_m
-    )
+    once.placement = replace(regressor.placement, passes=1, on_grid=False, hidden_hands=False, relative_m=RELATIVE_M)
     return once
 
 
