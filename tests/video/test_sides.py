@@ -142,7 +142,7 @@ def test_a_hand_that_came_in_where_the_other_one_is_and_has_its_side_is_not_beli
     """Both boxes show the left hand. One that was a hand of its own before they met is only hidden."""
     film = Film(moving(apart))
     tracker = read(film).tracker
-    (person,) = tracker._people
+    (person,) = tracker.roster.people
     assert all(hand.own_odds == np.inf for hand in person.hands), "hands that are apart are their own"
     if not known:
         person.hands[1].own_odds = 0.0

@@ -13,7 +13,8 @@ from twohands.hands.parameters import HandParameters
 from twohands.regress.confidence import error_of_confidence
 from twohands.video.hand import MOST_ROOM, size_of
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
-from twohands.video.track import TrackConfig, Tracker
+from twohands.video.roster import TrackConfig
+from twohands.video.track import Tracker
 
 
 def moving(place) -> list[HandParameters]:
@@ -112,14 +113,14 @@ def test_a_hidden_hand_is_waited_for_where_its_way_leads():
 def test_a_detection_that_may_be_the_other_hands_tells_nothing_of_a_hidden_one():
     film = Film(moving(apart))
     tracker = read(film).tracker
-    (person,) = tracker._people
+    (person,) = tracker.roster.people
     left = person.hands[0]
     here = left.expected_xy(1.5)
     box = torch.cat([here.amin(0), here.amax(0)])
-    assert tracker._is_own(box, left, 1.5)
-    assert not tracker._is_own(box, person.hands[1], 1.5)
+    assert tracker.roster.is_own(box, left, 1.5)
+    assert not tracker.roster.is_own(box, person.hands[1], 1.5)
     left.doubts = 1
-    tracker._glimpsed(left, box + torch.tensor([0.0, 40.0, 0.0, 40.0]), 1.5)
+    tracker.roster.glimpse(left, box + torch.tensor([0.0, 40.0, 0.0, 40.0]), 1.5)
     assert torch.allclose(left.expected_xy(1.5), here + torch.tensor([0.0, 40.0]), atol=0.1), "what is elsewhere begins anew there"
 
 
@@ -200,7 +201,7 @@ def test_a_hand_that_leaps_away_along_its_ray_is_not_believed():
 def test_a_hand_gone_astray_gives_way_to_a_much_surer_one(sure, place):
     film = Film(moving(apart))
     tracker = read(film).tracker
-    (person,) = tracker._people
+    (person,) = tracker.roster.people
     person.hands[0].sureness = sure
     detection = film(film.frames()[-1].image)
     (candidate,) = tracker.welcomer.candidates(film.frames()[-1].image, film.camera, detection)
@@ -261,7 +262,7 @@ def test_a_hand_that_is_read_smaller_and_smaller_is_given_up():
     sizes = []
     for frame in film.frames():
         tracker.step(frame.image, frame.time_s)
-        (person,) = tracker._people
+        (person,) = tracker.roster.people
         sizes.append(None if person.hands[0] is None else person.hands[0].size_px / size_of(film.xy[0, 0]))
     assert sizes[9] == pytest.approx(1, abs=0.02)
     assert sizes[-1] is None
@@ -283,8 +284,8 @@ def test_a_hand_read_too_small_in_its_own_small_box_is_read_where_the_detector_s
     (reading,) = readings
     assert error_of_confidence(torch.tensor(film.sure_of_it)) < config.unsure_noise, "not so unsure that the detector's word counts anyway"
     depth = [float(film.keypoints[-1, side, :, 2].mean()) for side in (0, 1)]
-    read_m = [hand.distance_m for hand in tracker._people[0].hands]
-    assert len(tracker._people) == 1
+    read_m = [hand.distance_m for hand in tracker.roster.people[0].hands]
+    assert len(tracker.roster.people) == 1
     assert read_m[1] == pytest.approx(depth[1], rel=0.05)
     assert (read_m[0] == pytest.approx(depth[0], rel=0.05)) == found
     assert bool(reading.seen.all())
@@ -295,21 +296,21 @@ def test_hands_that_meet_do_not_take_each_others_place(near):
     """A better reading takes a hand's place in the open; where another hand is near it may be that one's."""
     film = Film(moving(apart))
     tracker = read(film).tracker
-    (person,) = tracker._people
+    (person,) = tracker.roster.people
     hand, other = person.hands
     hand.noise = 0.9
     if near:
         other.begin(hand.keypoints_xy + torch.tensor([0.4 * hand.size_px, 0.0]), other.seen_s)
-    owner = tracker._misread(hand.keypoints_xy * 1.02, 0, 0.5, hand.seen_s)
+    owner = tracker.roster.misread_owner(hand.keypoints_xy * 1.02, 0, 0.5, hand.seen_s)
     assert (owner is person) != near
-    assert tracker._misread(hand.keypoints_xy * 1.02, 0, 0.8, hand.seen_s) is None, "not much better"
-    assert tracker._misread(hand.keypoints_xy * 1.02, 1, 0.5, hand.seen_s) is None, "another side"
+    assert tracker.roster.misread_owner(hand.keypoints_xy * 1.02, 0, 0.8, hand.seen_s) is None, "not much better"
+    assert tracker.roster.misread_owner(hand.keypoints_xy * 1.02, 1, 0.5, hand.seen_s) is None, "another side"
 
 
 def test_a_hand_that_leapt_too_far_to_be_followed_is_still_its_persons():
     film = Film(moving(apart), hidden={(k, 1) for k in range(45)})
     tracker, image = read(film).tracker, film.frames()[-1].image
-    (person,) = tracker._people
+    (person,) = tracker.roster.people
     (candidate,) = tracker.welcomer.candidates(image, film.camera, film(image))
     pixels = torch.from_numpy(image).permute(2, 0, 1)
     person.hands[0].doubts = 1

@@ -8,111 +8,32 @@ or for some time nobody has looked.
 
 import copy
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from twohands.errors import from_extra
 from twohands.geometry.camera import Camera
 from twohands.people import Candidate, boxes_in_one_place, keypoint_distance
 from twohands.pipeline import Pipeline, Regressor
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
 from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy, size_of
-from twohands.video.sides import SideConfig, Sides, exchanged, side_log_odds
-
-with from_extra("video", "following hands"):
-    from scipy.optimize import linear_sum_assignment
+from twohands.video.roster import FollowedPerson, Roster, TrackConfig
+from twohands.video.sides import exchanged, side_log_odds
 
 RELATIVE_M = 0.03
 """Error of the relative translation that stage 1 predicts of a followed pair, twice a photo's: each hand of a film has a distance of its own, known
 from the frames before, and a hand that hides is not to be drawn to the other one."""
 
 
-@dataclass(frozen=True)
-class TrackConfig:
-    """When a hand is believed, followed, given up, and looked for. Sizes are the longer side of a hand's keypoints in the picture."""
-
-    presence_new: float = 0.5
-    """Least presence of a hand that comes in,"""
-    presence_kept: float = 0.25
-    """and of one that is followed: hands blurred by motion or hidden by the other one are still there."""
-    largest_jump: float = 0.7
-    """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size or distance, beyond a factor of 1 +
-    this); nor an unsure reading ever whose size is off by that factor from the last sure one's."""
-    unsure_jump: float = 0.35
-    """Farther, a reading is not believed that is unsure of itself: a hidden hand is easily read from the one in front of it."""
-    same_hand: float = 0.08
-    """Two hands whose keypoints are nearer than this in sizes, on average, are one hand, read twice,"""
-    near_hand: float = 0.25
-    """and nearer than this too, if stage 1 doubts a side, or if they were expected twice as far apart: a hand that hides behind another one is
-    easily read as that one."""
-    coast_s: float = 0.15
-    """A hand that is not believed is still looked for where it should be, so long;"""
-    hidden_s: float = 0.4
-    """and so long if that is behind another hand."""
-    remember_s: float = 10.0
-    """So long a person without hands is expected back."""
-    look_every_s: float = 0.7
-    """The detector looks at least so often,"""
-    look_for_missing_s: float = 0.1
-    """and so often while a person shows one hand or none;"""
-    look_in_vain_s: float = 0.3
-    """but where it found nobody new several times, the pause grows to this."""
-    refused_s: float = 0.35
-    """So long a detection in which stage 1 saw no hand, or none that nobody follows, is not asked about again."""
-    unsure_presence: float = 0.6
-    unsure_side: float = 0.3
-    unsure_noise: float = 1.0
-    """Below the first two of these, or above the last (the keypoints' error as stage 1 states it, in tenths of the hand's size), the detector
-    looks in the next frame (but not more often than every `look_for_missing_s`)."""
-    same_side: float = 3.0
-    """A hand that comes in beside a hand of the same side is that person's other hand, unless the log odds for its side exceed this."""
-    match_distance: float = 0.8
-    """A detection nearer than this to where a hand was expected, in sizes, is that hand."""
-    glimpse_noise: float = 1.0
-    """How far, in tenths of its size, a detection's middle is off the hand's. It counts where stage 1 is no surer."""
-    much_surer: float = 2.0
-    """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
-    better_read: float = 1.25
-    """One in the same place is that hand, read in another box, and takes its place if stage 1 states so many times smaller an error for it."""
-    outgrown: float = 1.35
-    """A hand in the open whose detection is so many times as large as its box, or as small, is read there too."""
-    look_again: float = 0.1
-    """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
-    middle of its crop it is read less well."""
-    sides: SideConfig = field(default_factory=SideConfig)
-
-
-@dataclass
-class _Person:
-    number: int
-    sides: Sides
-    hands: list[FollowedHand | None] = field(default_factory=lambda: [None, None])
-    seen_s: float = 0.0
-    place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
-    size_px: float = 1.0
-
-    def rooms(self) -> Float[Tensor, "hand"]:
-        """How much larger than its keypoints' box each hand's is; an absent one's is kept."""
-        return torch.tensor([1.0 if hand is None else hand.room for hand in self.hands])
-
-    def exchange(self) -> None:
-        """Left and right change places. That a hand showed the other one's side then says nothing any more."""
-        self.hands.reverse()
-        for hand in self.hands:
-            if hand is not None:
-                hand.own_odds = 0.0
-
-
 @dataclass
 class _View:
     """An answer of stage 1 about a person on its way to a reading."""
 
-    person: _Person
+    person: FollowedPerson
     pair: HandPair
     """Where it was asked to look."""
     hands: Stage1Hands
@@ -127,8 +48,8 @@ class _View:
 class Tracker:
     """Follows the hands of everyone through the frames of one camera."""
 
-    def __init__(self, pipeline: Pipeline, camera: Camera, config: TrackConfig = TrackConfig()) -> None:
-        self.pipeline, self.camera, self.config = pipeline, camera, config
+    def __init__(self, pipeline: Pipeline, camera: Camera, config: TrackConfig | None = None) -> None:
+        self.pipeline, self.camera, self.config = pipeline, camera, config or TrackConfig()
         self.follower = one_look(pipeline.regressor)
         # Whoever comes in is read once more in the same frame, where these hands were found.
         self.welcomer = replace(pipeline, regressor=self.follower)
@@ -136,32 +57,30 @@ class Tracker:
         """How often the detector was asked."""
         self.corrections: list[tuple[float, Reading]] = []
         """What should have been read at an earlier time; whoever keeps the readings takes these and empties the list."""
-        self._people: list[_Person] = []
+        self.roster = Roster(camera, self.config)
         self._looked_s = -1e9
         self._in_vain = 0
         """Looks of the detector in a row that brought nobody."""
-        self._refused: list[tuple[float, Float[Tensor, 4]]] = []
-        """When which boxes turned out to be no new hand."""
         self._unsure = True
-        self._next = 0
 
     @torch.inference_mode()
     def step(self, image: UInt8[np.ndarray, "height width 3"], time_s: float) -> list[Reading]:
         """The hands of the next frame, by person. Times ascend."""
-        self._forget(time_s)
-        self._note_hidden(time_s)
+        if self.roster.forget(time_s):
+            self._in_vain = 0
+        self.roster.note_hidden(time_s)
         look, self._unsure = self._should_look(time_s), False
         strangers: Detection | None = None
         if look:
             self._looked_s, self.detections = time_s, self.detections + 1
-            strangers = self._strangers(self.pipeline.detector(image), time_s)
+            strangers = self.roster.strangers(self.pipeline.detector(image), time_s)
         pixels = torch.from_numpy(image).permute(2, 0, 1)
-        readings = self._follow(pixels, time_s, [p for p in self._people if any(p.hands)])
+        readings = self._follow(pixels, time_s, self.roster.active)
         if strangers is not None:
             joined = self._welcome(image, pixels, strangers, time_s) if len(strangers.score) else []
             self._in_vain = 0 if joined else self._in_vain + 1
             readings = [r for r in readings if r.person not in {p.number for p in joined}] + self._follow(pixels, time_s, joined)
-        self._unite()
+        self.roster.unite()
         return readings
 
     def skip(self) -> None:
@@ -170,7 +89,7 @@ class Tracker:
 
     def _should_look(self, time_s: float) -> bool:
         since = time_s - self._looked_s
-        active = [p for p in self._people if any(p.hands)]
+        active = self.roster.active
         missing = not active or any(None in p.hands for p in active)
         c = self.config
         lost = any(hand is not None and hand.doubts for p in active for hand in p.hands)
@@ -178,37 +97,7 @@ class Tracker:
         # Rounding of time stamps must not make it every frame but one.
         return since >= c.look_every_s - 1e-3 or ((missing or self._unsure) and since >= pause_s - 1e-3)
 
-    def _forget(self, time_s: float) -> None:
-        for person in self._people:
-            for side, hand in enumerate(person.hands):
-                if hand is not None and hand.doubts and time_s - hand.seen_s > self._patience_s(hand, time_s):
-                    person.hands[side], self._in_vain = None, 0
-        self._people = [p for p in self._people if any(p.hands) or time_s - p.seen_s <= self.config.remember_s]
-
-    def _note_hidden(self, time_s: float) -> None:
-        """Hands that are read badly, or not, while another one is near."""
-        for person in self._people:
-            for hand in person.hands:
-                if hand is not None:
-                    badly = hand.doubts > 0 or hand.noise > self.config.unsure_noise
-                    hand.hidden = badly and self._is_met(hand, time_s)
-
-    def _patience_s(self, hand: FollowedHand, time_s: float) -> float:
-        """How long a hand is missed before it is given up."""
-        return self.config.hidden_s if self._is_met(hand, time_s) else self.config.coast_s
-
-    def _is_met(self, hand: FollowedHand, time_s: float) -> bool:
-        """Whether another hand is near, behind which it may be."""
-        here = hand.expected_xy(time_s).mean(0)
-        for person in self._people:
-            for other in person.hands:
-                if other is not None and other is not hand and not other.doubts:
-                    distance = float((other.expected_xy(time_s).mean(0) - here).norm())
-                    if distance < 0.5 * (hand.size_px + other.size_px):
-                        return True
-        return False
-
-    def _follow(self, pixels: Tensor, time_s: float, people: list[_Person]) -> list[Reading]:
+    def _follow(self, pixels: Tensor, time_s: float, people: list[FollowedPerson]) -> list[Reading]:
         """Reads the hands of these people where they are expected."""
         if not people:
             return []
@@ -246,7 +135,7 @@ class Tracker:
         """One look of stage 1 at each."""
         return [answer.to("cpu") for answer in self.follower.infer(pixels, self.camera, pairs)]
 
-    def _viewed(self, person: _Person, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
+    def _viewed(self, person: FollowedPerson, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
         """An answer, and which of its hands are where they can be."""
         c = self.config
         xy = self.camera.project(hands.keypoints_m)
@@ -260,12 +149,12 @@ class Tracker:
             nearer = max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3) / hand.distance_m
             leap = max(abs(math.log(grown)), abs(math.log(nearer)))
             badly = distance_and_sureness(hands, side)[2] > c.unsure_noise
-            unsure = badly and self._is_met(hand, time_s)
+            unsure = badly and self.roster.is_met(hand, time_s)
             most = c.unsure_jump if unsure else c.largest_jump
             steady = (jump < most and leap < math.log(1 + c.largest_jump)) or (hand.doubts > 1 and not unsure)
             # Unsure readings are small, and each makes the next box smaller: from frame to frame a hand would shrink to nothing.
             drifted = badly and abs(math.log(max(size_of(xy[side]), 1.0) / hand.sure_size_px)) > math.log(1 + c.largest_jump)
-            believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and not drifted and self._in_view(xy[side])
+            believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and not drifted and self.roster.is_in_view(xy[side])
         return _View(person, pair, hands, other, xy, believed, misfit)
 
     def _looked_again(self, pixels: Tensor, views: list[_View], time_s: float) -> list[_View]:
@@ -340,180 +229,70 @@ class Tracker:
         seen = torch.tensor(view.believed)
         if not bool(seen.any()):
             return None
-        self._remember(person, time_s)
+        self.roster.remember(person, time_s)
         reading = _reading(hands, seen, person.number)
         person.sides.note(time_s, reading, None if view.other is None else _reading(view.other, seen.flip(0), person.number))
         return reading
 
-    def _pair(self, person: _Person, time_s: float) -> HandPair:
+    def _pair(self, person: FollowedPerson, time_s: float) -> HandPair:
         """What stage 1 is asked: boxes about the keypoints, and directions, where they are expected."""
         left, right = person.hands
         known = [hand for hand in (left or right, right or left) if hand is not None]
         xy, present = torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None])
         return roomy(pair_at(xy, present), person.rooms())
 
-    def _in_view(self, xy: Float[Tensor, "21 2"]) -> bool:
-        """At least a quarter of the keypoints lie within the picture (the principal point is taken for its centre)."""
-        within = ((xy > 0) & (xy < 2 * self.camera.principal_px)).all(-1)
-        return float(within.float().mean()) >= 0.25
-
-    def _remember(self, person: _Person, time_s: float) -> None:
-        there = [hand for hand in person.hands if hand is not None]
-        person.seen_s = time_s
-        person.place_xy = torch.stack([hand.keypoints_xy.mean(0) for hand in there]).mean(0)
-        person.size_px = max(hand.size_px for hand in there)
-
-    def _strangers(self, detection: Detection, time_s: float) -> Detection:
-        """The detections that are none of the hands that are followed. A hand that went astray takes its own detection's place."""
-        detection = detection.to("cpu")
-        count = len(detection.score)
-        followed = [(p, side) for p in self._people for side in (0, 1) if p.hands[side] is not None]
-        cost = np.full((count, len(followed)), 1e3)
-        centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
-        for k, (person, side) in enumerate(followed):
-            hand = person.hands[side]
-            assert hand is not None
-            xy = hand.expected_xy(time_s)
-            middle = (xy.amin(0) + xy.amax(0)) / 2
-            right = detection.right_probability.clamp(0.02, 0.98)
-            wrong_side = -(right if side else 1 - right).log()
-            distance = (centre - middle).norm(dim=-1) / hand.size_px
-            # A box that may be either hand's is that of the one that is seen.
-            hidden = 0.2 if hand.doubts or hand.noise > self.config.unsure_noise else 0.0
-            # Place decides; between two that are in place, the side does.
-            cost[:, k] = torch.where(distance < self.config.match_distance, distance + 0.1 * wrong_side + hidden, 1e3).numpy()
-        rows, columns = linear_sum_assignment(cost)
-        matched = set()
-        for row, column in zip(rows, columns, strict=True):
-            if cost[row, column] >= 1e3:
-                continue
-            person, side = followed[column]
-            hand = person.hands[side]
-            assert hand is not None
-            if not self._is_outgrown(detection.box_xyxy_px[row], hand, time_s):
-                matched.add(int(row))
-            unsure = hand.doubts > 0 or hand.noise > self.config.unsure_noise
-            if unsure and self._is_own(detection.box_xyxy_px[row], hand, time_s):
-                self._glimpsed(hand, detection.box_xyxy_px[row], time_s)
-        self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
-        rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
-        return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
-
-    def _is_outgrown(self, box_xyxy_px: Float[Tensor, "4"], hand: FollowedHand, time_s: float) -> bool:
-        """Whether a hand in the open is so much larger for a detector than where stage 1 looks for it, or smaller, that it is worth asking about."""
-        size = float((box_xyxy_px[2:] - box_xyxy_px[:2]).max()) / max(hand.room * size_of(hand.expected_xy(time_s)), 1.0)
-        outgrown = abs(math.log(size)) > math.log(self.config.outgrown)
-        return outgrown and not self._is_met(hand, time_s) and self._is_own(box_xyxy_px, hand, time_s)
-
-    def _glimpsed(self, hand: FollowedHand, box_xyxy_px: Float[Tensor, "4"], time_s: float) -> None:
-        """Takes a detector's word for it where a hand is that is not read well; how it is turned that does not tell."""
-        xy = hand.expected_xy(time_s)
-        low, high = xy.amin(0), xy.amax(0)
-        grown = (box_xyxy_px[2:] - box_xyxy_px[:2]).amax() / (high - low).amax().clamp_min(1.0)
-        moved = (xy - (low + high) / 2) * grown + (box_xyxy_px[:2] + box_xyxy_px[2:]) / 2
-        if hand.doubts and (not hand.hidden or keypoint_distance(xy, moved) > self.config.unsure_jump):
-            hand.begin(moved, time_s)
-        else:
-            hand.guess(moved, time_s, self.config.glimpse_noise)
-        if hand.doubts:
-            hand.doubts = max(hand.doubts, 2)
-
-    def _is_own(self, box_xyxy_px: Float[Tensor, "4"], hand: FollowedHand, time_s: float) -> bool:
-        """Whether a box can be none of the other hands'."""
-        middle = (box_xyxy_px[:2] + box_xyxy_px[2:]) / 2
-        others = [other for person in self._people for other in person.hands if other is not None and other is not hand]
-        return all(float((other.expected_xy(time_s).mean(0) - middle).norm()) > 0.5 * other.size_px for other in others)
-
-    def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[_Person]:
+    def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[FollowedPerson]:
         """Gives hands that nobody follows yet to the person whom they belong to; returns those people."""
-        joined: dict[int, _Person] = {}
+        joined: dict[int, FollowedPerson] = {}
         for candidate in self.welcomer.candidates(image, self.camera, strangers):
             for side in (0, 1):
                 xy = candidate.keypoints_xy[side]
                 new = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= self.config.presence_new
-                if not new or not self._in_view(xy):
+                if not new or not self.roster.is_in_view(xy):
                     continue
                 known = distance_and_sureness(candidate.hands, side)
-                owner, place = self._misread(xy, side, known[2], time_s), side
+                owner, place = self.roster.misread_owner(xy, side, known[2], time_s), side
                 if owner is None:
-                    if self._is_followed(xy):
+                    if self.roster.is_followed(xy):
                         continue
                     owner, place = self._owner(candidate, side, pixels, time_s)
                 owner.hands[place] = FollowedHand(xy.clone(), time_s, *known)
-                self._remember(owner, time_s)
+                self.roster.remember(owner, time_s)
                 joined[owner.number] = owner
         for box in strangers.box_xyxy_px:
             middle, reach = (box[:2] + box[2:]) / 2, self.config.match_distance * float((box[2:] - box[:2]).max())
             hands = [hand for person in joined.values() for hand in person.hands if hand is not None]
             if not any(float((hand.keypoints_xy.mean(0) - middle).norm()) < reach for hand in hands):
-                self._refused.append((time_s, box))
+                self.roster.refuse(box, time_s)
         return list(joined.values())
 
-    def _unite(self) -> None:
-        """Two people who show one hand each, a left one here and a right one there, were one all along, if the hands are near and alike in
-        size. From the next frame on they are."""
-        for older in self._people:
-            for younger in self._people:
-                if younger.number <= older.number:
-                    continue
-                for side in (0, 1):
-                    mine, given = older.hands[1 - side], younger.hands[side]
-                    alone = older.hands[side] is None and younger.hands[1 - side] is None
-                    if not alone or mine is None or given is None or mine.doubts or given.doubts:
-                        continue
-                    distance = float((older.place_xy - younger.place_xy).norm()) / max(mine.size_px, given.size_px)
-                    if distance < 12 and 0.4 < mine.size_px / given.size_px < 2.5:
-                        older.hands[side], younger.hands[side] = given, None
-                        younger.seen_s = -math.inf  # nobody to wait for
-
-    def _is_followed(self, xy: Float[Tensor, "21 2"]) -> bool:
-        """The hand is one that is followed already."""
-        for person in self._people:
-            for hand in person.hands:
-                if hand is not None and not hand.doubts and keypoint_distance(hand.keypoints_xy, xy) < self.config.near_hand:
-                    return True
-        return False
-
-    def _misread(self, xy: Float[Tensor, "21 2"], side: int, noise: float, time_s: float) -> _Person | None:
-        """Whose hand of this side is followed in this place, in the open, and read much worse."""
-        for person in self._people:
-            hand = person.hands[side]
-            if hand is None or hand.doubts or hand.noise <= self.config.better_read * noise or self._is_met(hand, time_s):
-                continue
-            if boxes_in_one_place(pair_at(torch.stack([hand.expected_xy(time_s), xy]), torch.tensor([True, True]))):
-                return person
-        return None
-
-    def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[_Person, int]:
+    def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[FollowedPerson, int]:
         """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size (a hand that is not where it was
         expected shows no more than one that is not there); else of the last who was seen without any; else of somebody new."""
         xy = candidate.keypoints_xy[side]
         place, size = xy.mean(0), max(size_of(xy), 1.0)
 
-        def far(person: _Person) -> float:
+        def far(person: FollowedPerson) -> float:
             return float((person.place_xy - place).norm()) / max(person.size_px, size)
 
         sureness = distance_and_sureness(candidate.hands, side)[1]
 
-        def shown(person: _Person, place: int) -> bool:
+        def shown(person: FollowedPerson, place: int) -> bool:
             hand = person.hands[place]
             astray = hand is not None and place == side and self.config.much_surer * hand.sureness < sureness
             return hand is not None and not hand.doubts and not astray
 
-        one_handed = [p for p in self._people if shown(p, 0) != shown(p, 1) and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
+        one_handed = [p for p in self.roster.people if shown(p, 0) != shown(p, 1) and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
         for person in sorted(one_handed, key=far):
             if not shown(person, side) or self._is_other_hand(person, candidate, side, pixels, time_s):
                 return person, 1 - side if shown(person, side) else side
         # Who leaps farther than anybody can follow is still nobody new, as long as it is near.
-        gone = [p for p in self._people if not any(p.hands) or (not shown(p, 0) and not shown(p, 1) and far(p) < 3)]
+        gone = [p for p in self.roster.people if not any(p.hands) or (not shown(p, 0) and not shown(p, 1) and far(p) < 3)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
-        person = _Person(self._next, Sides(self.config.sides))
-        self._next += 1
-        self._people.append(person)
-        return person, side
+        return self.roster.newcomer(), side
 
-    def _is_other_hand(self, person: _Person, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
+    def _is_other_hand(self, person: FollowedPerson, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
         """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
         lost = person.hands[1 - side]
         known = distance_and_sureness(candidate.hands, side)
@@ -536,8 +315,3 @@ def one_look(regressor: Regressor) -> Regressor:
     once = copy.copy(regressor)
     once.placement = replace(regressor.placement, passes=1, on_grid=False, hidden_hands=False, relative_m=RELATIVE_M)
     return once
-
-
-def _alike(a_xyxy: Float[Tensor, "4"], b_xyxy: Float[Tensor, "4"]) -> bool:
-    """Two boxes of one thing: their corners are near."""
-    return float((a_xyxy - b_xyxy).abs().max()) < 0.25 * float((a_xyxy[2:] - a_xyxy[:2]).max())

@@ -1,0 +1,271 @@
+"""Who is there: the hands that are followed, by person and side, and what their places in the picture say about one another.
+
+No network is asked here: `track.Tracker` looks at the picture, and the roster says whose a place is, who may be behind whom, and who is gone."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from twohands.errors import from_extra
+from twohands.geometry.camera import Camera
+from twohands.people import boxes_in_one_place, keypoint_distance
+from twohands.schema import Detection
+from twohands.video.hand import FollowedHand, pair_at, size_of
+from twohands.video.sides import SideConfig, Sides
+
+with from_extra("video", "following hands"):
+    from scipy.optimize import linear_sum_assignment
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """When a hand is believed, followed, given up, and looked for. Sizes are the longer side of a hand's keypoints in the picture."""
+
+    presence_new: float = 0.5
+    """Least presence of a hand that comes in,"""
+    presence_kept: float = 0.25
+    """and of one that is followed: hands blurred by motion or hidden by the other one are still there."""
+    largest_jump: float = 0.7
+    """Farther from where it was expected, in sizes, a hand is not believed in the first frame (nor its size or distance, beyond a factor of 1 +
+    this); nor an unsure reading ever whose size is off by that factor from the last sure one's."""
+    unsure_jump: float = 0.35
+    """Farther, a reading is not believed that is unsure of itself: a hidden hand is easily read from the one in front of it."""
+    same_hand: float = 0.08
+    """Two hands whose keypoints are nearer than this in sizes, on average, are one hand, read twice,"""
+    near_hand: float = 0.25
+    """and nearer than this too, if stage 1 doubts a side, or if they were expected twice as far apart: a hand that hides behind another one is
+    easily read as that one."""
+    coast_s: float = 0.15
+    """A hand that is not believed is still looked for where it should be, so long;"""
+    hidden_s: float = 0.4
+    """and so long if that is behind another hand."""
+    remember_s: float = 10.0
+    """So long a person without hands is expected back."""
+    look_every_s: float = 0.7
+    """The detector looks at least so often,"""
+    look_for_missing_s: float = 0.1
+    """and so often while a person shows one hand or none;"""
+    look_in_vain_s: float = 0.3
+    """but where it found nobody new several times, the pause grows to this."""
+    refused_s: float = 0.35
+    """So long a detection in which stage 1 saw no hand, or none that nobody follows, is not asked about again."""
+    unsure_presence: float = 0.6
+    unsure_side: float = 0.3
+    unsure_noise: float = 1.0
+    """Below the first two of these, or above the last (the keypoints' error as stage 1 states it, in tenths of the hand's size), the detector
+    looks in the next frame (but not more often than every `look_for_missing_s`)."""
+    same_side: float = 3.0
+    """A hand that comes in beside a hand of the same side is that person's other hand, unless the log odds for its side exceed this."""
+    match_distance: float = 0.8
+    """A detection nearer than this to where a hand was expected, in sizes, is that hand."""
+    glimpse_noise: float = 1.0
+    """How far, in tenths of its size, a detection's middle is off the hand's. It counts where stage 1 is no surer."""
+    much_surer: float = 2.0
+    """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
+    better_read: float = 1.25
+    """One in the same place is that hand, read in another box, and takes its place if stage 1 states so many times smaller an error for it."""
+    outgrown: float = 1.35
+    """A hand in the open whose detection is so many times as large as its box, or as small, is read there too."""
+    look_again: float = 0.1
+    """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
+    middle of its crop it is read less well."""
+    sides: SideConfig = field(default_factory=SideConfig)
+
+
+@dataclass
+class FollowedPerson:
+    """Somebody whose hands are followed, or expected back."""
+
+    number: int
+    sides: Sides
+    hands: list[FollowedHand | None] = field(default_factory=lambda: [None, None])
+    seen_s: float = 0.0
+    place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
+    size_px: float = 1.0
+
+    def rooms(self) -> Float[Tensor, "hand"]:
+        """How much larger than its keypoints' box each hand's is; an absent one's is kept."""
+        return torch.tensor([1.0 if hand is None else hand.room for hand in self.hands])
+
+    def exchange(self) -> None:
+        """Left and right change places. That a hand showed the other one's side then says nothing any more."""
+        self.hands.reverse()
+        for hand in self.hands:
+            if hand is not None:
+                hand.own_odds = 0.0
+
+
+class Roster:
+    """The people whose hands are followed, or expected back, in the frames of one camera."""
+
+    def __init__(self, camera: Camera, config: TrackConfig) -> None:
+        self.camera, self.config = camera, config
+        self.people: list[FollowedPerson] = []
+        self._refused: list[tuple[float, Float[Tensor, 4]]] = []
+        """When which boxes turned out to be no new hand."""
+        self._next = 0
+
+    @property
+    def active(self) -> list[FollowedPerson]:
+        """Those who show a hand."""
+        return [person for person in self.people if any(person.hands)]
+
+    def newcomer(self) -> FollowedPerson:
+        """Somebody nobody has seen yet."""
+        person = FollowedPerson(self._next, Sides(self.config.sides))
+        self._next += 1
+        self.people.append(person)
+        return person
+
+    def refuse(self, box_xyxy_px: Float[Tensor, "4"], time_s: float) -> None:
+        """Takes note that a box shows no new hand."""
+        self._refused.append((time_s, box_xyxy_px))
+
+    def forget(self, time_s: float) -> bool:
+        """Gives up who was missed for too long; whether a hand was."""
+        given_up = False
+        for person in self.people:
+            for side, hand in enumerate(person.hands):
+                if hand is not None and hand.doubts and time_s - hand.seen_s > self._patience_s(hand, time_s):
+                    person.hands[side], given_up = None, True
+        self.people = [p for p in self.people if any(p.hands) or time_s - p.seen_s <= self.config.remember_s]
+        return given_up
+
+    def note_hidden(self, time_s: float) -> None:
+        """Hands that are read badly, or not, while another one is near."""
+        for person in self.people:
+            for hand in person.hands:
+                if hand is not None:
+                    badly = hand.doubts > 0 or hand.noise > self.config.unsure_noise
+                    hand.hidden = badly and self.is_met(hand, time_s)
+
+    def _patience_s(self, hand: FollowedHand, time_s: float) -> float:
+        """How long a hand is missed before it is given up."""
+        return self.config.hidden_s if self.is_met(hand, time_s) else self.config.coast_s
+
+    def is_met(self, hand: FollowedHand, time_s: float) -> bool:
+        """Whether another hand is near, behind which it may be."""
+        here = hand.expected_xy(time_s).mean(0)
+        for person in self.people:
+            for other in person.hands:
+                if other is not None and other is not hand and not other.doubts:
+                    distance = float((other.expected_xy(time_s).mean(0) - here).norm())
+                    if distance < 0.5 * (hand.size_px + other.size_px):
+                        return True
+        return False
+
+    def is_in_view(self, xy: Float[Tensor, "21 2"]) -> bool:
+        """At least a quarter of the keypoints lie within the picture (the principal point is taken for its centre)."""
+        within = ((xy > 0) & (xy < 2 * self.camera.principal_px)).all(-1)
+        return float(within.float().mean()) >= 0.25
+
+    def remember(self, person: FollowedPerson, time_s: float) -> None:
+        there = [hand for hand in person.hands if hand is not None]
+        person.seen_s = time_s
+        person.place_xy = torch.stack([hand.keypoints_xy.mean(0) for hand in there]).mean(0)
+        person.size_px = max(hand.size_px for hand in there)
+
+    def strangers(self, detection: Detection, time_s: float) -> Detection:
+        """The detections that are none of the hands that are followed. A hand that went astray takes its own detection's place."""
+        detection = detection.to("cpu")
+        count = len(detection.score)
+        followed = [(p, side) for p in self.people for side in (0, 1) if p.hands[side] is not None]
+        cost = np.full((count, len(followed)), 1e3)
+        centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
+        for k, (person, side) in enumerate(followed):
+            hand = person.hands[side]
+            assert hand is not None
+            xy = hand.expected_xy(time_s)
+            middle = (xy.amin(0) + xy.amax(0)) / 2
+            right = detection.right_probability.clamp(0.02, 0.98)
+            wrong_side = -(right if side else 1 - right).log()
+            distance = (centre - middle).norm(dim=-1) / hand.size_px
+            # A box that may be either hand's is that of the one that is seen.
+            hidden = 0.2 if hand.doubts or hand.noise > self.config.unsure_noise else 0.0
+            # Place decides; between two that are in place, the side does.
+            cost[:, k] = torch.where(distance < self.config.match_distance, distance + 0.1 * wrong_side + hidden, 1e3).numpy()
+        rows, columns = linear_sum_assignment(cost)
+        matched = set()
+        for row, column in zip(rows, columns, strict=True):
+            if cost[row, column] >= 1e3:
+                continue
+            person, side = followed[column]
+            hand = person.hands[side]
+            assert hand is not None
+            if not self._is_outgrown(detection.box_xyxy_px[row], hand, time_s):
+                matched.add(int(row))
+            unsure = hand.doubts > 0 or hand.noise > self.config.unsure_noise
+            if unsure and self.is_own(detection.box_xyxy_px[row], hand, time_s):
+                self.glimpse(hand, detection.box_xyxy_px[row], time_s)
+        self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
+        rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
+        return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
+
+    def _is_outgrown(self, box_xyxy_px: Float[Tensor, "4"], hand: FollowedHand, time_s: float) -> bool:
+        """Whether a hand in the open is so much larger for a detector than where stage 1 looks for it, or smaller, that it is worth asking about."""
+        size = float((box_xyxy_px[2:] - box_xyxy_px[:2]).max()) / max(hand.room * size_of(hand.expected_xy(time_s)), 1.0)
+        outgrown = abs(math.log(size)) > math.log(self.config.outgrown)
+        return outgrown and not self.is_met(hand, time_s) and self.is_own(box_xyxy_px, hand, time_s)
+
+    def glimpse(self, hand: FollowedHand, box_xyxy_px: Float[Tensor, "4"], time_s: float) -> None:
+        """Takes a detector's word for it where a hand is that is not read well; how it is turned that does not tell."""
+        xy = hand.expected_xy(time_s)
+        low, high = xy.amin(0), xy.amax(0)
+        grown = (box_xyxy_px[2:] - box_xyxy_px[:2]).amax() / (high - low).amax().clamp_min(1.0)
+        moved = (xy - (low + high) / 2) * grown + (box_xyxy_px[:2] + box_xyxy_px[2:]) / 2
+        if hand.doubts and (not hand.hidden or keypoint_distance(xy, moved) > self.config.unsure_jump):
+            hand.begin(moved, time_s)
+        else:
+            hand.guess(moved, time_s, self.config.glimpse_noise)
+        if hand.doubts:
+            hand.doubts = max(hand.doubts, 2)
+
+    def is_own(self, box_xyxy_px: Float[Tensor, "4"], hand: FollowedHand, time_s: float) -> bool:
+        """Whether a box can be none of the other hands'."""
+        middle = (box_xyxy_px[:2] + box_xyxy_px[2:]) / 2
+        others = [other for person in self.people for other in person.hands if other is not None and other is not hand]
+        return all(float((other.expected_xy(time_s).mean(0) - middle).norm()) > 0.5 * other.size_px for other in others)
+
+    def unite(self) -> None:
+        """Two people who show one hand each, a left one here and a right one there, were one all along, if the hands are near and alike in
+        size. From the next frame on they are."""
+        for older in self.people:
+            for younger in self.people:
+                if younger.number <= older.number:
+                    continue
+                for side in (0, 1):
+                    mine, given = older.hands[1 - side], younger.hands[side]
+                    alone = older.hands[side] is None and younger.hands[1 - side] is None
+                    if not alone or mine is None or given is None or mine.doubts or given.doubts:
+                        continue
+                    distance = float((older.place_xy - younger.place_xy).norm()) / max(mine.size_px, given.size_px)
+                    if distance < 12 and 0.4 < mine.size_px / given.size_px < 2.5:
+                        older.hands[side], younger.hands[side] = given, None
+                        younger.seen_s = -math.inf  # nobody to wait for
+
+    def is_followed(self, xy: Float[Tensor, "21 2"]) -> bool:
+        """The hand is one that is followed already."""
+        for person in self.people:
+            for hand in person.hands:
+                if hand is not None and not hand.doubts and keypoint_distance(hand.keypoints_xy, xy) < self.config.near_hand:
+                    return True
+        return False
+
+    def misread_owner(self, xy: Float[Tensor, "21 2"], side: int, noise: float, time_s: float) -> FollowedPerson | None:
+        """Whose hand of this side is followed in this place, in the open, and read much worse."""
+        for person in self.people:
+            hand = person.hands[side]
+            if hand is None or hand.doubts or hand.noise <= self.config.better_read * noise or self.is_met(hand, time_s):
+                continue
+            if boxes_in_one_place(pair_at(torch.stack([hand.expected_xy(time_s), xy]), torch.tensor([True, True]))):
+                return person
+        return None
+
+
+def _alike(a_xyxy: Float[Tensor, "4"], b_xyxy: Float[Tensor, "4"]) -> bool:
+    """Two boxes of one thing: their corners are near."""
+    return float((a_xyxy - b_xyxy).abs().max()) < 0.25 * float((a_xyxy[2:] - a_xyxy[:2]).max())
