@@ -1,8 +1,9 @@
 import torch
-from pairs import condition_of, random_denoiser, random_hands
+from pairs import condition_of, crossing_hands, random_denoiser, random_hands
 
+from twohands.collision.proxies import SphereProxies
 from twohands.hands.model import HandModel
-from twohands.refine.diffusion import STEPS, add_noise, alpha_bar, diffusion_loss
+from twohands.refine.diffusion import STEPS, LossWeights, add_noise, alpha_bar, diffusion_loss
 from twohands.refine.guidance import bind
 
 
@@ -55,3 +56,24 @@ def test_where_sampling_begins_nothing_of_the_truth_is_to_be_read(hand: HandMode
     assert torch.equal(seen[0][1], noise[1])
     assert torch.equal(seen[0][:2], seen[1][:2]), "whatever the truth"
     assert not torch.equal(seen[0][2], seen[1][2]), "which later steps do show"
+
+
+def test_overlapping_hands_cost_more_and_the_slope_parts_them(hand: HandModel) -> None:
+    """Even where they are what the loss takes for the truth."""
+    condition, frame = condition_of(hand, crossing_hands(2, 0))
+    scale, proxies, weights = random_denoiser(0).scale, SphereProxies.of(hand.data), LossWeights()
+    step, noise = torch.full((2,), 500.0), torch.randn(2, 2, 17, 13)
+
+    def loss(guess: torch.Tensor, proxies: SphereProxies | None) -> tuple[torch.Tensor, float]:
+        total, logs = diffusion_loss(
+            lambda x, t: guess, scale, hand, condition.state, condition.state, frame, step, noise, weights, proxies
+        )
+        return total, float(logs["overlap_mm"])
+
+    truth = scale.normalise(condition.state, condition.state).requires_grad_()
+    (plain, none), (whole, overlap_mm) = loss(truth, None), loss(truth, proxies)
+    assert none == 0
+    assert overlap_mm > 1
+    torch.testing.assert_close((whole - plain).item(), 0.1 * weights.overlap * overlap_mm, rtol=1e-4, atol=0)
+    (gradient,) = torch.autograd.grad(whole - plain, truth)
+    assert loss((truth - 0.1 * gradient / gradient.norm()).detach(), proxies)[1] < overlap_mm

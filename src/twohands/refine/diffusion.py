@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from twohands.collision.energy import penetration_energy
+from twohands.collision.proxies import SphereProxies
 from twohands.hands.model import HandModel
-from twohands.refine.state import PairFrame, StateScale, posed, used_numbers
+from twohands.refine.state import PairFrame, StateScale, posed, shape_of, used_numbers
 
 STEPS = 1000
 
@@ -50,6 +52,9 @@ class LossWeights:
     """Distance between the vectors from the right wrist to the left one."""
     seen: float = 0.3
     """Mean distance of the keypoints across the line of sight: what the image shows must stay."""
+    overlap: float = 0.3
+    """Root of the summed squared overlaps of the hands' sphere proxies, a pull that does not fade before they are apart. Where to part hands from one
+    another what comes after the network has no better word than the shortest way; the network knows which way is likely."""
 
 
 def diffusion_loss(
@@ -62,9 +67,10 @@ def diffusion_loss(
     step: Float[Tensor, "batch"],
     noise: Float[Tensor, "batch hand 17 13"],
     weights: LossWeights = LossWeights(),
+    proxies: SphereProxies | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of eq. 4 and, since the numbers that count are distances, those of the keypoints that the state makes. Returns the loss and
-    what to log."""
+    """The loss of eq. 4 and, since the numbers that count are distances, those of the keypoints that the state makes; with `proxies` also by how
+    much its hands overlap. Returns the loss and what to log."""
     clean = scale.normalise(clean_state, condition_state)
     # At the noisiest step there is noise alone. The three thousandths of X_0 that are left of it by the bound of alpha_bar are plain to read
     # where there is no noise either, as where sampling begins: within some thousand steps a network learned to, and unlearned to guess.
@@ -72,7 +78,9 @@ def diffusion_loss(
     guess = denoise(noisy, step)
     used = used_numbers().to(clean.device)
     loss_state = (guess - clean).square()[..., used].mean()
-    found = posed(model, scale.restore(guess, condition_state), frame).keypoints()
+    state = scale.restore(guess, condition_state)
+    hands = posed(model, state, frame)
+    found = hands.keypoints()
     with torch.no_grad():
         true = posed(model, clean_state, frame).keypoints()
         ray = functional.normalize(true, dim=-1)
@@ -81,7 +89,12 @@ def diffusion_loss(
     wrists_m = _length(error[:, 0, 0] - error[:, 1, 0]).mean()
     seen_m = _length(error - (error * ray).sum(-1, keepdim=True) * ray).mean()
     loss = weights.state * loss_state + 100 * (weights.joints * joints_m + weights.wrists * wrists_m + weights.seen * seen_m)
-    distances = {"joints_mm": joints_m, "wrists_mm": wrists_m, "seen_mm": seen_m}
+    overlap_m = torch.zeros((), device=loss.device)
+    if proxies is not None and weights.overlap:
+        energy = penetration_energy(proxies.centres_posed(hands), proxies.radii(shape_of(state).detach()))
+        overlap_m = ((energy + 1e-8).sqrt() - 1e-4).mean()
+        loss = loss + 100 * weights.overlap * overlap_m
+    distances = {"overlap_mm": overlap_m, "joints_mm": joints_m, "wrists_mm": wrists_m, "seen_mm": seen_m}
     logs = {name: 1e3 * value.detach() for name, value in distances.items()}
     return loss, {"state": loss_state.detach(), **logs, "loss": loss.detach()}
 

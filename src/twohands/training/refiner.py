@@ -208,7 +208,8 @@ class RefinerModule(L.LightningModule):
             with torch.autocast(noisy.device.type, torch.bfloat16, enabled=config.bf16):
                 return self.denoiser(noisy, at, condition).float()
 
-        loss, logs = diffusion_loss(denoise, self.denoiser.scale, self.model, clean, condition.state, frame, step, noise, config.loss)
+        scale = self.denoiser.scale
+        loss, logs = diffusion_loss(denoise, scale, self.model, clean, condition.state, frame, step, noise, config.loss, self.proxies)
         self.log_dict({f"train/{name}": value for name, value in logs.items()}, batch_size=count, sync_dist=True)
         return loss
 
