@@ -52,9 +52,9 @@ class LossWeights:
     """Distance between the vectors from the right wrist to the left one."""
     seen: float = 0.3
     """Mean distance of the keypoints across the line of sight: what the image shows must stay."""
-    overlap: float = 0.3
-    """Root of the summed squared overlaps of the hands' sphere proxies, a pull that does not fade before they are apart. Where to part hands from one
-    another what comes after the network has no better word than the shortest way; the network knows which way is likely."""
+    overlap: float = 0.08
+    """Root of the summed squared overlaps of the hands' sphere proxies, a pull that does not fade before they are apart. So much costs no accuracy
+    and leaves a third of the shared volume to what comes after the network; at .3 all errors grow (docs/EXPERIMENTS.md)."""
 
 
 def diffusion_loss(
