@@ -53,8 +53,8 @@ class LossWeights:
     seen: float = 0.3
     """Mean distance of the keypoints across the line of sight: what the image shows must stay."""
     overlap: float = 0.08
-    """Root of the summed squared overlaps of the hands' sphere proxies, a pull that does not fade before they are apart. So much costs no accuracy
-    and leaves a third of the shared volume to what comes after the network; at .3 all errors grow (docs/EXPERIMENTS.md)."""
+    """Root of the summed squared overlaps of the hands' sphere proxies, a pull that does not fade before they are apart. So much costs no accuracy;
+    at .3 the joints' errors grow (docs/EXPERIMENTS.md)."""
 
 
 def diffusion_loss(

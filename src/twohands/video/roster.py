@@ -140,8 +140,11 @@ class Roster:
         for person in self.people:
             for hand in person.hands:
                 if hand is not None:
-                    badly = hand.doubts > 0 or hand.noise > self.config.unsure_noise
-                    hand.hidden = badly and self.is_met(hand, time_s)
+                    hand.hidden = self._is_unsure(hand) and self.is_met(hand, time_s)
+
+    def _is_unsure(self, hand: FollowedHand) -> bool:
+        """Whether it was not believed in the last frame, or read badly."""
+        return hand.doubts > 0 or hand.noise > self.config.unsure_noise
 
     def _patience_s(self, hand: FollowedHand, time_s: float) -> float:
         """How long a hand is missed before it is given up."""
@@ -185,7 +188,7 @@ class Roster:
             wrong_side = -(right if side else 1 - right).log()
             distance = (centre - middle).norm(dim=-1) / hand.size_px
             # A box that may be either hand's is that of the one that is seen.
-            hidden = 0.2 if hand.doubts or hand.noise > self.config.unsure_noise else 0.0
+            hidden = 0.2 if self._is_unsure(hand) else 0.0
             # Place decides; between two that are in place, the side does.
             cost[:, k] = torch.where(distance < self.config.match_distance, distance + 0.1 * wrong_side + hidden, 1e3).numpy()
         rows, columns = linear_sum_assignment(cost)
@@ -198,8 +201,7 @@ class Roster:
             assert hand is not None
             if not self._is_outgrown(detection.box_xyxy_px[row], hand, time_s):
                 matched.add(int(row))
-            unsure = hand.doubts > 0 or hand.noise > self.config.unsure_noise
-            if unsure and self.is_own(detection.box_xyxy_px[row], hand, time_s):
+            if self._is_unsure(hand) and self.is_own(detection.box_xyxy_px[row], hand, time_s):
                 self.glimpse(hand, detection.box_xyxy_px[row], time_s)
         self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
         rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
