@@ -27,6 +27,9 @@ nearly every guess."""
 LEAST_SURENESS, LEAST_OF_PARTNER = 0.18, 0.06
 """Score times mean probability of its keypoints to be right, below which a hand is not returned, and the same of a hand that the person's other one
 sees beside or behind itself: that it is there is not in doubt, only where."""
+MADE_UP = 0.85
+"""Of two hands with boxes in one place, the one whose keypoints are this much less sure than the other's may be none: asked for a hand of either side
+in one place, stage 1 reads one well and makes the other up."""
 NEARER = 0.5
 """How far a box moves from the detector's to that of the keypoints which a glance has found."""
 LOOK_AGAIN = 0.05
@@ -132,10 +135,26 @@ def without_unsure(candidates: list[Candidate]) -> list[Candidate]:
     """Drops hands of which stage 1 hardly knows whether they are there nor where."""
     kept = []
     for c in candidates:
-        sureness = c.score * confidence_of_distance(c.hands.keypoint_confidence).mean(-1)
+        sureness = c.score * known(c)
         seen = torch.zeros(2) if c.hands.other is None else (c.hands.other.probability * c.present).flip(0)
         kept.append(sureness >= torch.where(seen >= OTHER_HAND_LIMIT, LEAST_OF_PARTNER, LEAST_SURENESS))
     return _with_hands(candidates, kept)
+
+
+def known(candidate: Candidate) -> Float[Tensor, "hand"]:
+    """How well the keypoints of each hand are known: their mean probability to be right; 0 for a hand that is not there."""
+    return confidence_of_distance(candidate.hands.keypoint_confidence).mean(-1) * candidate.present
+
+
+def surer_alone(candidate: Candidate) -> Candidate | None:
+    """A person with only the surer of two hands that have boxes in one place, where the other one may be made up; None where nothing speaks for
+    that."""
+    if not boxes_in_one_place(hand_pair(candidate.detection, candidate.sides_present)):
+        return None
+    sure = known(candidate)
+    if sure.min() > MADE_UP * sure.max():
+        return None
+    return _with_hands([candidate], [sure == sure.max()])[0]
 
 
 def _with_hands(candidates: list[Candidate], kept: list[Bool[Tensor, "hand"]]) -> list[Candidate]:

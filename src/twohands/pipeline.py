@@ -40,11 +40,13 @@ from twohands.people import (
     in_one_place,
     keypoint_box,
     keypoint_distance,
+    known,
     log_odds,
     lone_pairs,
     moved_to,
     side_log_odds,
     sides_of_people,
+    surer_alone,
     taken_twice,
     without_duplicates,
     without_unsure,
@@ -177,6 +179,7 @@ class Pipeline:
         detection = detection.to("cpu")
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         kept = self._looked_at(pixels, camera, detection, self._glanced(pixels, camera, detection))
+        kept = self._settled(pixels, camera, detection, kept)
         kept = self._parted(pixels, camera, self._completed(pixels, camera, kept))
         return sorted(without_unsure(kept), key=lambda c: -float(c.score.max()))
 
@@ -209,22 +212,50 @@ class Pipeline:
     def _looked_at(self, pixels: Tensor, camera: Camera, detection: Detection, glanced: list[Candidate]) -> list[Candidate]:
         """Hands that a glance has found, looked at well: with whom they belong. The detector pairs by sides that it only guesses, often a hand with
         its own second box; left and right hands that are left alone are looked at together, and stay apart if stage 1 then finds other hands."""
-        pairs = lone_pairs(glanced)
-        joined = {k for both in pairs for k in both}
+        pairs = self._together(pixels, camera, detection, glanced)
+        joined = {k for i, j, _ in pairs for k in (i, j)}
         whole = [c for k, c in enumerate(glanced) if k not in joined and c.as_asked]
         halved = [c for k, c in enumerate(glanced) if k not in joined and not c.as_asked]
-        nearer = followed(detection, glanced)
         looked = self._infer(pixels, camera, detection, [c.sides for c in whole], seen=[c.hands for c in whole])
-        together = self._infer(pixels, camera, nearer, [(glanced[i].sides[0], glanced[j].sides[1]) for i, j in pairs])
+        looked += [pair for _, _, pair in pairs]
         alone = [c.sides_present for c in halved]
-        for (i, j), pair in zip(pairs, together, strict=True):
-            moved = [keypoint_distance(pair.keypoints_xy[hand], glanced[k].keypoints_xy[hand]) for hand, k in enumerate((i, j))]
-            if bool(pair.present.all()) and max(moved) < DUPLICATE_DISTANCE:
-                looked.append(pair)
-            else:
-                alone += [glanced[i].sides_present, glanced[j].sides_present]
-        looked += self._infer(pixels, camera, nearer, alone)
+        looked += self._infer(pixels, camera, followed(detection, glanced), alone)
         return without_duplicates([c for c in looked if c.present.any()])
+
+    def _together(
+        self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate]
+    ) -> list[tuple[int, int, Candidate]]:
+        """Left and right hands that are alone and may be one person's, looked at together: (who has the left one, who has the right one, both) where
+        stage 1 finds the same hands again."""
+        pairs = lone_pairs(candidates)
+        sides: list[Sides] = [(candidates[i].sides[0], candidates[j].sides[1]) for i, j in pairs]
+        found = self._infer(pixels, camera, followed(detection, candidates), sides)
+        same = []
+        for (i, j), pair in zip(pairs, found, strict=True):
+            moved = [keypoint_distance(pair.keypoints_xy[hand], candidates[k].keypoints_xy[hand]) for hand, k in enumerate((i, j))]
+            if bool(pair.present.all()) and max(moved) < DUPLICATE_DISTANCE:
+                same.append((i, j, pair))
+        return same
+
+    def _settled(self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate]) -> list[Candidate]:
+        """Hands beside which stage 1 may have made up another one, since the detector gave their place to hands of both sides. The true other one is
+        somebody else's surer hand, or where the surer hand sees it: taken is what stage 1 then knows better."""
+        surer = {i: alone for i, c in enumerate(candidates) if (alone := surer_alone(c)) is not None}
+        if not surer:
+            return candidates
+        kept: dict[int, Candidate] = dict(enumerate(candidates))
+        for i, j, pair in self._together(pixels, camera, detection, [surer.get(k, c) for k, c in kept.items()]):
+            if i in surer or j in surer:
+                kept[i] = pair
+                del kept[j]
+        for i, alone in surer.items():
+            guess = guessed_pair(alone) if kept.get(i) is candidates[i] else None
+            if guess is not None:
+                others = [c.keypoints_xy[h] for k, c in kept.items() if k != i for h in (0, 1) if c.present[h]]
+                other = self._with_guess(pixels, camera, alone, guess, others)
+                if other is not None and known(other).sum() > known(candidates[i]).sum():
+                    kept[i] = other
+        return list(kept.values())
 
     def _completed(self, pixels: Tensor, camera: Camera, candidates: list[Candidate]) -> list[Candidate]:
         """Hands that are alone but see the person's other hand beside or behind them get it: the detector gives clasped hands one place. Stage 1
