@@ -56,6 +56,8 @@ class Truth:
     """It takes the hand itself for the other one."""
     misled: bool = False
     """Looking at a pair more than once it ends at the right hand with both."""
+    makes_up: float | None = None
+    """Asked for the other hand in a hand's box it makes one up beside it, whose keypoints it is so sure of."""
     refined_gap_m: float = 0.3
     asked: list[HandPair] = field(default_factory=list)
     refinements: int = 0
@@ -96,6 +98,7 @@ class Truth:
         boxes = torch.cat([xy.min(2).values, xy.max(2).values], -1).flatten(0, 1)
         parameters = HandParameters.zeros()
         side_correct, presence = torch.zeros(2), torch.zeros(2)
+        confidence = torch.full((2, 21), 0.8)
         seen = torch.zeros(2, 4)
         for hand in (0, 1):
             nearest = int((boxes - pair.box_xyxy_px[hand]).abs().sum(-1).argmin())
@@ -105,6 +108,9 @@ class Truth:
             parameters.translation_m[hand] = self.people[person].translation_m[true_hand]
             side_correct[hand] = self.side_correct.get((person, hand), 0.95) if hand == true_hand else 0.05
             presence[hand] = self.presence.get((person, true_hand), 0.99)
+            if self.makes_up is not None and hand != true_hand:
+                parameters.translation_m[hand, 0] += 0.12
+                side_correct[hand], confidence[hand] = 0.95, self.makes_up
             if float((boxes[nearest] - pair.box_xyxy_px[hand]).abs().max()) > 2 and self.guess_off_px:
                 presence[hand] = 0.2
             seen[hand] = boxes[2 * person + (true_hand if self.other_is_itself else 1 - true_hand)]
@@ -116,7 +122,7 @@ class Truth:
             (high - low).amax(-1),
             torch.tensor([[0.0, -1.0]]).expand(2, 2),
         )
-        return Stage1Hands(parameters, keypoints, torch.full((2, 21), 0.8), presence, side_correct, other)
+        return Stage1Hands(parameters, keypoints, confidence, presence, side_correct, other)
 
     @property
     def projector(self) -> "Truth":

@@ -255,3 +255,33 @@ def test_hands_whose_boxes_were_paired_crosswise_are_looked_at_together():
     (person,) = truth.pipeline().from_detection(blank_image(), truth.camera, paired).people
     assert person.hand_present.all()
     assert [pair.present.tolist() for pair in truth.asked] == [[True, True]] * 3, "each pair of boxes at a glance, then both hands"
+
+
+def reconstructed(truth, right_probability, person):
+    """People whom the pipeline finds where the detector doubts sides and people."""
+    detection = replace(truth(blank_image()), right_probability=torch.tensor(right_probability), person=person)
+    return truth.pipeline().from_detection(blank_image(), truth.camera, detection).people
+
+
+@pytest.mark.parametrize("sureness", [0.3, 0.79])
+def test_a_hand_made_up_in_the_other_ones_box_gives_way_to_the_true_one(sureness):
+    """Of one of two clasped hands the detector gave a box of either side. A hand that is as sure as the other one is not doubted."""
+    truth = Truth([two_hands(0.2)], found=[(0, 1), (0, 1)], sees_other=True, makes_up=sureness)
+    (person,) = reconstructed(truth, [0.98, 0.02], (0, 0))
+    expected = truth.model.pose_hands(truth.people[0]).keypoints()
+    assert torch.allclose(person.keypoints_m[1], expected[1], atol=1e-6)
+    assert torch.allclose(person.keypoints_m[0], expected[0], atol=1e-6) == (sureness == 0.3)
+
+
+def test_a_made_up_hand_stays_where_no_other_one_is_seen():
+    truth = Truth([two_hands(0.2)], found=[(0, 1), (0, 1)], makes_up=0.5)
+    (person,) = reconstructed(truth, [0.98, 0.02], (0, 0))
+    assert bool(person.hand_present.all())
+
+
+def test_two_hands_with_boxes_of_either_side_are_one_person():
+    """Each is then found with one made up beside it."""
+    truth = Truth([two_hands(0.2)], found=[(0, 0), (0, 0), (0, 1), (0, 1)], makes_up=0.3)
+    (person,) = reconstructed(truth, [0.02, 0.98, 0.02, 0.98], (0, 0, 1, 1))
+    assert bool(person.hand_present.all())
+    assert torch.allclose(person.keypoints_m, truth.model.pose_hands(truth.people[0]).keypoints(), atol=1e-6)
