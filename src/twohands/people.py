@@ -22,8 +22,9 @@ Sides = tuple[int | None, int | None]
 OTHER_HAND_LIMIT = 0.5
 """Stage 1, looking at a hand, must be that sure to see the other one too, before that one is asked for."""
 OTHER_SIDE_LIMIT = 0.5
-"""And then find this hand's side more likely right than wrong, and the other's, given that it was seen. Of single hands this second look rejects
-nearly every guess."""
+"""And then find this hand's side more likely right than wrong."""
+BELIEVED = 3.0
+"""Log odds of the other one's side, and of seeing it in both looks, from which it is there. Of held-out clasps all that are right have more."""
 LEAST_SURENESS, LEAST_OF_PARTNER = 0.18, 0.06
 """Score times mean probability of its keypoints to be right, below which a hand is not returned, and the same of a hand that the person's other one
 sees beside or behind itself: that it is there is not in doubt, only where."""
@@ -54,7 +55,10 @@ ONE_HAND_CM3 = 30.0
 15."""
 NO_HANDS_CM3 = 60.0
 """And more than this no two hands do, wherever their keypoints lie: a sixth of a hand. Of rendered pairs that stage 1 reads rightly none does, of
-those of which one hand is seen twice, or is something else, a fifth."""
+those of which one hand is seen twice, or is something else, a fifth. Unless the crop of each shows the other one: then it is their depth that is
+wrong, which stage 2 mends."""
+SURELY_SEEN = 0.9
+"""Probability from which a crop shows the person's other hand beyond doubt."""
 SAME_HAND_DISTANCE = 0.06
 """Nearer than this they are one hand, however sure their sides look: even palms pressed together do not match so well, finger by finger."""
 
@@ -193,12 +197,11 @@ def completes(alone: Candidate, pair: Candidate, others: list[Float[Tensor, "21 
     else, where no hand is known (`others`)."""
     hand = int(alone.present[1])
     new = pair.keypoints_xy[1 - hand]
-    other = alone.hands.other
-    seen = 0.0 if other is None else log_odds(float(other.probability[hand]))
+    seen = sum(log_odds(float(c.hands.other.probability[hand])) for c in (alone, pair) if c.hands.other is not None)
     return (
         bool(pair.present.all())
         and float(pair.hands.side_correct[hand]) >= OTHER_SIDE_LIMIT
-        and log_odds(float(pair.hands.side_correct[1 - hand])) + seen >= 0
+        and log_odds(float(pair.hands.side_correct[1 - hand])) + seen >= BELIEVED
         and keypoint_distance(pair.keypoints_xy[hand], alone.keypoints_xy[hand]) < DUPLICATE_DISTANCE
         and keypoint_distance(new, pair.keypoints_xy[hand]) > SAME_HAND_DISTANCE
         and all(keypoint_distance(new, other) > DUPLICATE_DISTANCE for other in others)
@@ -225,10 +228,11 @@ def followed(detection: Detection, candidates: list[Candidate]) -> Detection:
 def in_one_place(candidate: Candidate) -> bool:
     """Whether a person's two hands, their shared volume measured, are where only one can be. Stage 2 parts hands that clasp deeply, but not one
     hand from itself."""
-    if keypoint_distance(*candidate.keypoints_xy) > ONE_PLACE_DISTANCE:
-        limit_cm3 = NO_HANDS_CM3
-    else:
+    other = candidate.hands.other
+    if keypoint_distance(*candidate.keypoints_xy) <= ONE_PLACE_DISTANCE:
         limit_cm3 = SHARED_LIMIT_CM3 if float(candidate.hands.side_correct.min()) < SURE_SIDE else ONE_HAND_CM3
+    else:
+        limit_cm3 = NO_HANDS_CM3 if other is None or float(other.probability.min()) < SURELY_SEEN else math.inf
     return bool(candidate.present.all()) and (candidate.shared_cm3 or 0.0) > limit_cm3
 
 

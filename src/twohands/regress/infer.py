@@ -132,7 +132,7 @@ SIDE_BOUND, PRESENCE_BOUND = 4.0, 3.0
 """Log odds beyond which the network alone is never believed: it has not seen two boxes on one real hand, nor most things that are no hand."""
 LEAST_FOLLOWED = 0.3
 """Presence above which a second look follows a hand's keypoints."""
-SIDE_PRIOR, PRESENCE_PRIOR = 3.0, 2.0
+SIDE_PRIOR, PRESENCE_PRIOR = 3.0, 1.0
 """Log odds of a right side and of a hand among the crops that training shows; they are taken off, since detections are wrong more often."""
 
 
