@@ -29,7 +29,7 @@ behind=(--borders "$photos" ${backgrounds:+--backgrounds "$backgrounds"})
 [ -d "$work/real-alone" ] || $bin/python tools/make_doubled_shards.py "$work/real" "$work/real-alone" --count 8000 --seed 3 --alone "${behind[@]}"
 [ -d "$work/photos-alone" ] || $bin/python tools/make_doubled_shards.py "$work/photos" "$work/photos-alone" --count 3000 --seed 4 --hold-back 200 --alone "${behind[@]}"
 $bin/twohands synth --out "$work/close" --seed 11 --count 20000 --framing close --workers 2 "${behind[@]}"
-$bin/twohands synth --out "$work/clasped" --seed 70 --count 10000 --framing clasped --workers 2 "${behind[@]}"
+$bin/twohands synth --out "$work/clasped" --seed 70 --count 20000 --framing clasped --workers 2 "${behind[@]}"
 $bin/twohands synth --out "$work/wide" --seed 40 --count 8000 --framing wide --workers 2 "${behind[@]}"
 $bin/twohands synth --out "$work/ego" --seed 60 --count 5000 --framing ego --share held 0.4 --share glove 0.1 --workers 2 "${behind[@]}"
 $bin/twohands synth --out "$work/held" --seed 61 --count 8000 --framing close --share held 0.8 --share occluder 0.25 --workers 2 "${behind[@]}"
@@ -37,8 +37,9 @@ $bin/twohands synth --out "$work/gloves" --seed 62 --count 3000 --framing wide -
 $bin/twohands teachers install --folder "$work/trunks" --trunks
 $bin/twohands train detector --shards "$work/photos" "$work/photos-doubled" "$work/photos-alone" "$work/real-doubled" "$work/real-alone" "$work/wide" "$work/ego" "$work/gloves" "$work/held" "$work/close" "$work/clasped" \
     --mixture 0.15 0.1 0.1 0.1 0.1 0.22 0.05 0.03 0.03 0.02 0.1 --out "$work/detector" --steps 11000 --trunk "$work/trunks/palm_detection_full.tflite"
-# Stage 1 learns to deny what the detector takes for a hand. Without a teacher's word photos are left out: their labels may miss hands.
-$bin/twohands train false-alarms --shards "$work/wide" "$work/ego" "$work/gloves" "$work/clasped" "$work/real-doubled" --weights "$work/detector/detector.safetensors"
+# Stage 1 learns to deny what the detector takes for a hand. Without a teacher's word photos are left out: their labels may miss hands; and clasped
+# hands: beside them it learnt to deny the hidden one.
+$bin/twohands train false-alarms --shards "$work/wide" "$work/ego" "$work/gloves" --weights "$work/detector/detector.safetensors"
 $bin/twohands train regressor --shards "$work/close" "$work/clasped" "$work/real" "$work/real-doubled" "$work/real-alone" "$work/wide" "$work/ego" "$work/gloves" "$work/held" \
     --mixture 0.16 0.2 0.1 0.15 0.15 0.1 0.05 0.03 0.06 \
     --out "$work/regressor" --steps 12000 --trunk "$work/trunks/hand_landmark_full.tflite"
