@@ -48,6 +48,8 @@ class Truth:
     """(person, hand) of each detection; None: each hand once."""
     sees_other: bool = False
     """Stage 1 says where the other hand of each is."""
+    sees_it_again: bool = True
+    """And does so when it looks at both."""
     side_correct: dict[tuple[int, int], float] = field(default_factory=dict)
     """How sure stage 1 is that (person, hand), asked as what it is, has that side."""
     guess_off_px: float = 0.0
@@ -117,7 +119,7 @@ class Truth:
         keypoints = self.model.pose_hands(parameters).keypoints()
         low, high = seen.split(2, -1)
         other = OtherHand(
-            presence * self.sees_other,
+            presence * (self.sees_other and (self.sees_it_again or not bool(pair.present.all()))),
             (low + high) / 2 + self.guess_off_px,
             (high - low).amax(-1),
             torch.tensor([[0.0, -1.0]]).expand(2, 2),

@@ -208,6 +208,12 @@ def test_a_guess_that_shows_the_same_hand_again_is_not_taken():
     assert person.hand_present.tolist() == [False, True]
 
 
+def test_another_hand_that_is_seen_once_and_not_again_is_not_taken():
+    truth = Truth([two_hands(0.2)], found=[(0, 1)], sees_other=True, sees_it_again=False)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [False, True]
+
+
 @pytest.mark.parametrize("doubted", [0, 1])
 def test_of_two_hands_in_one_place_the_likelier_stays(doubted):
     """Where stage 1 doubts a side, and joints lie near joints; all others are stage 2's."""
@@ -225,17 +231,20 @@ def test_no_two_hands_share_a_quarter_of_a_hand():
     assert int(person.hand_present.sum()) == 1
 
 
-def test_palm_in_palm_is_one_hand_though_fingers_point_apart():
-    """Keypoints far from one another do not make two hands of what shares a third of itself."""
+@pytest.mark.parametrize("seen", [True, False])
+def test_palm_in_palm_is_one_hand_though_fingers_point_apart(seen):
+    """Keypoints far from one another do not make two hands of what shares a third of itself. That each crop shows the other hand does."""
     hands = two_hands(0.0)
     pose = hands.pose.clone()
     pose[1, 0] = matrix_to_rotvec(axis_rotation(2, torch.tensor(math.pi)) @ rotvec_to_matrix(pose[1, 0]))
     turned = replace(hands, pose=pose)
     palms = load_bundled_hand().pose_hands(turned).keypoints()[:, [0, 5, 9, 13, 17]].mean(1)
-    truth = Truth([replace(turned, translation_m=hands.translation_m + torch.stack([torch.zeros(3), palms[0] - palms[1]]))])
+    truth = Truth(
+        [replace(turned, translation_m=hands.translation_m + torch.stack([torch.zeros(3), palms[0] - palms[1]]))], sees_other=seen
+    )
     assert keypoint_distance(*truth.keypoints_xy()[0]) > ONE_PLACE_DISTANCE
     (person,) = truth.pipeline().reconstruct(blank_image()).people
-    assert int(person.hand_present.sum()) == 1
+    assert int(person.hand_present.sum()) == 1 + seen
 
 
 def test_one_hand_with_a_box_of_either_side_is_looked_at_again_by_itself():
