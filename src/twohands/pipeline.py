@@ -179,7 +179,7 @@ class Pipeline:
         detection = detection.to("cpu")
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         kept = self._looked_at(pixels, camera, detection, self._glanced(pixels, camera, detection))
-        kept = self._settled(pixels, camera, detection, kept)
+        kept = self._contested(pixels, camera, detection, kept)
         kept = self._parted(pixels, camera, self._completed(pixels, camera, kept))
         return sorted(without_unsure(kept), key=lambda c: -float(c.score.max()))
 
@@ -212,7 +212,7 @@ class Pipeline:
     def _looked_at(self, pixels: Tensor, camera: Camera, detection: Detection, glanced: list[Candidate]) -> list[Candidate]:
         """Hands that a glance has found, looked at well: with whom they belong. The detector pairs by sides that it only guesses, often a hand with
         its own second box; left and right hands that are left alone are looked at together, and stay apart if stage 1 then finds other hands."""
-        pairs = self._together(pixels, camera, detection, glanced)
+        pairs = self._together(pixels, camera, detection, glanced, lone_pairs(glanced))
         joined = {k for i, j, _ in pairs for k in (i, j)}
         whole = [c for k, c in enumerate(glanced) if k not in joined and c.as_asked]
         halved = [c for k, c in enumerate(glanced) if k not in joined and not c.as_asked]
@@ -223,11 +223,10 @@ class Pipeline:
         return without_duplicates([c for c in looked if c.present.any()])
 
     def _together(
-        self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate]
+        self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate], pairs: list[tuple[int, int]]
     ) -> list[tuple[int, int, Candidate]]:
-        """Left and right hands that are alone and may be one person's, looked at together: (who has the left one, who has the right one, both) where
-        stage 1 finds the same hands again."""
-        pairs = lone_pairs(candidates)
+        """Left and right hands that are alone (`lone_pairs`), looked at together: (who has the left one, who has the right one, both) where stage 1
+        finds the same hands again."""
         sides: list[Sides] = [(candidates[i].sides[0], candidates[j].sides[1]) for i, j in pairs]
         found = self._infer(pixels, camera, followed(detection, candidates), sides)
         same = []
@@ -237,17 +236,18 @@ class Pipeline:
                 same.append((i, j, pair))
         return same
 
-    def _settled(self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate]) -> list[Candidate]:
+    def _contested(self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate]) -> list[Candidate]:
         """Hands beside which stage 1 may have made up another one, since the detector gave their place to hands of both sides. The true other one is
         somebody else's surer hand, or where the surer hand sees it: taken is what stage 1 then knows better."""
         surer = {i: alone for i, c in enumerate(candidates) if (alone := surer_alone(c)) is not None}
         if not surer:
             return candidates
         kept: dict[int, Candidate] = dict(enumerate(candidates))
-        for i, j, pair in self._together(pixels, camera, detection, [surer.get(k, c) for k, c in kept.items()]):
-            if i in surer or j in surer:
-                kept[i] = pair
-                del kept[j]
+        mixed = [surer.get(k, c) for k, c in kept.items()]
+        crossed = [(i, j) for i, j in lone_pairs(mixed) if i in surer or j in surer]
+        for i, j, pair in self._together(pixels, camera, detection, mixed, crossed):
+            kept[i] = pair
+            del kept[j]
         for i, alone in surer.items():
             guess = guessed_pair(alone) if kept.get(i) is candidates[i] else None
             if guess is not None:
