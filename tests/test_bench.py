@@ -36,6 +36,11 @@ def test_a_child_does_not_inherit_its_parents_memory():
     assert len(held) > 1e6 * child.peak_mb
 
 
+def test_a_child_keeps_what_it_has_compiled(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert bench._child(["-c", "import sys; print(sys.dont_write_bytecode)"]).out == "False"
+
+
 def test_a_child_process_tells_its_cost():
     child = bench._child(["-c", "x = bytearray(60_000_000); print(sum(range(300_000)))"])
     assert child.out == str(sum(range(300_000)))

@@ -21,11 +21,11 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="of the second file")
     args = parser.parse_args()
     before, after = load_file(args.before), load_file(args.after)
-    header = read_header(args.after)
-    if read_header(args.before)["config"] != header["config"]:
+    # Not the configs: what is fitted to a network, as a detector's confidence, differs between two of one kind.
+    if {name: value.shape for name, value in before.items()} != {name: value.shape for name, value in after.items()}:
         parser.error(f"{args.before} and {args.after} are weights of different networks")
     mean = {name: before[name].float().lerp(value.float(), args.share).to(value.dtype) for name, value in after.items()}
-    save_file(mean, args.out, metadata=header)
+    save_file(mean, args.out, metadata=read_header(args.after))
 
 
 if __name__ == "__main__":

@@ -354,8 +354,11 @@ def _child(arguments: list[str]) -> Child:
         numbers = Path(folder) / "numbers.json"
         measured = hasattr(os, "wait4")
         launch = ["-I", "-S", "-c", _LAUNCH, str(numbers)] if measured else []
+        # Containers often forbid Python to keep what it has compiled; then every start compiles PyTorch anew, which is not what is timed here.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        command = [sys.executable, *launch, *arguments]
         started = time.perf_counter()
-        code = subprocess.run([sys.executable, *launch, *arguments], stdout=out, stderr=told, text=True, check=False).returncode
+        code = subprocess.run(command, stdout=out, stderr=told, text=True, check=False, env=environment).returncode
         wall, cpu, peak = time.perf_counter() - started, float("nan"), 0.0
         if measured and code == 0:
             wall, cpu, most, code = json.loads(numbers.read_text())
