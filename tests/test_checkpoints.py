@@ -121,24 +121,29 @@ def test_the_weights_that_ship_are_finite():
                 assert bool(file.get_tensor(name).isfinite().all()), f"{path.name}: {name}"
 
 
-@pytest.mark.parametrize(("width", "agree"), [(5, True), (4, False)])
-def test_two_files_of_one_network_have_a_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, agree: bool):
-    """Also where something in their configs was fitted to each: here the name."""
-    configs = {"a": TinyConfig(5), "b": TinyConfig(width, name="fitted")}
+def averaged(folder: Path, configs: dict[str, TinyConfig], monkeypatch: pytest.MonkeyPatch) -> dict[str, nn.Module]:
+    """Two networks, whose weights files `tools/average_weights.py` is to bring together in mean.safetensors, a quarter of b's."""
     networks = {name: tiny(config) for name, config in configs.items()}
     for name, config in configs.items():
-        save_weights(tmp_path / f"{name}.safetensors", networks[name], config, {}, half=False)
-    files = [str(tmp_path / f"{name}.safetensors") for name in ("a", "b", "mean")]
+        save_weights(folder / f"{name}.safetensors", networks[name], config, {}, half=False)
+    files = [str(folder / f"{name}.safetensors") for name in (*configs, "mean")]
     monkeypatch.setattr(sys, "argv", ["average_weights.py", *files, "--share", "0.25"])
-    tool = Path(__file__).parents[1] / "tools" / "average_weights.py"
-    if not agree:
-        with pytest.raises(SystemExit):
-            runpy.run_path(str(tool), run_name="__main__")
-        assert not Path(files[2]).exists()
-        return
-    runpy.run_path(str(tool), run_name="__main__")
-    assert read_config(Path(files[2]), TinyConfig) == configs["b"]
-    mean = tiny(configs["b"])
-    load_weights(Path(files[2]), mean)
+    runpy.run_path(str(Path(__file__).parents[1] / "tools" / "average_weights.py"), run_name="__main__")
+    return networks
+
+
+def test_two_files_of_one_network_have_a_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also where something in their configs was fitted to each: here the name."""
+    configs = {"a": TinyConfig(5), "b": TinyConfig(5, name="fitted")}
+    networks = averaged(tmp_path, configs, monkeypatch)
+    path, mean = tmp_path / "mean.safetensors", tiny(configs["b"])
+    assert read_config(path, TinyConfig) == configs["b"]
+    load_weights(path, mean)
     a, b, m = (n.state_dict()["0.weight"] for n in (networks["a"], networks["b"], mean))
     torch.testing.assert_close(m, 0.75 * a + 0.25 * b)
+
+
+def test_two_networks_have_no_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(SystemExit):
+        averaged(tmp_path, {"a": TinyConfig(5), "b": TinyConfig(4)}, monkeypatch)
+    assert not (tmp_path / "mean.safetensors").exists()
