@@ -3,13 +3,19 @@ import pytest
 import torch
 import trimesh
 
-from twohands.collision.crossing import hands_cross, surfaces_cross
+from twohands.collision.crossing import crossing_volume_cm3, hands_cross, surfaces_cross
 
 
 def test_hands_cross_exactly_where_they_share_volume(pairs):
     crossing = hands_cross(pairs.vertices_m, pairs.faces)
     assert torch.equal(crossing, torch.from_numpy(pairs.volume_cm3 > 0))
     assert 10 < int(crossing.sum()) < 90, "both answers occur"
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+def test_volumes_measured_where_hands_cross_are_the_volumes_of_all(pairs, threads):
+    found = crossing_volume_cm3(pairs.vertices_m, pairs.faces, threads)
+    assert torch.equal(found, torch.from_numpy(pairs.volume_cm3))
 
 
 @pytest.mark.parametrize(

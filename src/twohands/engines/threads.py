@@ -5,6 +5,7 @@ times as long; with one thread it takes no longer than on an idle machine's one 
 at best, and what is run often is run by OpenVINO, whose threads do not spin."""
 
 import os
+import sys
 from collections.abc import Mapping
 
 import torch
@@ -23,3 +24,8 @@ def settle_threads(threads: int | None = None) -> int:
     if wanted is not None and wanted != torch.get_num_threads():
         torch.set_num_threads(wanted)
     return torch.get_num_threads()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

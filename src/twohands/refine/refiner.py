@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
-from twohands.collision.crossing import hands_cross
+from twohands.collision.crossing import crossing_volume_cm3, hands_cross
 from twohands.collision.proxies import SphereProxies
 from twohands.collision.volume import hands_shared_volume_cm3
 from twohands.hands.model import HandModel, PosedHands
@@ -335,12 +335,7 @@ def crossing(model: HandModel, parameters: HandParameters) -> Bool[Tensor, "batc
 
 def _volumes_where_crossing(model: HandModel, parameters: HandParameters) -> Float[Tensor, "batch"]:
     """Exact shared volume (a CPU tensor); computed only where hands cross, zero elsewhere."""
-    vertices = model.closed_vertices(model.pose_hands(parameters).mesh().vertices_m).cpu()
-    rows = hands_cross(vertices, model.closed_faces()).nonzero()[:, 0]
-    volume = torch.zeros(len(vertices))
-    if len(rows):
-        volume[rows] = hands_shared_volume_cm3(vertices[rows], model.closed_faces()).float()
-    return volume
+    return crossing_volume_cm3(model.closed_vertices(model.pose_hands(parameters).mesh().vertices_m), model.closed_faces()).float()
 
 
 def _assign(hands: HandParameters, rows: Tensor, others: HandParameters) -> None:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from twohands.collision.volume import hands_shared_volume_cm3
+from twohands.collision.crossing import crossing_volume_cm3
+from twohands.engines.threads import cores
 from twohands.geometry.camera import Camera
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands
@@ -21,7 +22,7 @@ from twohands.record import Record
 from twohands.regress.confidence import error_of_confidence
 from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
 from twohands.video.hand import Reading
-from twohands.video.smooth import HandSeries, SmoothConfig, group_noise, smooth_hand, stretches
+from twohands.video.smooth import HandSeries, SmoothConfig, group_noise, smooth_hands, stretches
 
 
 @dataclass(frozen=True)
@@ -217,21 +218,22 @@ def smoothed(readings: Readings, parameters: HandParameters, model: HandModel, c
     noise = reading_noise(readings)
     for n in range(state.shape[1]):
         rest = model.with_shape(parameters.shape[:, n]).joints_rest_m[:, :, 0]
-        for side in (0, 1):
-            seen = readings.seen[:, n, side]
-            if not seen.any():
-                continue
-            # An absent hand's shape is zero; the shape of its neighbours in time is the person's.
-            known = seen.nonzero()[:, 0]
-            nearest = known[(torch.arange(len(seen))[:, None] - known).abs().argmin(1)]
-            series = HandSeries(
+        sides = readings.seen[:, n].any(0).nonzero()[:, 0].tolist()
+        read = [
+            HandSeries(
                 time_s,
                 rotvec_to_matrix(parameters.pose[:, n, side].double()).numpy(),
                 (rest[:, side] + parameters.translation_m[:, n, side]).double().numpy(),
                 noise[:, n, side],
-                seen.numpy(),
+                readings.seen[:, n, side].numpy(),
             )
-            calm = smooth_hand(series, config)
+            for side in sides
+        ]
+        for side, calm in zip(sides, smooth_hands(read, config), strict=True):
+            # An absent hand's shape is zero; the shape of its neighbours in time is the person's.
+            seen = readings.seen[:, n, side]
+            known = seen.nonzero()[:, 0]
+            nearest = known[(torch.arange(len(seen))[:, None] - known).abs().argmin(1)]
             there = torch.from_numpy(calm.there)
             pose = matrix_to_rotvec(torch.from_numpy(calm.rotation)).float()
             found.pose[:, n, side] = torch.where(there[:, None, None], pose, 0.0)
@@ -332,7 +334,7 @@ def volumes_cm3(
         low, high = xy.amin(2), xy.amax(2)
         near = (torch.minimum(high[:, 0], high[:, 1]) > torch.maximum(low[:, 0], low[:, 1])).all(-1)
         if near.any():
-            shared = hands_shared_volume_cm3(model.closed_vertices(vertices[near]), model.closed_faces())
+            shared = crossing_volume_cm3(model.closed_vertices(vertices[near]), model.closed_faces(), cores())
             volumes[f[near], n[near]] = shared.to(volumes)
     return volumes
 
