@@ -14,6 +14,7 @@ from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
+from twohands.people import boxes_in_one_place
 from twohands.pipeline import Pipeline
 from twohands.record import stack
 from twohands.schema import Detection, HandPair, OtherHand, Stage1Hands
@@ -60,6 +61,13 @@ class Truth:
     """Looking at a pair more than once it ends at the right hand with both."""
     makes_up: float | None = None
     """Asked for the other hand in a hand's box it makes one up beside it, whose keypoints it is so sure of."""
+    misdirected: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By how many quarters of a turn the detector is wrong about where (person, hand) points. Stage 1 then reads hands that are upright in their crops,
+    and hardly others."""
+    credulous: bool = False
+    """Asked for the hands the wrong way round it doubts no side, and hardly knows where keypoints are."""
+    denies_both: bool = False
+    """Asked for two hands in one place it denies the side of both."""
     refined_gap_m: float = 0.3
     asked: list[HandPair] = field(default_factory=list)
     refinements: int = 0
@@ -78,6 +86,8 @@ class Truth:
             return Detection(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), torch.zeros(0, 2), ())
         xy = torch.stack([self.keypoints_xy()[p, h] for p, h in at])
         direction = xy[:, MIDDLE_MCP] - xy[:, 0]
+        turns = [axis_rotation(2, torch.tensor(math.pi / 2 * self.misdirected.get(h, 0)))[:2, :2] for h in at]
+        direction = (torch.stack(turns) @ direction[..., None])[..., 0]
         return Detection(
             box_xyxy_px=torch.cat([xy.min(1).values, xy.max(1).values], -1),
             score=torch.tensor([0.9 - 0.01 * i for i in range(len(at))]),
@@ -102,6 +112,7 @@ class Truth:
         side_correct, presence = torch.zeros(2), torch.zeros(2)
         confidence = torch.full((2, 21), 0.8)
         seen = torch.zeros(2, 4)
+        along = torch.nn.functional.normalize(xy[:, :, MIDDLE_MCP] - xy[:, :, 0], dim=-1)
         for hand in (0, 1):
             nearest = int((boxes - pair.box_xyxy_px[hand]).abs().sum(-1).argmin())
             person, true_hand = divmod(nearest, 2)
@@ -113,8 +124,14 @@ class Truth:
             if self.makes_up is not None and hand != true_hand:
                 parameters.translation_m[hand, 0] += 0.12
                 side_correct[hand], confidence[hand] = 0.95, self.makes_up
+            if self.credulous and hand != true_hand:
+                side_correct[hand], confidence[hand] = 0.95, 0.2
+            if self.denies_both and boxes_in_one_place(pair):
+                side_correct[hand], confidence[hand] = 0.05, 0.2
             if float((boxes[nearest] - pair.box_xyxy_px[hand]).abs().max()) > 2 and self.guess_off_px:
                 presence[hand] = 0.2
+            if self.misdirected and float(along[person, true_hand] @ pair.direction[hand]) < 0.7:
+                presence[hand], confidence[hand] = 0.2, 0.2
             seen[hand] = boxes[2 * person + (true_hand if self.other_is_itself else 1 - true_hand)]
         keypoints = self.model.pose_hands(parameters).keypoints()
         low, high = seen.split(2, -1)

@@ -255,6 +255,50 @@ def test_one_hand_with_a_box_of_either_side_is_looked_at_again_by_itself():
     assert truth.asked[-1].present.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_hand_that_points_elsewhere_than_the_detector_says_is_found(quarters):
+    truth = Truth([two_hands(0.2)], misdirected={(0, 1): quarters})
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [True, True]
+    assert torch.allclose(person.keypoints_m, truth.model.pose_hands(truth.people[0]).keypoints(), atol=1e-6)
+    assert len(truth.asked) == 1 + 3 + 1, "both at a glance, the badly read one from three more directions, both again"
+
+
+def test_a_hand_that_is_read_badly_from_everywhere_stays_as_the_detector_found_it():
+    truth = Truth([two_hands(0.2)], presence={(0, 1): 0.2}, misdirected={(0, 1): 1})
+    detection = truth(blank_image())
+    (person,) = truth.pipeline().from_detection(blank_image(), truth.camera, detection).people
+    assert person.hand_present.tolist() == [True, False]
+    pairs = [pair for pair in truth.asked if pair.present.tolist() == [True, True]]
+    assert torch.equal(pairs[0].direction, detection.direction)
+    assert len(pairs) == 1 + 3 + 1, "at a glance, from three more directions, and with left and right exchanged"
+
+
+def test_a_hand_that_is_read_well_is_looked_at_no_more():
+    truth = Truth([two_hands(0.2)])
+    truth.pipeline().reconstruct(blank_image())
+    assert len(truth.asked) == 1
+
+
+def test_nobody_looks_from_elsewhere_for_a_hand_that_is_not_there():
+    truth = Truth([two_hands(0.2)], presence={(0, 1): 0.02}, misdirected={(0, 0): 0})
+    truth.pipeline().reconstruct(blank_image())
+    assert all(torch.equal(pair.direction, truth.asked[0].direction) for pair in truth.asked if bool(pair.present.all()))
+
+
+def test_clasped_hands_that_the_detector_takes_for_one_another_are_exchanged():
+    truth = Truth([two_hands(0.2)], right_probability={(0, 0): 0.98, (0, 1): 0.02}, credulous=True)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert torch.allclose(person.keypoints_m, truth.model.pose_hands(truth.people[0]).keypoints(), atol=1e-6)
+
+
+@pytest.mark.parametrize("hand", [0, 1])
+def test_two_hands_in_one_place_that_are_both_denied_are_asked_for_one_by_one(hand):
+    truth = Truth([two_hands(0.2)], found=[(0, hand), (0, hand)], denies_both=True)
+    (person,) = reconstructed(truth, [0.02, 0.98], (0, 0))
+    assert person.hand_present.tolist() == [hand == 0, hand == 1]
+
+
 def test_hands_whose_boxes_were_paired_crosswise_are_looked_at_together():
     """Each hand has a box of either side, and the detector pairs the two boxes of a hand."""
     truth = Truth([two_hands(0.2)], found=[(0, 0), (0, 0), (0, 1), (0, 1)])

@@ -31,6 +31,14 @@ sees beside or behind itself: that it is there is not in doubt, only where."""
 MADE_UP = 0.85
 """Of two hands with boxes in one place, the one whose keypoints are this much less sure than the other's may be none: asked for a hand of either side
 in one place, stage 1 reads one well and makes the other up."""
+BADLY_READ = 0.45
+"""Mean probability of its keypoints to be right, below which a hand may have been looked at from a wrong direction."""
+HARDLY_THERE = 0.1
+"""Presence below which it is not worth while to look at a hand again."""
+READ_BETTER, READ_WELL = 1.5, 0.2
+"""A direction is better from which the hand is read so many times as well, and at least so well (`legible`)."""
+EXCHANGED_BETTER = 1.3
+"""Left and right are exchanged if both hands together are read so many times as well then."""
 NEARER = 0.5
 """How far a box moves from the detector's to that of the keypoints which a glance has found."""
 LOOK_AGAIN = 0.05
@@ -148,6 +156,35 @@ def without_unsure(candidates: list[Candidate]) -> list[Candidate]:
 def known(candidate: Candidate) -> Float[Tensor, "hand"]:
     """How well the keypoints of each hand are known: their mean probability to be right; 0 for a hand that is not there."""
     return confidence_of_distance(candidate.hands.keypoint_confidence).mean(-1) * candidate.present
+
+
+def legible(hands: Stage1Hands) -> Float[Tensor, "hand"]:
+    """How well each hand can be read: how probable it is that it is there, has its side, and that its keypoints are right."""
+    return confidence_of_distance(hands.keypoint_confidence).mean(-1) * hands.presence * hands.side_correct
+
+
+def badly_read(candidates: list[Candidate]) -> dict[int, float]:
+    """Detections whose hands a glance has not read well, believed or not, and how legible they were. Not those in which there is hardly a hand, nor
+    the second box of a hand that is read well and sees no other one."""
+    found: dict[int, float] = {}
+    for candidate in candidates:
+        sure = confidence_of_distance(candidate.hands.keypoint_confidence).mean(-1)
+        other = candidate.hands.other
+        alone = candidate.present & (sure >= BADLY_READ) & (other is None or other.probability < OTHER_HAND_LIMIT)
+        if bool(alone.any()) and boxes_in_one_place(hand_pair(candidate.detection, candidate.sides)):
+            continue
+        worth, doubtful = legible(candidate.hands), (sure < BADLY_READ) & (candidate.hands.presence >= HARDLY_THERE)
+        found |= {row: float(worth[hand]) for hand, row in enumerate(candidate.sides) if row is not None and doubtful[hand]}
+    return found
+
+
+def turned(detection: Detection, row: int, quarters: int) -> tuple[HandPair, Float[Tensor, "2"]]:
+    """A hand of either side in this detection's box, which points so many quarters of a turn elsewhere, and where that is."""
+    x, y = detection.direction[row].tolist()
+    for _ in range(quarters):
+        x, y = -y, x
+    direction = torch.tensor([x, y])
+    return HandPair(detection.box_xyxy_px[row].expand(2, 4), direction.expand(2, 2), torch.tensor([True, True])), direction
 
 
 def surer_alone(candidate: Candidate) -> Candidate | None:
