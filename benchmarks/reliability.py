@@ -14,7 +14,7 @@ the hand (mean keypoint error below half the box), each hand once.
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -29,10 +29,11 @@ from annotated_scenes import SceneOptions
 from twohands.errors import UserError
 from twohands.evaluation.reliability import ReliabilityCurve, fit_scaling, reliability_curve
 from twohands.evaluation.true_boxes import AnnotatedPicture, exam_pictures, overlaps
+from twohands.finding import Finder, Regressor
 from twohands.geometry.camera import Camera
 from twohands.manifest import beside
 from twohands.people import Candidate
-from twohands.pipeline import Pipeline, Regressor
+from twohands.pipeline import Pipeline
 from twohands.schema import HandPair, Stage1Hands
 
 CLOSE_SEED, WIDE_SEED = 801, 802
@@ -130,7 +131,7 @@ def collect(pipeline: Pipeline, picture: AnnotatedPicture, true_boxes: bool, int
     """What is stated about a picture, and what is so: of every crop that stage 1 was shown first, and of every hand that is returned."""
     detection = picture.detection() if true_boxes else pipeline.detector(picture.image)
     listener = Listener(pipeline.regressor)
-    returned = replace(pipeline, regressor=listener).candidates(picture.image, picture.camera, detection)
+    returned = Finder(listener, pipeline.network_hand).candidates(picture.image, picture.camera, detection)
     boxes = np.array([hand.box_xyxy_px for hand in picture.hands]).reshape(-1, 4)
     sides = np.array([hand.side for hand in picture.hands], int)
     for pair, answer in listener.first:

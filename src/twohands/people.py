@@ -147,20 +147,25 @@ def without_unsure(candidates: list[Candidate]) -> list[Candidate]:
     """Drops hands of which stage 1 hardly knows whether they are there nor where."""
     kept = []
     for c in candidates:
-        sureness = c.score * known(c)
+        worth = c.score * known(c)
         seen = torch.zeros(2) if c.hands.other is None else (c.hands.other.probability * c.present).flip(0)
-        kept.append(sureness >= torch.where(seen >= OTHER_HAND_LIMIT, LEAST_OF_PARTNER, LEAST_SURENESS))
+        kept.append(worth >= torch.where(seen >= OTHER_HAND_LIMIT, LEAST_OF_PARTNER, LEAST_SURENESS))
     return _with_hands(candidates, kept)
+
+
+def sureness(hands: Stage1Hands) -> Float[Tensor, "hand"]:
+    """Mean probability of each hand's keypoints to be right."""
+    return confidence_of_distance(hands.keypoint_confidence).mean(-1)
 
 
 def known(candidate: Candidate) -> Float[Tensor, "hand"]:
     """How well the keypoints of each hand are known: their mean probability to be right; 0 for a hand that is not there."""
-    return confidence_of_distance(candidate.hands.keypoint_confidence).mean(-1) * candidate.present
+    return sureness(candidate.hands) * candidate.present
 
 
 def legible(hands: Stage1Hands) -> Float[Tensor, "hand"]:
     """How well each hand can be read: how probable it is that it is there, has its side, and that its keypoints are right."""
-    return confidence_of_distance(hands.keypoint_confidence).mean(-1) * hands.presence * hands.side_correct
+    return sureness(hands) * hands.presence * hands.side_correct
 
 
 def badly_read(candidates: list[Candidate]) -> dict[int, float]:
@@ -168,7 +173,7 @@ def badly_read(candidates: list[Candidate]) -> dict[int, float]:
     the second box of a hand that is read well and sees no other one."""
     found: dict[int, float] = {}
     for candidate in candidates:
-        sure = confidence_of_distance(candidate.hands.keypoint_confidence).mean(-1)
+        sure = sureness(candidate.hands)
         other = candidate.hands.other
         alone = candidate.present & (sure >= BADLY_READ) & (other is None or other.probability < OTHER_HAND_LIMIT)
         if bool(alone.any()) and boxes_in_one_place(hand_pair(candidate.detection, candidate.sides)):
@@ -178,13 +183,12 @@ def badly_read(candidates: list[Candidate]) -> dict[int, float]:
     return found
 
 
-def turned(detection: Detection, row: int, quarters: int) -> tuple[HandPair, Float[Tensor, "2"]]:
-    """A hand of either side in this detection's box, which points so many quarters of a turn elsewhere, and where that is."""
+def turned(detection: Detection, row: int, quarters: int) -> HandPair:
+    """A hand of either side in this detection's box, which points so many quarters of a turn elsewhere."""
     x, y = detection.direction[row].tolist()
     for _ in range(quarters):
         x, y = -y, x
-    direction = torch.tensor([x, y])
-    return HandPair(detection.box_xyxy_px[row].expand(2, 4), direction.expand(2, 2), torch.tensor([True, True])), direction
+    return HandPair(detection.box_xyxy_px[row].expand(2, 4), torch.tensor([x, y]).expand(2, 2), torch.tensor([True, True]))
 
 
 def surer_alone(candidate: Candidate) -> Candidate | None:

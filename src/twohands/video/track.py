@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from twohands.finding import Finder, Regressor
 from twohands.geometry.camera import Camera
 from twohands.people import Candidate, boxes_in_one_place, keypoint_distance
-from twohands.pipeline import Pipeline, Regressor
+from twohands.pipeline import Pipeline
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
 from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy, size_of
@@ -52,7 +53,7 @@ class Tracker:
         self.pipeline, self.camera, self.config = pipeline, camera, config or TrackConfig()
         self.follower = one_look(pipeline.regressor)
         # Whoever comes in is read once more in the same frame, where these hands were found.
-        self.welcomer = replace(pipeline, regressor=self.follower)
+        self.welcomer = Finder(self.follower, pipeline.network_hand)
         self.detections = 0
         """How often the detector was asked."""
         self.corrections: list[tuple[float, Reading]] = []
