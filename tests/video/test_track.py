@@ -11,7 +11,8 @@ from scenes import two_hands
 from twohands.evaluation.motion import swapped_frames, switches
 from twohands.hands.parameters import HandParameters
 from twohands.regress.confidence import error_of_confidence
-from twohands.video.hand import MOST_ROOM, size_of
+from twohands.schema import Detection
+from twohands.video.hand import MOST_ROOM, FollowedHand, size_of
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 from twohands.video.roster import TrackConfig
 from twohands.video.track import Tracker
@@ -340,3 +341,82 @@ def test_nobody_is_nobody():
 def judged_empty(film: Film):
     reader = read(film)
     return reader.motion(), 0, 0
+
+
+def beside(t):
+    return [[-0.03, 0.06, 0.6], [0.03, 0.06, 0.6]]
+
+
+@pytest.mark.parametrize(
+    ("hand", "other", "better", "found"),
+    [
+        ("astray", "followed", 1.1, True),
+        ("astray", "followed", 9.0, False),
+        ("astray", "elsewhere", 1.1, False),
+        ("astray", "hidden too", 1.1, True),
+        ("lost", "followed", 1.1, True),
+        ("never there", "followed", 1.1, False),
+    ],
+)
+def test_a_hand_hidden_beside_another_one_is_put_where_a_photos_look_reads_it_better(hand, other, better, found):
+    film = Film(moving(beside))
+    tracker = Tracker(film.pipeline(), film.camera, TrackConfig(better_found=better))
+    for frame in film.frames():
+        tracker.step(frame.image, frame.time_s)
+    (person,) = tracker.roster.people
+    image, away = film.frames()[-1].image, torch.tensor([0.0, 25.0])
+    if other != "followed":
+        person.hands[1].begin(film.xy[-1, 1] - away, 1.5)
+        person.hands[1].hidden = other == "hidden too"
+    if hand == "astray":
+        person.hands[0] = FollowedHand(film.xy[-1, 0] + away, 1.5, 0.6, 0.5, 2.0, hidden=True)
+    else:
+        person.hands[0] = None
+        person.sides.met = hand == "lost"
+    assert tracker._read_anew(image, film(image), 1.5) == found
+    there = person.hands[0] is not None and bool(torch.allclose(person.hands[0].keypoints_xy, film.xy[-1, 0], atol=0.5))
+    assert there == found
+
+
+@dataclasses.dataclass
+class Haunted(Film):
+    """From frame 10 on the detector sees a third hand, of which stage 1 makes one that it is not sure of."""
+
+    apart_px: float = 0.0
+    confidence: float = 0.45
+
+    def __call__(self, image):
+        seen = super().__call__(image)
+        if number_of(image) < 10:
+            return seen
+        third = dataclasses.replace(seen[[1]], box_xyxy_px=seen.box_xyxy_px[1:] + self.apart_px, person=(1,))
+        return Detection(
+            *(torch.cat([getattr(d, f) for d in (seen, third)]) for f in ("box_xyxy_px", "score", "right_probability", "direction")),
+            (0, 0, 1),
+        )
+
+    def infer(self, image, camera, pairs, seen=None, looks=None):
+        answers = super().infer(image, camera, pairs)
+        return [
+            self._third(a, pair) if self.now >= 10 and int(pair.present.sum()) == 1 else a for a, pair in zip(answers, pairs, strict=True)
+        ]
+
+    def _third(self, answer, pair):
+        side = int(pair.present[1])
+        moved = self.keypoints[self.now, 1].clone()
+        moved[:, :2] += self.apart_px * moved[:, 2:].mean() / self.camera.focal_px.mean()
+        keypoints, confidence, presence = answer.keypoints_m.clone(), answer.keypoint_confidence.clone(), answer.presence.clone()
+        keypoints[side], confidence[side], presence[side] = moved, self.confidence, 0.98
+        return dataclasses.replace(answer, keypoints_m=keypoints, keypoint_confidence=confidence, presence=presence)
+
+
+@pytest.mark.parametrize(("confidence", "people"), [(0.45, 1), (0.8, 2)])
+def test_nobody_comes_in_by_a_hand_read_badly_beside_others(confidence, people):
+    film = Haunted(moving(beside), apart_px=-20.0, confidence=confidence)
+    tracker = Tracker(film.pipeline(), film.camera)
+    for frame in film.frames()[:13]:
+        tracker.step(frame.image, frame.time_s)
+    tracker._unsure = True
+    frame = film.frames()[12]
+    tracker.step(frame.image, frame.time_s + 1.0)
+    assert len(tracker.roster.people) == people

@@ -68,6 +68,10 @@ class TrackConfig:
     """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
     better_read: float = 1.25
     """One in the same place is that hand, read in another box, and takes its place if stage 1 states so many times smaller an error for it."""
+    better_found: float = 1.1
+    """The same of a hand that hides, read anew as a photo's is with the hand that it hides behind;"""
+    found_noise: float = 1.8
+    """and one that was lost there comes back if its error is stated to be below this, in tenths of its size: it is known to be there."""
     outgrown: float = 1.35
     """A hand in the open whose detection is so many times as large as its box, or as small, is read there too."""
     look_again: float = 0.1
@@ -206,6 +210,18 @@ class Roster:
         self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
         rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
         return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
+
+    def own_detections(self, person: FollowedPerson, detection: Detection, time_s: float) -> list[int]:
+        """Those that lie where this person's hands are expected, and nobody else's nearer."""
+        centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
+
+        def distance(people: list[FollowedPerson]) -> Float[Tensor, "detection"]:
+            known = [hand for p in people for hand in p.hands if hand is not None]
+            far = [(centre - hand.expected_xy(time_s).mean(0)).norm(dim=-1) / hand.size_px for hand in known]
+            return torch.stack(far).amin(0) if far else torch.full((len(centre),), math.inf)
+
+        mine, others = distance([person]), distance([p for p in self.people if p is not person])
+        return ((mine < self.config.match_distance) & (mine <= others)).nonzero()[:, 0].tolist()
 
     def _is_outgrown(self, box_xyxy_px: Float[Tensor, "4"], hand: FollowedHand, time_s: float) -> bool:
         """Whether a hand in the open is so much larger for a detector than where stage 1 looks for it, or smaller, that it is worth asking about."""

@@ -74,12 +74,14 @@ class Tracker:
         strangers: Detection | None = None
         if look:
             self._looked_s, self.detections = time_s, self.detections + 1
-            strangers = self.roster.strangers(self.pipeline.detector(image), time_s)
+            detection = self.pipeline.detector(image).to("cpu")
+            found = self._read_anew(image, detection, time_s)
+            strangers = self.roster.strangers(detection, time_s)
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         readings = self._follow(pixels, time_s, self.roster.active)
         if strangers is not None:
             joined = self._welcome(image, pixels, strangers, time_s) if len(strangers.score) else []
-            self._in_vain = 0 if joined else self._in_vain + 1
+            self._in_vain = 0 if joined or found else self._in_vain + 1
             readings = [r for r in readings if r.person not in {p.number for p in joined}] + self._follow(pixels, time_s, joined)
         self.roster.unite()
         return readings
@@ -206,6 +208,7 @@ class Tracker:
                     continue
                 apart = keypoint_distance(a.xy[i], b.xy[j])
                 doubted = min(float(a.hands.side_correct[i]), float(b.hands.side_correct[j])) < 0.5
+                doubted |= a.person is not b.person and i == j
                 collapsed = apart < 0.5 * keypoint_distance(hand.expected_xy(time_s), twin.expected_xy(time_s))
                 if apart < c.same_hand or (apart < c.near_hand and (doubted or collapsed)):
                     worse, side = (a, i) if a.misfit[i] > b.misfit[j] else (b, j)
@@ -242,6 +245,37 @@ class Tracker:
         xy, present = torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None])
         return roomy(pair_at(xy, present), person.rooms())
 
+    def _read_anew(self, image: np.ndarray, detection: Detection, time_s: float) -> bool:
+        """Puts hands that are read badly beside another one, or not at all, where they are read better as a photo's are, if the other one is then read
+        where it is followed: from frame to frame a hidden hand's place drifts, each reading a little off the one before. Whether any was."""
+        found = False
+        for person in self.roster.active:
+            hidden = [side for side, hand in enumerate(person.hands) if (person.sides.met if hand is None else hand.hidden)]
+            own = self.roster.own_detections(person, detection, time_s) if hidden else []
+            if not own:
+                continue
+            near = replace(detection[own], person=tuple(detection.person[k] for k in own))
+            for candidate in self.welcomer.candidates(image, self.camera, near):
+                found = any([self._put_where_found(person, side, candidate, time_s) for side in hidden]) or found
+        return found
+
+    def _put_where_found(self, person: FollowedPerson, side: int, candidate: Candidate, time_s: float) -> bool:
+        """Takes a photo's word for a hidden hand if that is read better there. Whether it was."""
+        c, hand, other = self.config, person.hands[side], person.hands[1 - side]
+        most = c.found_noise if hand is None else hand.noise / c.better_found
+        xy, known = candidate.keypoints_xy, distance_and_sureness(candidate.hands, side)
+        there = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= c.presence_new
+        if not there or known[2] > most or not self.roster.is_in_view(xy[side]):
+            return False
+        if other is not None and not other.hidden:
+            seen_xy = other.expected_xy(time_s)
+            same = bool(candidate.present[1 - side]) and keypoint_distance(xy[1 - side], seen_xy) < c.near_hand
+            if not same or keypoint_distance(xy[side], seen_xy) < c.near_hand:
+                return False
+        person.hands[side] = FollowedHand(xy[side].clone(), time_s, *known, own_odds=0.0 if hand is None else hand.own_odds)
+        self.roster.remember(person, time_s)
+        return True
+
     def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[FollowedPerson]:
         """Gives hands that nobody follows yet to the person whom they belong to; returns those people."""
         joined: dict[int, FollowedPerson] = {}
@@ -257,6 +291,8 @@ class Tracker:
                     if self.roster.is_followed(xy):
                         continue
                     owner, place = self._owner(candidate, side, pixels, time_s)
+                if owner is None:
+                    continue
                 owner.hands[place] = FollowedHand(xy.clone(), time_s, *known)
                 self.roster.remember(owner, time_s)
                 joined[owner.number] = owner
@@ -267,9 +303,10 @@ class Tracker:
                 self.roster.refuse(box, time_s)
         return list(joined.values())
 
-    def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[FollowedPerson, int]:
+    def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[FollowedPerson | None, int]:
         """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size (a hand that is not where it was
-        expected shows no more than one that is not there); else of the last who was seen without any; else of somebody new."""
+        expected shows no more than one that is not there); else of the last who was seen without any; else of somebody new. Nobody's, if it
+        is read badly beside a hand that is followed: beside clasped hands many a third one is seen."""
         xy = candidate.keypoints_xy[side]
         place, size = xy.mean(0), max(size_of(xy), 1.0)
 
@@ -291,6 +328,9 @@ class Tracker:
         gone = [p for p in self.roster.people if not any(p.hands) or (not shown(p, 0) and not shown(p, 1) and far(p) < 3)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
+        third = FollowedHand(xy.clone(), time_s, *distance_and_sureness(candidate.hands, side))
+        if third.noise > self.config.unsure_noise and self.roster.is_met(third, time_s):
+            return None, side
         return self.roster.newcomer(), side
 
     def _is_other_hand(self, person: FollowedPerson, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
