@@ -373,7 +373,7 @@ def test_a_hand_hidden_beside_another_one_is_put_where_a_photos_look_reads_it_be
     else:
         person.hands[0] = None
         person.sides.met = hand == "lost"
-    assert tracker._read_anew(image, film(image), 1.5) == found
+    assert tracker._read_anew(image, film(image), 1.5)[1] == found
     there = person.hands[0] is not None and bool(torch.allclose(person.hands[0].keypoints_xy, film.xy[-1, 0], atol=0.5))
     assert there == found
 
@@ -420,3 +420,16 @@ def test_nobody_comes_in_by_a_hand_read_badly_beside_others(confidence, people):
     frame = film.frames()[12]
     tracker.step(frame.image, frame.time_s + 1.0)
     assert len(tracker.roster.people) == people
+
+
+@pytest.mark.parametrize(("doubts", "strangers"), [(0, 0), (1, 1)])
+def test_a_second_box_of_a_hand_plainly_seen_is_not_asked_about(doubts, strangers):
+    film = Film(moving(apart))
+    tracker = read(film).tracker
+    (person,) = tracker.roster.people
+    person.hands[1].doubts = doubts
+    image = film.frames()[-1].image
+    seen = film(image)
+    again = dataclasses.replace(seen[[0, 1, 0]], person=(0, 0, 1))
+    assert len(tracker.roster.strangers(again, 1.5).score) == strangers
+    assert len(tracker.roster.strangers(again, 1.5, {0, 2}).score) == 0

@@ -3,6 +3,7 @@
 No network is asked here: `track.Tracker` looks at the picture, and the roster says whose a place is, who may be behind whom, and who is gone."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -62,6 +63,8 @@ class TrackConfig:
     """A hand that comes in beside a hand of the same side is that person's other hand, unless the log odds for its side exceed this."""
     match_distance: float = 0.8
     """A detection nearer than this to where a hand was expected, in sizes, is that hand."""
+    second_box: float = 0.3
+    """One nearer than this to a hand that is plainly seen, as its person's other one is, shows that hand again."""
     glimpse_noise: float = 1.0
     """How far, in tenths of its size, a detection's middle is off the hand's. It counts where stage 1 is no surer."""
     much_surer: float = 2.0
@@ -176,8 +179,8 @@ class Roster:
         person.place_xy = torch.stack([hand.keypoints_xy.mean(0) for hand in there]).mean(0)
         person.size_px = max(hand.size_px for hand in there)
 
-    def strangers(self, detection: Detection, time_s: float) -> Detection:
-        """The detections that are none of the hands that are followed. A hand that went astray takes its own detection's place."""
+    def strangers(self, detection: Detection, time_s: float, known: Collection[int] = ()) -> Detection:
+        """The detections that are none of the hands that are followed, nor `known`. A hand that went astray takes its own detection's place."""
         detection = detection.to("cpu")
         count = len(detection.score)
         followed = [(p, side) for p in self.people for side in (0, 1) if p.hands[side] is not None]
@@ -196,7 +199,7 @@ class Roster:
             # Place decides; between two that are in place, the side does.
             cost[:, k] = torch.where(distance < self.config.match_distance, distance + 0.1 * wrong_side + hidden, 1e3).numpy()
         rows, columns = linear_sum_assignment(cost)
-        matched = set()
+        matched = set(known) | self._second_boxes(detection, time_s)
         for row, column in zip(rows, columns, strict=True):
             if cost[row, column] >= 1e3:
                 continue
@@ -210,6 +213,20 @@ class Roster:
         self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
         rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
         return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
+
+    def _second_boxes(self, detection: Detection, time_s: float) -> set[int]:
+        """Detections in the place of a hand that is plainly seen, as the other one of its person is: a hand often has a box of either side."""
+        second: set[int] = set()
+        centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
+        for person in self.people:
+            hands = [hand for hand in person.hands if hand is not None and not self._is_unsure(hand)]
+            if len(hands) < 2:
+                continue
+            for hand in hands:
+                xy = hand.expected_xy(time_s)
+                near = (centre - (xy.amin(0) + xy.amax(0)) / 2).norm(dim=-1) < self.config.second_box * hand.size_px
+                second.update(k for k in near.nonzero()[:, 0].tolist() if not self._is_outgrown(detection.box_xyxy_px[k], hand, time_s))
+        return second
 
     def own_detections(self, person: FollowedPerson, detection: Detection, time_s: float) -> list[int]:
         """Those that lie where this person's hands are expected, and nobody else's nearer."""

@@ -75,8 +75,8 @@ class Tracker:
         if look:
             self._looked_s, self.detections = time_s, self.detections + 1
             detection = self.pipeline.detector(image).to("cpu")
-            found = self._read_anew(image, detection, time_s)
-            strangers = self.roster.strangers(detection, time_s)
+            anew, found = self._read_anew(image, detection, time_s)
+            strangers = self.roster.strangers(detection, time_s, anew)
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         readings = self._follow(pixels, time_s, self.roster.active)
         if strangers is not None:
@@ -245,24 +245,31 @@ class Tracker:
         xy, present = torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None])
         return roomy(pair_at(xy, present), person.rooms())
 
-    def _read_anew(self, image: np.ndarray, detection: Detection, time_s: float) -> bool:
+    def _read_anew(self, image: np.ndarray, detection: Detection, time_s: float) -> tuple[set[int], bool]:
         """Puts hands that are read badly beside another one, or not at all, where they are read better as a photo's are, if the other one is then read
-        where it is followed: from frame to frame a hidden hand's place drifts, each reading a little off the one before. Whether any was."""
+        where it is followed: from frame to frame a hidden hand's place drifts, each reading a little off the one before. Returns the detections
+        that were looked at, and whether a hand was put anywhere."""
+        asked: set[int] = set()
         found = False
         for person in self.roster.active:
             hidden = [side for side, hand in enumerate(person.hands) if (person.sides.met if hand is None else hand.hidden)]
             own = self.roster.own_detections(person, detection, time_s) if hidden else []
             if not own:
                 continue
+            asked.update(own)
             near = replace(detection[own], person=tuple(detection.person[k] for k in own))
             for candidate in self.welcomer.candidates(image, self.camera, near):
-                found = any([self._put_where_found(person, side, candidate, time_s) for side in hidden]) or found
-        return found
+                for side in hidden:
+                    found |= self._put_where_found(person, side, candidate, time_s)
+        return asked, found
 
     def _put_where_found(self, person: FollowedPerson, side: int, candidate: Candidate, time_s: float) -> bool:
         """Takes a photo's word for a hidden hand if that is read better there. Whether it was."""
         c, hand, other = self.config, person.hands[side], person.hands[1 - side]
-        most = c.found_noise if hand is None else hand.noise / c.better_found
+        most = c.found_noise
+        if hand is not None:
+            # How well it was read once says little of a hand that has not been read for frames.
+            most = max(hand.noise / c.better_found, c.unsure_noise if hand.doubts > 1 else 0.0)
         xy, known = candidate.keypoints_xy, distance_and_sureness(candidate.hands, side)
         there = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= c.presence_new
         if not there or known[2] > most or not self.roster.is_in_view(xy[side]):
