@@ -8,6 +8,7 @@ import torch
 from films import FPS, Film, number_of
 
 from scenes import two_hands
+from twohands.detector import Detector as MapDetector
 from twohands.evaluation.motion import swapped_frames, switches
 from twohands.hands.parameters import HandParameters
 from twohands.regress.confidence import error_of_confidence
@@ -15,7 +16,7 @@ from twohands.schema import Detection
 from twohands.video.hand import MOST_ROOM, FollowedHand, size_of
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 from twohands.video.roster import TrackConfig
-from twohands.video.track import Tracker
+from twohands.video.track import Tracker, without_far_look
 
 
 def moving(place) -> list[HandParameters]:
@@ -433,3 +434,26 @@ def test_a_second_box_of_a_hand_plainly_seen_is_not_asked_about(doubts, stranger
     again = dataclasses.replace(seen[[0, 1, 0]], person=(0, 0, 1))
     assert len(tracker.roster.strangers(again, 1.5).score) == strangers
     assert len(tracker.roster.strangers(again, 1.5, {0, 2}).score) == 0
+
+
+@pytest.mark.parametrize(("distance_m", "far"), [(0.6, [0.0, 2.1]), (6.0, [0.0, 0.7, 1.4, 2.1])])
+def test_hands_across_the_room_are_looked_for_seldom_where_near_ones_are_followed(distance_m, far):
+    film = Film(moving(lambda t: [[-0.13, 0.06, distance_m], [0.13, 0.06, distance_m]]))
+    tracker = read(film).tracker
+    tracker._looked_far_s = -1e9
+    asked = []
+    tracker.near_detector = lambda image: asked.append("near") or film(image)
+    tracker.pipeline = dataclasses.replace(tracker.pipeline, detector=lambda image: asked.append("far") or film(image))
+    times = [0.0, 0.7, 1.4, 2.1]
+    for time_s in times:
+        tracker._detected(film.frames()[0].image, time_s)
+    assert [t for t, which in zip(times, asked, strict=True) if which == "far"] == far
+
+
+def test_a_detector_without_its_last_look_is_the_same_network():
+    detector = MapDetector.load()
+    near = without_far_look(detector)
+    assert (near.config.looks, detector.config.looks) == (2, 3)
+    assert near.network is detector.network
+    film = Film(moving(apart))
+    assert without_far_look(film) is film

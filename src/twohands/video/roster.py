@@ -48,6 +48,10 @@ class TrackConfig:
     """So long a person without hands is expected back."""
     look_every_s: float = 0.7
     """The detector looks at least so often,"""
+    look_far_s: float = 2.0
+    """and so often for hands across the room, where all that are followed are larger than"""
+    near_share: float = 0.06
+    """this share of the picture's longer side;"""
     look_for_missing_s: float = 0.1
     """and so often while a person shows one hand or none;"""
     look_in_vain_s: float = 0.3

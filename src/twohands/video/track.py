@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from twohands.detector import Detector as MapDetector
 from twohands.finding import Finder, Regressor
 from twohands.geometry.camera import Camera
 from twohands.people import Candidate, boxes_in_one_place, keypoint_distance
-from twohands.pipeline import Pipeline
+from twohands.pipeline import Detector, Pipeline
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
 from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy, size_of
@@ -52,6 +53,7 @@ class Tracker:
     def __init__(self, pipeline: Pipeline, camera: Camera, config: TrackConfig | None = None) -> None:
         self.pipeline, self.camera, self.config = pipeline, camera, config or TrackConfig()
         self.follower = one_look(pipeline.regressor)
+        self.near_detector = without_far_look(pipeline.detector)
         # Whoever comes in is read once more in the same frame, where these hands were found.
         self.welcomer = Finder(self.follower, pipeline.network_hand)
         self.detections = 0
@@ -59,7 +61,7 @@ class Tracker:
         self.corrections: list[tuple[float, Reading]] = []
         """What should have been read at an earlier time; whoever keeps the readings takes these and empties the list."""
         self.roster = Roster(camera, self.config)
-        self._looked_s = -1e9
+        self._looked_s = self._looked_far_s = -1e9
         self._in_vain = 0
         """Looks of the detector in a row that brought nobody."""
         self._unsure = True
@@ -74,7 +76,7 @@ class Tracker:
         strangers: Detection | None = None
         if look:
             self._looked_s, self.detections = time_s, self.detections + 1
-            detection = self.pipeline.detector(image).to("cpu")
+            detection = self._detected(image, time_s)
             anew, found = self._read_anew(image, detection, time_s)
             strangers = self.roster.strangers(detection, time_s, anew)
         pixels = torch.from_numpy(image).permute(2, 0, 1)
@@ -89,6 +91,15 @@ class Tracker:
     def skip(self) -> None:
         """A frame was lost: the next one is worth a look of the detector."""
         self._unsure = True
+
+    def _detected(self, image: UInt8[np.ndarray, "height width 3"], time_s: float) -> Detection:
+        """What the detector sees; hands across the room only where it has not looked for these for long, or where somebody's hands are so small."""
+        c, small_px = self.config, self.config.near_share * max(image.shape[:2])
+        near = [hand.size_px >= small_px for person in self.roster.active for hand in person.hands if hand is not None]
+        if near and all(near) and time_s - self._looked_far_s < c.look_far_s - 1e-3:
+            return self.near_detector(image).to("cpu")
+        self._looked_far_s = time_s
+        return self.pipeline.detector(image).to("cpu")
 
     def _should_look(self, time_s: float) -> bool:
         since = time_s - self._looked_s
@@ -363,3 +374,12 @@ def one_look(regressor: Regressor) -> Regressor:
     once = copy.copy(regressor)
     once.placement = replace(regressor.placement, passes=1, on_grid=False, hidden_hands=False, relative_m=RELATIVE_M)
     return once
+
+
+def without_far_look(detector: Detector) -> Detector:
+    """The same detector without its last look, which costs three times as much as those before and is for people across the room."""
+    if not isinstance(detector, MapDetector):
+        return detector
+    near = copy.copy(detector)
+    near.config = replace(detector.config, looks=min(detector.config.looks, 2))
+    return near
