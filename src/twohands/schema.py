@@ -1,6 +1,6 @@
 """The three records that cross package borders: an annotated image, a teacher's priors, a reconstruction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -85,6 +85,10 @@ class Detection(Record):
     """Unit vector in image axes from the wrist to the middle knuckle."""
     person: tuple[int, ...]
     """Same number: the two hands of one person (a guess by distance and size)."""
+
+    def rows(self, index: list[int]) -> "Detection":
+        """These of the hands."""
+        return replace(self[index], person=tuple(self.person[k] for k in index))
 
 
 @dataclass(frozen=True)

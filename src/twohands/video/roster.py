@@ -4,7 +4,7 @@ No network is asked here: `track.Tracker` looks at the picture, and the roster s
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -189,15 +189,12 @@ class Roster:
         count = len(detection.score)
         followed = [(p, side) for p in self.people for side in (0, 1) if p.hands[side] is not None]
         cost = np.full((count, len(followed)), 1e3)
-        centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
         for k, (person, side) in enumerate(followed):
             hand = person.hands[side]
             assert hand is not None
-            xy = hand.expected_xy(time_s)
-            middle = (xy.amin(0) + xy.amax(0)) / 2
             right = detection.right_probability.clamp(0.02, 0.98)
             wrong_side = -(right if side else 1 - right).log()
-            distance = (centre - middle).norm(dim=-1) / hand.size_px
+            distance = _sizes_away(detection, hand, time_s)
             # A box that may be either hand's is that of the one that is seen.
             hidden = 0.2 if self._is_unsure(hand) else 0.0
             # Place decides; between two that are in place, the side does.
@@ -216,30 +213,26 @@ class Roster:
                 self.glimpse(hand, detection.box_xyxy_px[row], time_s)
         self._refused = [(then, box) for then, box in self._refused if time_s - then < self.config.refused_s]
         rest = [k for k in range(count) if k not in matched and not any(_alike(detection.box_xyxy_px[k], box) for _, box in self._refused)]
-        return replace(detection[rest], person=tuple(detection.person[k] for k in rest))
+        return detection.rows(rest)
 
     def _second_boxes(self, detection: Detection, time_s: float) -> set[int]:
         """Detections in the place of a hand that is plainly seen, as the other one of its person is: a hand often has a box of either side."""
         second: set[int] = set()
-        centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
         for person in self.people:
             hands = [hand for hand in person.hands if hand is not None and not self._is_unsure(hand)]
             if len(hands) < 2:
                 continue
             for hand in hands:
-                xy = hand.expected_xy(time_s)
-                near = (centre - (xy.amin(0) + xy.amax(0)) / 2).norm(dim=-1) < self.config.second_box * hand.size_px
+                near = _sizes_away(detection, hand, time_s) < self.config.second_box
                 second.update(k for k in near.nonzero()[:, 0].tolist() if not self._is_outgrown(detection.box_xyxy_px[k], hand, time_s))
         return second
 
     def own_detections(self, person: FollowedPerson, detection: Detection, time_s: float) -> list[int]:
         """Those that lie where this person's hands are expected, and nobody else's nearer."""
-        centre = (detection.box_xyxy_px[:, :2] + detection.box_xyxy_px[:, 2:]) / 2
 
         def distance(people: list[FollowedPerson]) -> Float[Tensor, "detection"]:
-            known = [hand for p in people for hand in p.hands if hand is not None]
-            far = [(centre - hand.expected_xy(time_s).mean(0)).norm(dim=-1) / hand.size_px for hand in known]
-            return torch.stack(far).amin(0) if far else torch.full((len(centre),), math.inf)
+            away = [_sizes_away(detection, hand, time_s) for p in people for hand in p.hands if hand is not None]
+            return torch.stack(away).amin(0) if away else torch.full((len(detection.score),), math.inf)
 
         mine, others = distance([person]), distance([p for p in self.people if p is not person])
         return ((mine < self.config.match_distance) & (mine <= others)).nonzero()[:, 0].tolist()
@@ -303,6 +296,12 @@ class Roster:
             if boxes_in_one_place(pair_at(torch.stack([hand.expected_xy(time_s), xy]), torch.tensor([True, True]))):
                 return person
         return None
+
+
+def _sizes_away(detection: Detection, hand: FollowedHand, time_s: float) -> Float[Tensor, "detection"]:
+    """How far the middle of each box is from that of a hand where it is expected, in the hand's sizes."""
+    xy, box = hand.expected_xy(time_s), detection.box_xyxy_px
+    return ((box[:, :2] + box[:, 2:] - xy.amin(0) - xy.amax(0)) / 2).norm(dim=-1) / hand.size_px
 
 
 def _alike(a_xyxy: Float[Tensor, "4"], b_xyxy: Float[Tensor, "4"]) -> bool:

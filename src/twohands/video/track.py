@@ -268,50 +268,52 @@ class Tracker:
             if not own:
                 continue
             asked.update(own)
-            near = replace(detection[own], person=tuple(detection.person[k] for k in own))
-            for candidate in self.welcomer.candidates(image, self.camera, near):
+            for candidate in self.welcomer.candidates(image, self.camera, detection.rows(own)):
                 for side in hidden:
                     found |= self._put_where_found(person, side, candidate, time_s)
         return asked, found
 
     def _put_where_found(self, person: FollowedPerson, side: int, candidate: Candidate, time_s: float) -> bool:
         """Takes a photo's word for a hidden hand if that is read better there. Whether it was."""
+        if not self._is_there(candidate, side):
+            return False
         c, hand, other = self.config, person.hands[side], person.hands[1 - side]
-        most = c.found_noise
+        found, most = _followed(candidate, side, time_s), c.found_noise
         if hand is not None:
             # How well it was read once says little of a hand that has not been read for frames.
             most = max(hand.noise / c.better_found, c.unsure_noise if hand.doubts > 1 else 0.0)
-        xy, known = candidate.keypoints_xy, distance_and_sureness(candidate.hands, side)
-        there = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= c.presence_new
-        if not there or known[2] > most or not self.roster.is_in_view(xy[side]):
+            found.own_odds = hand.own_odds
+        if found.noise > most:
             return False
+        xy = candidate.keypoints_xy
         if other is not None and not other.hidden:
             seen_xy = other.expected_xy(time_s)
             same = bool(candidate.present[1 - side]) and keypoint_distance(xy[1 - side], seen_xy) < c.near_hand
             if not same or keypoint_distance(xy[side], seen_xy) < c.near_hand:
                 return False
-        person.hands[side] = FollowedHand(xy[side].clone(), time_s, *known, own_odds=0.0 if hand is None else hand.own_odds)
+        person.hands[side] = found
         self.roster.remember(person, time_s)
         return True
+
+    def _is_there(self, candidate: Candidate, side: int) -> bool:
+        """Whether a hand that was found may be followed."""
+        believed = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= self.config.presence_new
+        return believed and self.roster.is_in_view(candidate.keypoints_xy[side])
 
     def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[FollowedPerson]:
         """Gives hands that nobody follows yet to the person whom they belong to; returns those people."""
         joined: dict[int, FollowedPerson] = {}
         for candidate in self.welcomer.candidates(image, self.camera, strangers):
             for side in (0, 1):
-                xy = candidate.keypoints_xy[side]
-                new = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= self.config.presence_new
-                if not new or not self.roster.is_in_view(xy):
+                if not self._is_there(candidate, side):
                     continue
-                known = distance_and_sureness(candidate.hands, side)
-                owner, place = self.roster.misread_owner(xy, side, known[2], time_s), side
-                if owner is None:
-                    if self.roster.is_followed(xy):
-                        continue
+                xy, found = candidate.keypoints_xy[side], _followed(candidate, side, time_s)
+                owner, place = self.roster.misread_owner(xy, side, found.noise, time_s), side
+                if owner is None and not self.roster.is_followed(xy):
                     owner, place = self._owner(candidate, side, pixels, time_s)
                 if owner is None:
                     continue
-                owner.hands[place] = FollowedHand(xy.clone(), time_s, *known)
+                owner.hands[place] = found
                 self.roster.remember(owner, time_s)
                 joined[owner.number] = owner
         for box in strangers.box_xyxy_px:
@@ -346,7 +348,7 @@ class Tracker:
         gone = [p for p in self.roster.people if not any(p.hands) or (not shown(p, 0) and not shown(p, 1) and far(p) < 3)]
         if gone:
             return max(gone, key=lambda p: (p.seen_s, -far(p))), side
-        third = FollowedHand(xy.clone(), time_s, *distance_and_sureness(candidate.hands, side))
+        third = _followed(candidate, side, time_s)
         if third.noise > self.config.unsure_noise and self.roster.is_met(third, time_s):
             return None, side
         return self.roster.newcomer(), side
@@ -354,12 +356,16 @@ class Tracker:
     def _is_other_hand(self, person: FollowedPerson, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
         """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
         lost = person.hands[1 - side]
-        known = distance_and_sureness(candidate.hands, side)
-        person.hands[1 - side] = FollowedHand(candidate.keypoints_xy[side].clone(), time_s, *known)
+        person.hands[1 - side] = _followed(candidate, side, time_s)
         (answer,) = self._ask(pixels, [self._pair(person, time_s)])
         person.hands[1 - side] = lost
         sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side], eps=1e-3)
         return float(sure) < self.config.same_side or person.sides.odds < self.config.same_side
+
+
+def _followed(candidate: Candidate, side: int, time_s: float) -> FollowedHand:
+    """A hand that was found, as it is followed from now on."""
+    return FollowedHand(candidate.keypoints_xy[side].clone(), time_s, *distance_and_sureness(candidate.hands, side))
 
 
 def _reading(hands: Stage1Hands, seen: Bool[Tensor, "hand"], number: int) -> Reading:
