@@ -4,10 +4,10 @@
         [--boxes detector|truth] [--photos FILE ...] [--films FILE|FOLDER ... [--fps 30] [--out DIR]]
 
 The clips (crossing and clasping hands, fast ones with motion blur, one that leaves the picture and comes back) are made from their seeds. Three
-ways of reading them are judged: each frame as a photo, the whole video offline, and live. MPJPE (wrist-aligned, no scale) over the
-frames that all ways found, over each way's own, and over all with 150 mm for a hand that is missed, acceleration error and jitter (jerk; the truth's own stands beside it) of the joints in the camera frame, hands found,
-frames with exchanged hands, changes of the person's number, calls of the detector, and seconds. With `--boxes truth` a detector that knows the
-true boxes takes the place of ours, for all ways alike. These are scores on synthetic clips.
+ways of reading them are judged: each frame as a photo, the whole video offline, and live. MPJPE (wrist-aligned, no scale) over the frames that all
+ways found, over each way's own, and over all with 150 mm for a hand that is missed, acceleration error and jitter (jerk; the truth's own stands
+beside it) of the joints in the camera frame, hands found, frames with exchanged hands, changes of the person's number, calls of the detector, and
+seconds. With `--boxes truth` a detector that knows the true boxes takes the place of ours, for all ways alike. These are scores on synthetic clips.
 
 `--photos` takes real photos in their place and moves a window over each, up and down, to and fro, nearer and farther, with a sensor's noise: a
 real picture whose hands are known to keep their pose. There is no truth; what trembles then is what the program adds. `--films` takes real
