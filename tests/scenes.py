@@ -147,6 +147,9 @@ class Truth:
     def projector(self) -> "Truth":
         return self
 
+    def guess(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> HandParameters:
+        return parameters
+
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> "Moved":
         self.refinements += len(keypoint_confidence)
         moved = parameters.translation_m.clone()

@@ -62,6 +62,10 @@ class Refiner(Protocol):
         """Plausible hands near the given ones, with less penetration; `refined` says which pairs were changed."""
         ...
 
+    def guess(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Float[Tensor, "pair hand 21"]) -> HandParameters:
+        """Plausible hands near given ones that penetrate, which may still do so."""
+        ...
+
 
 @dataclass
 class _Clock:

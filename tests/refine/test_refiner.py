@@ -9,6 +9,7 @@ from twohands.checkpoints import save_weights
 from twohands.errors import UserError
 from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
+from twohands.record import concatenate
 from twohands.refine.evidence import EvidenceConfig, moved_scales
 from twohands.refine.refiner import FREE_CM3, RefineConfig, Refiner, shared_volumes_cm3, token_confidence
 
@@ -70,6 +71,19 @@ def test_a_guess_against_a_sure_picture_is_not_believed(hand: HandModel, evidenc
     plain = moved(dataclasses.replace(QUICK, steps=0))
     assert bool((moved(dataclasses.replace(QUICK, evidence=evidence)) <= plain.clamp_min(limit) + 1e-3).all())
     assert float(moved(dataclasses.replace(QUICK, evidence=careless)).max()) > carelessly * limit
+
+
+def test_a_guess_is_what_the_network_says_of_hands_that_cross(hand: HandModel, refiner: Refiner) -> None:
+    near, far = crossing_hands(2, 8), crossing_hands(1, 8, gap_m=0.2)
+    hands, sure = concatenate([near, far]), torch.full((3, 2, 21), 0.5)
+    guess = refiner.guess(hand, hands, sure)
+    sampled = Refiner(refiner.denoiser, dataclasses.replace(QUICK, evidence=EvidenceConfig(0.0, 0.0, 0.0, trust=1e6, farthest=1e6)))
+    torch.testing.assert_close(sampled.guess(hand, hands, sure)[:2].pose, sampled.sample(hand, near, sure[:2]).pose, atol=1e-4, rtol=0)
+    assert not torch.equal(guess.pose[:2], hands.pose[:2])
+    assert torch.equal(guess.pose[2], hands.pose[2]), "hands that are apart stay"
+    assert torch.equal(refiner.projector.guess(hand, hands, sure).pose, hands.pose), "without the network there is no guess"
+    alone = refiner.guess(hand, hands[1:2], sure[1:2])
+    torch.testing.assert_close(alone.pose[0], guess.pose[1], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("field", ["pose", "shape", "translation_m"])

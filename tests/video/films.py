@@ -1,6 +1,6 @@
 """A film of two hands that move, and networks that read it truly but for noise, told each frame by a number painted into it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class Film:
     wrong_side: set[int] = field(default_factory=set)
     """Frames in which the detector takes each hand for the other side."""
     broken: set[int] = field(default_factory=set)
+    guessed_m: float = 0.0
+    """How far stage 2 guesses hands that were read to be lower."""
     camera: Camera = field(default_factory=lambda: Camera.from_fov(WIDTH, HEIGHT, 60.0))
     model: HandModel = field(default_factory=load_bundled_hand)
     asked: int = 0
@@ -107,6 +109,9 @@ class Film:
     @property
     def projector(self) -> "Film":
         return self
+
+    def guess(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> HandParameters:
+        return replace(parameters, translation_m=parameters.translation_m + torch.tensor([0.0, self.guessed_m, 0.0]))
 
     def refine(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Tensor) -> "Parted":
         apart = torch.zeros_like(parameters.translation_m)

@@ -153,6 +153,21 @@ def test_refinement_comes_and_goes_without_a_leap():
     assert float(refined.penetration_cm3[deep].mean()) < float(plain.penetration_cm3[deep].mean())
 
 
+@pytest.mark.parametrize("refine", [True, False])
+@pytest.mark.parametrize("live", [True, False])
+def test_what_is_filtered_is_what_stage_2_guesses_of_each_reading(refine, live):
+    """Of both hands of a person; of one by itself there is nothing to guess."""
+    film = Film(moving(apart)[:20], hidden={(k, 0) for k in range(10, 20)}, guessed_m=0.01)
+    if live:
+        hands = LiveHands(VideoReader(film.pipeline(), film.camera, "caller", 160, 120), refine=refine)
+        motion = joined_motions([p for p in [*map(hands.push, film.frames()), hands.flush()] if p is not None])
+    else:
+        motion = reconstruct_video(film.frames(), film.pipeline(), film.camera, refine=refine)
+    lower = (motion.keypoints_m[:, 0, 1] - film.keypoints[:, 1])[:, 0, 1]
+    assert float(lower[5]) == pytest.approx(0.01 * refine, abs=0.002)
+    assert float(lower[19]) == pytest.approx(0.0, abs=0.002)
+
+
 def test_filled_hands_are_pale(still):
     film = dataclasses.replace(still, noise=0.0, broken={10})
     motion = reconstruct_video(film.frames(), film.pipeline(), film.camera, refine=False)

@@ -4,6 +4,7 @@ Because the crop is a rotated camera (a homography of the image, not a cut-out),
 photo the hand was, and a prediction in the crop's frame becomes one in the camera's frame by a rotation alone.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -109,45 +110,63 @@ class Crop(Record):
         """Image positions of a regular grid of `samples` x `samples` points over the crop (x, then y); far outside any image (NOWHERE_PX) where the
         crop looks beyond what a camera can see."""
         axis = (torch.arange(samples, dtype=self.focal_px.dtype, device=self.focal_px.device) + 0.5) * (self.size_px / samples)
-        x, y = torch.meshgrid(axis, axis, indexing="xy")
-        points = torch.stack([x, y, torch.ones_like(x)]).flatten(1)
-        projected = self.homography(camera) @ points
-        z = projected[..., 2:, :]
-        seen = (projected[..., :2, :] / z.clamp_min(1e-6)).clamp(-NOWHERE_PX, NOWHERE_PX)
-        return torch.where(z > 1e-6, seen, -NOWHERE_PX).unflatten(-1, (samples, samples))
+        return _seen(self.homography(camera) @ _homogeneous_grid(axis)).unflatten(-1, (samples, samples))
 
     def resample(
         self, image: Float[Tensor, "channel height width"] | UInt8[Tensor, "channel height width"], camera: Camera
     ) -> Float[Tensor, "*batch channel size size"]:
         """What the crop sees of one image, black outside it; of bytes, values in 0..1. Minified crops read from a box-reduced image, so that they
         do not alias."""
-        batch = self.focal_px.shape
-        grids = self.pixel_grid(camera, self.size_px).movedim(-3, -1).reshape(-1, self.size_px, self.size_px, 2)
-        views = []
-        for grid in grids:
-            step_px = float((grid[-1, -1] - grid[0, 0]).norm() / (self.size_px - 1) / 2**0.5)
-            views.append(_sample(image, grid, shrink=min(max(1, int(step_px)), *image.shape[1:])))
-        return torch.stack(views).reshape(*batch, image.shape[0], self.size_px, self.size_px)
+        axis = torch.arange(self.size_px, dtype=self.focal_px.dtype, device=self.focal_px.device) + 0.5
+        corners, grid = _homogeneous_grid(axis[[0, -1]]), _homogeneous_grid(axis)
+        views = [_sample(image, H_image_crop, corners, grid) for H_image_crop in self.homography(camera).reshape(-1, 3, 3)]
+        return torch.stack(views).reshape(*self.focal_px.shape, image.shape[0], self.size_px, self.size_px)
 
 
-def _sample(image: Tensor, xy_image: Tensor, shrink: int) -> Tensor:
-    """Bilinear reading of `image` (c, h, w) at pixel positions (s, s, 2), after reducing it by a whole factor. Only the part of the image that is
-    read from is touched: of a large photo, the rest is most of the time."""
+def _homogeneous_grid(axis: Float[Tensor, "samples"]) -> Float[Tensor, "3 samples*samples"]:
+    """(x, y, 1) of all points of a square grid, row by row."""
+    x, y = torch.meshgrid(axis, axis, indexing="xy")
+    return torch.stack([x, y, torch.ones_like(x)]).flatten(1)
+
+
+def _seen(points: Float[Tensor, "*batch 3 point"]) -> Float[Tensor, "*batch 2 point"]:
+    """Homogeneous points as (x, y), NOWHERE_PX off where they lie behind."""
+    z = points[..., 2:, :]
+    xy = (points[..., :2, :] / z.clamp_min(1e-6)).clamp(-NOWHERE_PX, NOWHERE_PX)
+    return torch.where(z > 1e-6, xy, -NOWHERE_PX)
+
+
+def _sample(
+    image: Tensor, H_image_crop: Float[Tensor, "3 3"], corners: Float[Tensor, "3 4"], grid: Float[Tensor, "3 size*size"]
+) -> Float[Tensor, "channel size size"]:
+    """Bilinear reading of `image` at a crop's points, after reducing it by a whole factor. Only the part of the image that is read from is touched:
+    of a large photo, the rest is most of the time."""
     height, width = image.shape[1:]
-    low, high = xy_image.flatten(0, 1).amin(0), xy_image.flatten(0, 1).amax(0)
-    # Whole cells of the reduced image, so that its grid stays where it would be, and one more on each side for the interpolation.
-    left, top = (max(0, int(v) // shrink - 1) * shrink for v in low.tolist())
-    right, bottom = (max(0, int(v) // shrink + 2) * shrink for v in high.tolist())
+    size_px = math.isqrt(grid.shape[1])
+    projected = H_image_crop @ corners
+    ahead, xy = bool((projected[2] > 1e-6).all()), _seen(projected)
+    step_px = float((xy[:, -1] - xy[:, 0]).norm()) / (size_px - 1) / 2**0.5
+    shrink = min(max(1, int(step_px)), height, width)
+    left, top, right, bottom = 0, 0, width, height
+    if ahead:
+        # A crop shows what lies between its corners; one that looks behind the camera may show anything. Whole cells of the reduced image, so that
+        # its grid stays where it would be, and one more on each side for the interpolation.
+        left, top = (max(0, int(v) // shrink - 1) * shrink for v in xy.amin(1).tolist())
+        right, bottom = (max(0, int(v) // shrink + 2) * shrink for v in xy.amax(1).tolist())
     if left >= width or top >= height or right <= 0 or bottom <= 0:
-        return torch.zeros(image.shape[0], *xy_image.shape[:2], dtype=xy_image.dtype, device=image.device)
-    image = image[:, top:bottom, left:right].contiguous()
-    if not image.is_floating_point():
-        image = image.to(xy_image.dtype) / 255
+        return torch.zeros(image.shape[0], size_px, size_px, dtype=grid.dtype, device=image.device)
+    image = image[:, top:bottom, left:right]
+    image = image if image.is_floating_point() else image.to(grid.dtype).div_(255)
     if shrink > 1:
         pad = (-image.shape[2] % shrink, -image.shape[1] % shrink)
         if any(pad):
             image = functional.pad(image, (0, pad[0], 0, pad[1]), mode="replicate")
         image = functional.avg_pool2d(image[None], shrink)[0]
-    xy_image = (xy_image - torch.tensor([left, top], dtype=xy_image.dtype, device=xy_image.device)) / shrink
-    size = torch.tensor([image.shape[2], image.shape[1]], dtype=xy_image.dtype, device=xy_image.device)
-    return functional.grid_sample(image[None], (xy_image / size * 2 - 1)[None], padding_mode="zeros", align_corners=False)[0]
+    # What grid_sample calls a place, -1 to 1 over the part, straight from the crop: one product for all of its points.
+    scale = [2 / (shrink * size) for size in (image.shape[2], image.shape[1])]
+    to_part = torch.tensor([[scale[0], 0, -left * scale[0] - 1], [0, scale[1], -top * scale[1] - 1], [0, 0, 1]], dtype=torch.float64)
+    placed = (to_part.to(H_image_crop.device) @ H_image_crop.double()).to(grid.dtype) @ grid
+    places = placed[:2] / placed[2:] if ahead else _seen(placed)
+    return functional.grid_sample(
+        image[None], places.unflatten(1, (size_px, size_px)).movedim(0, -1)[None], padding_mode="zeros", align_corners=False
+    )[0]

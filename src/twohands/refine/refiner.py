@@ -198,6 +198,22 @@ class Refiner:
             condition = Condition.of(model, proxies, parameters, frame, token_confidence(keypoint_confidence), camera_frame)
             return unpack(model, self._sampled(model, proxies, condition, frame), frame)
 
+    def guess(self, model: HandModel, parameters: HandParameters, keypoint_confidence: Float[Tensor, "batch hand 21"]) -> HandParameters:
+        """Hands as the denoiser alone has them, as far as it is believed, where they cross; the others as they came. They still penetrate a little,
+        and nothing is measured: this is for the readings of a film, which are filtered over time before they are parted. In the camera's frame.
+        ValueError as of `refine`."""
+        _check(parameters, keypoint_confidence)
+        model, proxies = self.prepared(model)
+        found = parameters.map(lambda t: t.to(proxies.radius_m.device, torch.float32, copy=True))
+        with torch.no_grad():
+            deep = crossing(model, found).nonzero()[:, 0].to(found.shape.device)
+            if len(deep) and self.config.steps:
+                given, sure = found[deep], keypoint_confidence.to(found.shape)[deep].clamp(0, 1)
+                frame = PairFrame.of(model, given)
+                condition = Condition.of(model, proxies, given, frame, token_confidence(sure), True)
+                _assign(found, deep, self._believed(model, proxies, given, condition, frame, sure, True))
+        return HandParameters(*(new.to(given) for new, given in _fields(found, parameters)))
+
     def _sampled(
         self, model: HandModel, proxies: SphereProxies, condition: Condition, frame: PairFrame
     ) -> Float[Tensor, "batch hand 17 13"]:

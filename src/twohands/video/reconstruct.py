@@ -16,7 +16,7 @@ from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
 from twohands.video.hand import Reading
 from twohands.video.media import Frame
 from twohands.video.roster import TrackConfig
-from twohands.video.settle import Readings, SettleConfig, reading_noise, refit, settle, shared_shape, volumes_cm3
+from twohands.video.settle import Readings, SettleConfig, guessed, reading_noise, refit, settle, shared_shape, volumes_cm3
 from twohands.video.smooth import LiveHand
 from twohands.video.track import Tracker
 
@@ -201,8 +201,10 @@ class LiveHands:
             person.readings[time_s] = reading
             person.shape = shared_shape(Readings.of(list(person.readings), [[r] for r in person.readings.values()]))
         assert person.shape is not None
-        one = Readings.of([0.0], [[reading]])
-        parameters = refit(one, person.shape, self.reader.pipeline.network_hand, 1)
+        one, pipeline = Readings.of([0.0], [[reading]]), self.reader.pipeline
+        parameters = refit(one, person.shape, pipeline.network_hand, 1)
+        if self.refine and pipeline.refiner is not None:
+            parameters = guessed(one, parameters, pipeline.refiner, pipeline.network_hand, 1)
         return replace(reading, parameters=parameters[0, 0])
 
     @torch.no_grad()

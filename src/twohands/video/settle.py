@@ -103,6 +103,8 @@ def settle(
     model = pipeline.network_hand
     shared = shared_shape(readings) if shape is None else shape[kept]
     parameters = refit(readings, shared, model, config.batch)
+    if refine and pipeline.refiner is not None:
+        parameters = guessed(readings, parameters, pipeline.refiner, model, config.batch)
     parameters, state = smoothed(readings, parameters, model, config.smooth)
     paired = (state != HAND_ABSENT).all(-1)
     confidence = _filled_confidence(readings, state)
@@ -208,6 +210,19 @@ def _held_to_shape(
     )
     config = FitConfig(orientation_rad=0.2, pose_rad=0.2, shape=1e-3, depth_share=0.3, iterations=4)
     return fit_hands(model, start, seen, config)
+
+
+def guessed(readings: Readings, parameters: HandParameters, refiner: Refiner, model: HandModel, batch: int) -> HandParameters:
+    """The readings, pairs that cross as stage 2 guesses them from this frame alone. Before they are filtered: where it guesses wrong in one frame, the
+    others outvote it, and what is filtered needs to be parted no farther than it takes."""
+    frame, person = readings.seen.all(-1).nonzero(as_tuple=True)
+    found = parameters.map(torch.clone)
+    for k in range(0, len(frame), batch):
+        rows = frame[k : k + batch], person[k : k + batch]
+        guess = refiner.guess(model, parameters[rows], readings.keypoint_confidence[rows])
+        # The shape is the person's.
+        found.pose[rows], found.translation_m[rows] = guess.pose, guess.translation_m
+    return found
 
 
 def smoothed(readings: Readings, parameters: HandParameters, model: HandModel, config: SmoothConfig) -> tuple[HandParameters, Tensor]:

@@ -95,7 +95,8 @@ class Tracker:
     def _detected(self, image: UInt8[np.ndarray, "height width 3"], time_s: float) -> Detection:
         """What the detector sees; hands across the room only where it has not looked for these for long, or where somebody's hands are so small."""
         c, small_px = self.config, self.config.near_share * max(image.shape[:2])
-        near = [hand.size_px >= small_px for person in self.roster.active for hand in person.hands if hand is not None]
+        # Of a hidden hand often no more than a part is read.
+        near = [person.size_px >= small_px for person in self.roster.active]
         if near and all(near) and time_s - self._looked_far_s < c.look_far_s - 1e-3:
             return self.near_detector(image).to("cpu")
         self._looked_far_s = time_s
