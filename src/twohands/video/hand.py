@@ -49,6 +49,8 @@ class FollowedHand:
     velocity_px_s: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
     hidden: bool = False
     """It may be behind another hand."""
+    sees_other: bool = False
+    """Its crop showed the person's other hand too, when it was last read."""
     room: float = math.exp(-READ_SIZE)
     """How much larger its true box is taken to be than the one of its keypoints as they are read."""
     sure_size_px: float = field(init=False)

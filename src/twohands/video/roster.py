@@ -38,12 +38,16 @@ class TrackConfig:
     same_hand: float = 0.08
     """Two hands whose keypoints are nearer than this in sizes, on average, are one hand, read twice,"""
     near_hand: float = 0.25
-    """and nearer than this too, if stage 1 doubts a side, or if they were expected twice as far apart: a hand that hides behind another one is
-    easily read as that one."""
+    """and nearer than this too, if they were expected twice as far apart, or if stage 1 doubts a side and they were expected farther apart by"""
+    nearer: float = 0.1
+    """as much as this: a hand that hides behind another one is easily read as that one. That a side is doubted says little by itself: of a hand that
+    is hardly seen beside its other one it always is."""
     coast_s: float = 0.15
     """A hand that is not believed is still looked for where it should be, so long;"""
     hidden_s: float = 0.4
     """and so long if that is behind another hand."""
+    missed: int = 2
+    """Not believed in more frames than this in a row, it is as good as not there where its other hand seems to be somebody else's."""
     remember_s: float = 10.0
     """So long a person without hands is expected back."""
     look_every_s: float = 0.7
@@ -101,6 +105,11 @@ class FollowedPerson:
     def rooms(self) -> Float[Tensor, "hand"]:
         """How much larger than its keypoints' box each hand's is; an absent one's is kept."""
         return torch.tensor([1.0 if hand is None else hand.room for hand in self.hands])
+
+    def may_hide(self, side: int) -> bool:
+        """Whether this hand is behind another one, or may be there though nobody has seen it yet."""
+        hand, other = self.hands[side], self.hands[1 - side]
+        return hand.hidden if hand is not None else self.sides.met or (other is not None and other.sees_other)
 
     def exchange(self) -> None:
         """Left and right change places. That a hand showed the other one's side then says nothing any more."""
@@ -264,20 +273,23 @@ class Roster:
 
     def unite(self) -> None:
         """Two people who show one hand each, a left one here and a right one there, were one all along, if the hands are near and alike in
-        size. From the next frame on they are."""
+        size. From the next frame on they are. A hand that was not believed for frames is not shown: beside a lone hand another one is easily made up."""
         for older in self.people:
             for younger in self.people:
                 if younger.number <= older.number:
                     continue
                 for side in (0, 1):
                     mine, given = older.hands[1 - side], younger.hands[side]
-                    alone = older.hands[side] is None and younger.hands[1 - side] is None
+                    alone = self._is_missed(older.hands[side]) and self._is_missed(younger.hands[1 - side])
                     if not alone or mine is None or given is None or mine.doubts or given.doubts:
                         continue
                     distance = float((older.place_xy - younger.place_xy).norm()) / max(mine.size_px, given.size_px)
                     if distance < 12 and 0.4 < mine.size_px / given.size_px < 2.5:
-                        older.hands[side], younger.hands[side] = given, None
+                        older.hands[side], younger.hands = given, [None, None]
                         younger.seen_s = -math.inf  # nobody to wait for
+
+    def _is_missed(self, hand: FollowedHand | None) -> bool:
+        return hand is None or hand.doubts > self.config.missed
 
     def is_followed(self, xy: Float[Tensor, "21 2"]) -> bool:
         """The hand is one that is followed already."""

@@ -220,9 +220,10 @@ class Tracker:
                     continue
                 apart = keypoint_distance(a.xy[i], b.xy[j])
                 doubted = min(float(a.hands.side_correct[i]), float(b.hands.side_correct[j])) < 0.5
-                doubted |= a.person is not b.person and i == j
-                collapsed = apart < 0.5 * keypoint_distance(hand.expected_xy(time_s), twin.expected_xy(time_s))
-                if apart < c.same_hand or (apart < c.near_hand and (doubted or collapsed)):
+                expected = keypoint_distance(hand.expected_xy(time_s), twin.expected_xy(time_s))
+                collapsed = apart < max(0.5 * expected, expected - c.nearer if doubted else 0.0)
+                collapsed |= a.person is not b.person and i == j
+                if apart < c.same_hand or (apart < c.near_hand and collapsed):
                     worse, side = (a, i) if a.misfit[i] > b.misfit[j] else (b, j)
                     worse.believed[side] = False
 
@@ -236,6 +237,7 @@ class Tracker:
                 box = view.pair.box_xyxy_px[side]
                 hand.fitted_in(float((box[2:] - box[:2]).max()), size_of(view.xy[side]))
                 hand.distance_m, hand.sureness, hand.noise = distance_and_sureness(hands, side)
+                hand.sees_other = hands.other is not None and float(hands.other.probability[side]) > 0.5
                 hand.move(view.xy[side], time_s, hand.noise < self.config.unsure_noise)
                 sure = float(hands.presence[side]) > self.config.unsure_presence and hand.noise < self.config.unsure_noise
                 self._unsure |= not (sure and float(hands.side_correct[side]) > self.config.unsure_side)
@@ -264,7 +266,7 @@ class Tracker:
         asked: set[int] = set()
         found = False
         for person in self.roster.active:
-            hidden = [side for side, hand in enumerate(person.hands) if (person.sides.met if hand is None else hand.hidden)]
+            hidden = [side for side in (0, 1) if person.may_hide(side)]
             own = self.roster.own_detections(person, detection, time_s) if hidden else []
             if not own:
                 continue
@@ -290,7 +292,7 @@ class Tracker:
         if other is not None and not other.hidden:
             seen_xy = other.expected_xy(time_s)
             same = bool(candidate.present[1 - side]) and keypoint_distance(xy[1 - side], seen_xy) < c.near_hand
-            if not same or keypoint_distance(xy[side], seen_xy) < c.near_hand:
+            if not same or keypoint_distance(xy[side], seen_xy) < c.same_hand:
                 return False
         person.hands[side] = found
         self.roster.remember(person, time_s)
