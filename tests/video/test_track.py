@@ -16,7 +16,7 @@ from twohands.schema import Detection
 from twohands.video.hand import MOST_ROOM, FollowedHand, size_of
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 from twohands.video.roster import TrackConfig
-from twohands.video.track import Tracker, without_far_look
+from twohands.video.track import Tracker, _View, without_far_look
 
 
 def moving(place) -> list[HandParameters]:
@@ -357,6 +357,7 @@ def beside(t):
         ("astray", "hidden too", 1.1, True),
         ("lost", "followed", 1.1, True),
         ("never there", "followed", 1.1, False),
+        ("seen by the other", "followed", 1.1, True),
     ],
 )
 def test_a_hand_hidden_beside_another_one_is_put_where_a_photos_look_reads_it_better(hand, other, better, found):
@@ -374,9 +375,54 @@ def test_a_hand_hidden_beside_another_one_is_put_where_a_photos_look_reads_it_be
     else:
         person.hands[0] = None
         person.sides.met = hand == "lost"
+    person.hands[1].sees_other = hand == "seen by the other"
     assert tracker._read_anew(image, film(image), 1.5)[1] == found
+    assert len(tracker._came) == (found and hand != "astray"), "who was hidden and not lost did not come in"
     there = person.hands[0] is not None and bool(torch.allclose(person.hands[0].keypoints_xy, film.xy[-1, 0], atol=0.5))
     assert there == found
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "sure", "kept"),
+    [
+        (0.2, 0.18, True, True),
+        (0.2, 0.18, False, True),
+        (0.4, 0.22, True, True),
+        (0.4, 0.22, False, False),
+        (0.6, 0.22, True, False),
+        (0.1, 0.05, True, False),
+    ],
+)
+def test_two_hands_read_near_each_other_are_one_read_twice_only_if_they_were_farther_apart(expected, found, sure, kept):
+    """Distances in sizes of the hand. That a side is doubted says little: of a hand that is hardly seen beside its other one it always is."""
+    film = Film(moving(apart))
+    tracker = read(film).tracker
+    (person,) = tracker.roster.people
+    place, size_px = person.hands[0].keypoints_xy.clone(), person.hands[0].size_px
+    person.hands[1].begin(place + torch.tensor([expected * size_px, 0.0]), 1.5)
+    xy = torch.stack([place, place + torch.tensor([found * size_px, 0.0])])
+    (hands,) = film.infer(torch.from_numpy(film.frames()[-1].image).permute(2, 0, 1), film.camera, [tracker._pair(person, 1.5)])
+    hands = dataclasses.replace(hands, side_correct=torch.tensor([0.9, 0.9 if sure else 0.3]))
+    view = _View(person, tracker._pair(person, 1.5), hands, None, xy, [True, True], [0.0, 1.0])
+    tracker._drop_doubles([view], 1.5)
+    assert view.believed == [True, kept]
+
+
+def test_two_people_whose_missing_hands_are_each_others_are_one():
+    """Beside a hand alone stage 1 makes up the other one; that it is not believed for some frames gives it away."""
+    film = Film(moving(apart))
+    for doubts, people in ((3, 1), (1, 2)):
+        roster = read(film).tracker.roster
+        (person,) = roster.people
+        younger = roster.newcomer()
+        made_up = [FollowedHand(xy, 1.5, 0.6, 0.5, 1.5, doubts=doubts) for xy in film.xy[-1].flip(0)]
+        younger.hands = [made_up[0], person.hands[1]]
+        person.hands = [person.hands[0], made_up[1]]
+        for each in roster.people:
+            roster.remember(each, 1.5)
+        roster.unite()
+        assert len(roster.active) == people
+        assert any(hand is made_up[1] for hand in person.hands) == (people == 2)
 
 
 @dataclasses.dataclass

@@ -80,8 +80,8 @@ class VideoReader:
 
 
 def with_correction(readings: list[Reading], better: Reading) -> list[Reading]:
-    """A frame's readings, that of one person replaced."""
-    return [better if reading.person == better.person else reading for reading in readings]
+    """A frame's readings, that of one person replaced, or added."""
+    return [*(reading for reading in readings if reading.person != better.person), better]
 
 
 def reconstruct_video(
@@ -144,6 +144,8 @@ class LiveHands:
 
     def __init__(self, reader: VideoReader, refine: bool = True, config: LiveConfig = LiveConfig()) -> None:
         self.reader, self.refine, self.config = reader, refine, config
+        # What has been shown cannot be mended.
+        reader.tracker.past.kept_bytes = 0
         self._people: dict[int, _LivePerson] = {}
         self._hands: dict[tuple[int, int], LiveHand] = {}
         """By person and side."""

@@ -85,6 +85,8 @@ class TrackConfig:
     """and one that was lost there comes back if its error is stated to be below this, in tenths of its size: it is known to be there."""
     outgrown: float = 1.35
     """A hand in the open whose detection is so many times as large as its box, or as small, is read there too."""
+    past_bytes: int = 48_000_000
+    """Pictures of so many bytes are kept, in which hands that come in are looked for back in time: 17 frames of 720p."""
     look_again: float = 0.1
     """A hand whose box lies farther from the one that was asked about, by a corner and in sizes, is looked at again where it was found: off the
     middle of its crop it is read less well."""
@@ -273,7 +275,8 @@ class Roster:
 
     def unite(self) -> None:
         """Two people who show one hand each, a left one here and a right one there, were one all along, if the hands are near and alike in
-        size. From the next frame on they are. A hand that was not believed for frames is not shown: beside a lone hand another one is easily made up."""
+        size. From the next frame on they are. A hand that was not believed for frames does not count: beside a lone hand another one is easily
+        made up."""
         for older in self.people:
             for younger in self.people:
                 if younger.number <= older.number:

@@ -112,10 +112,15 @@ class Sides:
     """Times and readings of the last meeting, and how far apart the hands were (0 where one was not believed). Should they turn out to be
     exchanged when they have parted, nobody knows which was which from their nearest on."""
 
+    @property
+    def known(self) -> bool:
+        """The first frames were read both ways."""
+        return self.looks >= self.config.vet_frames
+
     def should_exchange(self, time_s: float, looked: bool) -> bool:
         """Whether the person is to be read with left and right exchanged, too. `looked`: the detector looks at this frame."""
         c, since = self.config, time_s - self.both_read_s + 1e-3
-        if self.looks < c.vet_frames:
+        if not self.known:
             return True
         pauses = [c.undecided_s] * (self.odds < c.decided) + [c.look_doubted_s] * self.doubted + [c.look_every_s] * looked
         return since >= min(pauses, default=math.inf)

@@ -23,6 +23,7 @@ from twohands.pipeline import Detector, Pipeline
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
 from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy, size_of
+from twohands.video.past import Past
 from twohands.video.roster import FollowedPerson, Roster, TrackConfig
 from twohands.video.sides import exchanged, side_log_odds
 
@@ -61,6 +62,9 @@ class Tracker:
         self.corrections: list[tuple[float, Reading]] = []
         """What should have been read at an earlier time; whoever keeps the readings takes these and empties the list."""
         self.roster = Roster(camera, self.config)
+        self.past = Past(self._ask, pipeline.network_hand, camera, self.roster)
+        self._came: list[tuple[int, FollowedHand]] = []
+        """Hands that nobody followed before this frame, and whose they are."""
         self._looked_s = self._looked_far_s = -1e9
         self._in_vain = 0
         """Looks of the detector in a row that brought nobody."""
@@ -86,7 +90,17 @@ class Tracker:
             self._in_vain = 0 if joined or found else self._in_vain + 1
             readings = [r for r in readings if r.person not in {p.number for p in joined}] + self._follow(pixels, time_s, joined)
         self.roster.unite()
+        self._look_back(pixels, readings, time_s)
         return readings
+
+    def _look_back(self, pixels: Tensor, readings: list[Reading], time_s: float) -> None:
+        """Reads the frames before this one for hands that came in."""
+        self.past.note(time_s, pixels, readings, self.corrections)
+        for number, hand in self._came:
+            if not hand.doubts:
+                self.past.arrived(number, hand, time_s)
+        self._came = []
+        self.corrections += self.past.corrections()
 
     def skip(self) -> None:
         """A frame was lost: the next one is worth a look of the detector."""
@@ -295,6 +309,8 @@ class Tracker:
             if not same or keypoint_distance(xy[side], seen_xy) < c.same_hand:
                 return False
         person.hands[side] = found
+        if hand is None:
+            self._came.append((person.number, found))
         self.roster.remember(person, time_s)
         return True
 
@@ -317,6 +333,7 @@ class Tracker:
                 if owner is None:
                     continue
                 owner.hands[place] = found
+                self._came.append((owner.number, found))
                 self.roster.remember(owner, time_s)
                 joined[owner.number] = owner
         for box in strangers.box_xyxy_px:
