@@ -125,8 +125,7 @@ class Past:
             return None
         jump = float((xy - expected).norm(dim=-1).mean()) / hand.size_px
         leap = max(abs(math.log(max(size_of(xy), 1.0) / hand.size_px)), abs(math.log(distance_m / hand.distance_m)))
-        wrong_side = float(hands.side_correct[side]) < 0.5
-        if jump > c.unsure_jump or leap > math.log(1 + c.largest_jump) or wrong_side:
+        if jump > (c.unsure_jump if noise > c.unsure_noise else c.largest_jump) or leap > math.log(1 + c.largest_jump):
             return None
         if any(keypoint_distance(xy, place) < c.near_hand for place in there.values()):
             return None
