@@ -36,10 +36,8 @@ class _Frame:
 class _Arrival:
     """A hand that came in, as it was read then."""
 
-    number: int
-    """Whose it is."""
     hand: FollowedHand
-    """By which it is known again, should left and right change places meanwhile."""
+    """By which it is known again, should left and right change places meanwhile, or its person turn out to be another one."""
     time_s: float
     keypoints_xy: Float[Tensor, "21 2"]
     distance_m: float
@@ -55,10 +53,10 @@ class Past:
         self._frames: deque[_Frame] = deque()
         self._arrivals: list[_Arrival] = []
 
-    def arrived(self, number: int, hand: FollowedHand, time_s: float) -> None:
+    def arrived(self, hand: FollowedHand, time_s: float) -> None:
         """Takes note of a hand that came in with this frame, and was read in it."""
         if self.kept_bytes:
-            self._arrivals.append(_Arrival(number, hand, time_s, hand.keypoints_xy.clone(), hand.distance_m))
+            self._arrivals.append(_Arrival(hand, time_s, hand.keypoints_xy.clone(), hand.distance_m))
 
     def note(self, time_s: float, pixels: UInt8[Tensor, "3 height width"], readings: list[Reading], corrections: list[Correction]) -> None:
         """Keeps a frame, and what it has changed in earlier ones."""

@@ -63,8 +63,8 @@ class Tracker:
         """What should have been read at an earlier time; whoever keeps the readings takes these and empties the list."""
         self.roster = Roster(camera, self.config)
         self.past = Past(self._ask, pipeline.network_hand, camera, self.roster)
-        self._came: list[tuple[int, FollowedHand]] = []
-        """Hands that nobody followed before this frame, and whose they are."""
+        self._came: list[FollowedHand] = []
+        """Hands that nobody followed before this frame."""
         self._looked_s = self._looked_far_s = -1e9
         self._in_vain = 0
         """Looks of the detector in a row that brought nobody."""
@@ -96,9 +96,9 @@ class Tracker:
     def _look_back(self, pixels: Tensor, readings: list[Reading], time_s: float) -> None:
         """Reads the frames before this one for hands that came in."""
         self.past.note(time_s, pixels, readings, self.corrections)
-        for number, hand in self._came:
+        for hand in self._came:
             if not hand.doubts:
-                self.past.arrived(number, hand, time_s)
+                self.past.arrived(hand, time_s)
         self._came = []
         self.corrections += self.past.corrections()
 
@@ -310,7 +310,7 @@ class Tracker:
                 return False
         person.hands[side] = found
         if hand is None:
-            self._came.append((person.number, found))
+            self._came.append(found)
         self.roster.remember(person, time_s)
         return True
 
@@ -333,7 +333,7 @@ class Tracker:
                 if owner is None:
                     continue
                 owner.hands[place] = found
-                self._came.append((owner.number, found))
+                self._came.append(found)
                 self.roster.remember(owner, time_s)
                 joined[owner.number] = owner
         for box in strangers.box_xyxy_px:
