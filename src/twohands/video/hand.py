@@ -97,6 +97,18 @@ class FollowedHand:
         numbers = torch.from_numpy(self.way.foreseen(time_s)).float()
         return numbers[2:].view(21, 2) + numbers[:2]
 
+    def jump(self, xy: Float[Tensor, "21 2"], time_s: float) -> float:
+        """How far a reading lies from where it was expected, in sizes."""
+        return float((xy - self.expected_xy(time_s)).norm(dim=-1).mean()) / self.size_px
+
+    def growth(self, xy: Float[Tensor, "21 2"]) -> float:
+        """By what factor a reading is larger or smaller, logarithm."""
+        return abs(math.log(max(size_of(xy), 1.0) / self.size_px))
+
+    def leap(self, xy: Float[Tensor, "21 2"], distance_m: float) -> float:
+        """By what factor its size or its distance has changed, logarithm of the larger."""
+        return max(self.growth(xy), abs(math.log(distance_m / self.distance_m)))
+
     @property
     def size_px(self) -> float:
         return max(size_of(self.keypoints_xy), 1.0)

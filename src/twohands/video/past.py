@@ -14,7 +14,7 @@ from twohands.hands.model import HandModel
 from twohands.hands.parameters import HandParameters
 from twohands.people import keypoint_distance
 from twohands.schema import HandPair, Stage1Hands
-from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy, size_of
+from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy
 from twohands.video.roster import Roster
 from twohands.video.sides import Correction
 
@@ -121,9 +121,8 @@ class Past:
             or not self.roster.is_in_view(xy)
         ):
             return None
-        jump = float((xy - expected).norm(dim=-1).mean()) / hand.size_px
-        leap = max(abs(math.log(max(size_of(xy), 1.0) / hand.size_px)), abs(math.log(distance_m / hand.distance_m)))
-        if jump > (c.unsure_jump if noise > c.unsure_noise else c.largest_jump) or leap > math.log(1 + c.largest_jump):
+        most = c.unsure_jump if noise > c.unsure_noise else c.largest_jump
+        if hand.jump(xy, now_s) > most or hand.leap(xy, distance_m) > math.log(1 + c.largest_jump):
             return None
         if any(keypoint_distance(xy, place) < c.near_hand for place in there.values()):
             return None

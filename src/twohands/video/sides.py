@@ -131,7 +131,7 @@ class Sides:
         self.odds = min(max(self.odds + evidence(asked, hands, mirrored, c.step), -c.bound), c.bound)
         if self.odds >= self.best:
             self.best, self.turn = self.odds, len(self.trail) + 1
-        if self.odds >= (0.0 if self.looks < c.vet_frames else c.flip):
+        if self.odds >= (c.flip if self.known else 0.0):
             return None
         # Hands that have not met since were never exchanged: they had these sides all along. So they may have where nothing was decided.
         turned = self.turn if self.met and self.best >= c.decided else 0

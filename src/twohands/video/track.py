@@ -172,15 +172,12 @@ class Tracker:
         for side, hand in enumerate(person.hands):
             if hand is None or not pair.present[side] or not bool(xy[side].isfinite().all()):
                 continue
-            jump = float((xy[side] - hand.expected_xy(time_s)).norm(dim=-1).mean()) / hand.size_px
-            grown = max(size_of(xy[side]), 1.0) / hand.size_px
-            misfit[side] = jump + abs(math.log(grown)) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
-            nearer = max(float(hands.keypoints_m[side, :, 2].mean()), 1e-3) / hand.distance_m
-            leap = max(abs(math.log(grown)), abs(math.log(nearer)))
-            badly = distance_and_sureness(hands, side)[2] > c.unsure_noise
+            jump, (distance_m, _, noise) = hand.jump(xy[side], time_s), distance_and_sureness(hands, side)
+            misfit[side] = jump + hand.growth(xy[side]) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
+            badly = noise > c.unsure_noise
             unsure = badly and self.roster.is_met(hand, time_s)
             most = c.unsure_jump if unsure else c.largest_jump
-            steady = (jump < most and leap < math.log(1 + c.largest_jump)) or (hand.doubts > 1 and not unsure)
+            steady = (jump < most and hand.leap(xy[side], distance_m) < math.log(1 + c.largest_jump)) or (hand.doubts > 1 and not unsure)
             # Unsure readings are small, and each makes the next box smaller: from frame to frame a hand would shrink to nothing.
             drifted = badly and abs(math.log(max(size_of(xy[side]), 1.0) / hand.sure_size_px)) > math.log(1 + c.largest_jump)
             believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and not drifted and self.roster.is_in_view(xy[side])
