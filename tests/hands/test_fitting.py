@@ -1,13 +1,15 @@
 """Fitting: the way back from keypoints to parameters."""
 
 import numpy as np
+import pytest
 import torch
 
 from twohands.geometry.rotations import rotvec_to_matrix
 from twohands.hands import fitting
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
-from twohands.hands.chain import matrices_to_rotvecs, rotvecs_to_matrices
+from twohands.hands.chain import CHAIN16, matrices_to_rotvecs, rotvecs_to_matrices
 from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands, place_hands, start_from_keypoints
+from twohands.hands.limits import JointLimits
 from twohands.hands.parameters import HandParameters
 from twohands.joints import MIDDLE_MCP
 
@@ -101,15 +103,20 @@ def test_relative_translation_is_kept_against_bad_depths() -> None:
     assert ((wrist[:, 0] - wrist[:, 1]) - relative).norm(dim=-1).max() < 0.003
 
 
-def test_a_step_is_that_of_the_whole_system() -> None:
-    """Eliminating fingers one by one gives what one dense system of a numerical Jacobian gives; pairs of a batch do not see one another."""
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_step_is_that_of_the_whole_system(limited: bool) -> None:
+    """Eliminating fingers one by one gives what one dense system of a numerical Jacobian gives, also for fingers that are bent into the walls of their
+    joints' ranges; pairs of a batch do not see one another."""
     truth, points, seen = posed(6, batch=2)
     hand = load_bundled_hand().to(torch.float64)
     start = HandParameters(truth.pose + 0.1, truth.shape + 0.3, truth.translation_m + 0.01)
     relative, weight = points[:, 0, 0] - points[:, 1, 0] + 0.01, torch.full((2, 3), 30.0, dtype=torch.float64)
     soft = KeypointObservation(seen.ray_xy, seen.ray_weight * 0.02, seen.depth, seen.depth_weight * 0.02)
-    problem = fitting._problem(hand, start, soft, FitConfig(), None, relative, weight, 0.5)
+    limits = load_hand_asset().limits
+    narrow = JointLimits(limits.axes, limits.limits_rad * 0.6)
+    problem = fitting._problem(hand, start, soft, FitConfig(limit_rad=0.5), narrow if limited else None, relative, weight, 0.5)
     here = problem.at(problem.R_start, problem.start)
+    assert bool(np.count_nonzero(here.over) > 20) == limited
     damping = np.array([0.01, 0.2])
     stepped = here.stepped(damping)
     for k in range(2):
@@ -117,7 +124,12 @@ def test_a_step_is_that_of_the_whole_system() -> None:
         def moved(increment: np.ndarray, k: int = k) -> np.ndarray:
             turn, place = increment[:96].reshape(2, 16, 3), increment[96:].reshape(2, 13)
             state = problem.at(rotvecs_to_matrices(turn)[None] @ problem.R_start, problem.start + place)
-            return np.concatenate([part[k].ravel() for part in (state.observed, state.turned, state.moved, state.tie)])
+            return np.concatenate(
+                [
+                    np.broadcast_to(part, (2, *part.shape[1:]))[k].ravel()
+                    for part in (state.observed, state.turned, state.moved, state.over, state.tie)
+                ]
+            )
 
         step = 1e-6 * np.eye(122)
         jacobian = np.stack([(moved(row) - moved(-row)) / 2e-6 for row in step], 1)
@@ -138,6 +150,23 @@ def test_depths_that_are_too_flat_do_not_make_hands_small() -> None:
     after = hand.pose_hands(found).keypoints()
     grown = (after[:, :, MIDDLE_MCP] - after[:, :, 0]).norm(dim=-1) / (points[:, :, MIDDLE_MCP] - points[:, :, 0]).norm(dim=-1)
     assert 0.98 < float(grown.mean()) < 1.02
+
+
+def test_no_fit_stalls_in_a_wall() -> None:
+    """Where fingers press against the ends of their ranges a fit ends where nothing lowers its cost any more: a derivative of the wall that is right at
+    rest alone had it refuse step after step."""
+    truth, _, seen = posed(9, batch=16)
+    hand = load_bundled_hand().to(torch.float64)
+    limits = load_hand_asset().limits
+    narrow = JointLimits(limits.axes, limits.limits_rad * 0.5)
+    start = HandParameters(truth.pose * 0.5, truth.shape, truth.translation_m)
+    few, many = (fit_hands(hand, start, seen, FitConfig(iterations=n), narrow) for n in (10, 60))
+    problem = fitting._problem(hand, start, seen, FitConfig(), narrow, None, None, 0.0)
+    few_cost, many_cost = (
+        problem.at(rotvecs_to_matrices(p.pose.numpy()[:, :, CHAIN16]), np.concatenate([p.shape, p.translation_m], -1)).cost
+        for p in (few, many)
+    )
+    assert (few_cost < 1.01 * many_cost).all()
 
 
 def test_limits_hold_softly() -> None:

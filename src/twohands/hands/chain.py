@@ -131,6 +131,14 @@ def matrices_to_rotvecs(rotation: Float[Array, "*any 3 3"]) -> Float[Array, "*an
     return (row[:, :3] * (2 * np.arctan2(sine, row[:, 3]) / sine)[:, None]).reshape(*rotation.shape[:-1])
 
 
+def rotvec_change(rotvec: Float[Array, "*any 3"]) -> Float[Array, "*any 3 3"]:
+    """d rotvec by a left increment w, R -> exp(w) R, for angles t below pi: the inverse of SO(3)'s left Jacobian,
+    I - K / 2 + (1 - t / 2 cot(t / 2)) K^2 / t^2, which is the identity at rest only."""
+    angle = np.maximum(np.sqrt((rotvec * rotvec).sum(-1)), 1e-4)[..., None, None]
+    against = (rotvec @ _CROSS).reshape(*rotvec.shape, 3)  # -K
+    return _EYE + 0.5 * against + (1 - angle / 2 / np.tan(angle / 2)) / (angle * angle) * (against @ against)
+
+
 def _quaternion_products() -> Array:
     """(9, 16): entries of a matrix to 4 q q^T of its quaternion (x, y, z, w), but for the constant."""
     linear = np.zeros((3, 3, 4, 4))

@@ -6,6 +6,7 @@ hands costs less than half a millisecond on one core.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from twohands.hands.chain import (
     as_double,
     chain_of,
     matrices_to_rotvecs,
+    rotvec_change,
     rotvecs_to_matrices,
 )
 from twohands.hands.limits import JointLimits
@@ -91,6 +93,8 @@ class _Problem:
     tie: Float[Array, "batch tie 26"]
     """Rows that tie the two hands: linear in both places."""
     tie_target: Float[Array, "batch tie"]
+    tied: Float[Array, "batch 2 16 2 16"]
+    """What these rows add to Gauss-Newton's matrix of what is shared."""
 
     def at(self, rotation: Float[Array, "batch hand 16 3 3"], place: Float[Array, "batch hand 13"]) -> "_State":
         """Hands of these rotations and this shape and translation."""
@@ -103,6 +107,7 @@ class _Problem:
         observed[..., :2] = (xy - self.ray_xy) * self.ray_weight
         observed[..., 2] = ((p[..., 2] - p[:, :, :1, 2]) / palm - self.depth) * self.depth_weight
         turned, over = rotation @ self.R_start.swapaxes(-1, -2), np.zeros(1)
+        from_rest = None
         if self.axes is None:
             from_start = matrices_to_rotvecs(turned)
         else:
@@ -114,7 +119,7 @@ class _Problem:
         tie = (self.tie @ place.reshape(-1, 26, 1))[..., 0] - self.tie_target
         parts = (observed, from_start, moved, over.reshape(len(over), -1), tie)
         cost = sum(np.square(part).reshape(len(part), -1).sum(1) for part in parts)
-        return _State(self, rotation, place, posed, xy, z, palm, observed, from_start, moved, over, tie, np.asarray(cost))
+        return _State(self, rotation, place, posed, xy, z, palm, observed, from_start, moved, from_rest, over, tie, np.asarray(cost))
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,8 @@ class _State:
     """of turns from the start,"""
     moved: Float[Array, "batch hand 13"]
     """of shape and translation from theirs,"""
+    from_rest: Float[Array, "batch hand 16 3"] | None
+    """(rotation vectors of the joints, if there are limits)"""
     over: Float[Array, "batch hand 16 3"]
     """of the limits,"""
     tie: Float[Array, "batch tie"]
@@ -147,20 +154,19 @@ class _State:
         So each finger is eliminated by itself, and one system of 32 x 32 remains."""
         own, border, shared = self._fingers()
         batch = len(self.cost)
-        blocks = np.zeros((batch, 2, 16, 2, 16))
+        blocks = self.problem.tied.copy()
         for hand in (0, 1):
-            blocks[:, hand, :, hand] = shared[:, hand, :, :16]
-        tie = self.problem.tie.reshape(batch, -1, 2, 13)
-        blocks[:, :, 3:, :, 3:] += np.einsum("btha,btgc->bhagc", tie, tie)
+            blocks[:, hand, :, hand] += shared[:, hand, :, :16]
         right = shared[..., 16].copy()
-        right[..., 3:] += np.einsum("btha,bt->bha", tie, self.tie)
+        right[..., 3:] += (self.tie[:, None] @ self.problem.tie).reshape(batch, 2, 13)
         pair = blocks.reshape(batch, 32, 32)
         for matrix, factor in ((own, damping[:, None, None, None]), (pair, damping[:, None])):
             diagonal = np.einsum("...ii->...i", matrix)
             diagonal += factor * diagonal + 1e-9
         # A pair without meaning goes nowhere, and must not end the fit of the others.
         lost = ~np.isfinite(self.cost)
-        own[lost], border[lost], pair[lost] = np.eye(9), 0.0, np.eye(32)
+        if lost.any():
+            own[lost], border[lost], pair[lost] = np.eye(9), 0.0, np.eye(32)
         reduced = np.linalg.solve(own, border)
         less = (border[..., :16].swapaxes(-1, -2) @ reduced).sum(2)
         for hand in (0, 1):
@@ -185,7 +191,7 @@ class _State:
         # Depths count palms, and the palm grows with the hand: else depths that are too flat would be explained by a small one.
         point = np.concatenate([self.xy * self.z, self.z], -1)
         palm = (point[:, :, MIDDLE_MCP] - point[:, :, 0]) / self.palm
-        grown = np.einsum("bhx,bhxs->bhs", palm, rows[:, :, (MIDDLE_MCP - 1) // 4, (MIDDLE_MCP - 1) % 4, :, SHAPE] - root) / self.palm
+        grown = (palm[:, :, None] @ (rows[:, :, (MIDDLE_MCP - 1) // 4, (MIDDLE_MCP - 1) % 4, :, SHAPE] - root))[:, :, 0] / self.palm
         deep = (point[:, :, 1:, 2] - point[:, :, :1, 2]).reshape(batch, 2, 5, 4, 1)
         rows[..., :2, :25] -= rows[..., 2:, :25] * self.xy[:, :, 1:].reshape(batch, 2, 5, 4, 2, 1)
         rows[..., :2, :25] *= per_ray[:, :, 1:].reshape(batch, 2, 5, 4, 1, 1)
@@ -198,10 +204,10 @@ class _State:
         own, border, shared = square[..., :9, :9].copy(), square[..., :9, 9:].copy(), square[..., 9:, 9:].sum(2)
         np.einsum("...ii->...i", own)[...] += np.square(p.turn_weight[1:]).reshape(5, 3).repeat(3, 1)
         border[..., 16] += (self.turned * p.turn_weight)[:, :, 1:].reshape(batch, 2, 5, 9)
-        if p.axes is not None and self.over[:, :, 1:].any():
-            # The angle's change under a left increment is taken as under an increment of the rotation vector: exact at rest, a damped
-            # approximation elsewhere, good enough for a soft wall. The wrist has none.
+        if p.axes is not None and self.from_rest is not None and self.over[:, :, 1:].any():
+            # The wrist has no wall.
             active = p.axes[:, 1:] * ((self.over[:, :, 1:] != 0) * p.stiffness)[..., None]
+            active = active @ rotvec_change(self.from_rest[:, :, 1:])
             wall = (active.swapaxes(-1, -2) @ active).reshape(batch, 2, 5, 3, 3, 3)
             for joint in range(3):
                 own[..., 3 * joint : 3 * joint + 3, 3 * joint : 3 * joint + 3] += wall[..., joint, :, :]
@@ -277,12 +283,7 @@ def _problem(
     ray_weight, depth_weight = (np.broadcast_to(as_double(w), (batch, 2, 21)) for w in (seen.ray_weight, seen.depth_weight))
     turn_weight = np.full((16, 1), 1 / config.pose_rad)
     turn_weight[0] = 1 / config.orientation_rad
-    axes, low, high = None, np.zeros(()), np.zeros(())
-    if limits is not None:
-        right = limits.axes[CHAIN16]
-        # A left hand's rotation vector mirrored, along a right hand's axis, is itself along the mirrored axis.
-        axes = as_double(torch.stack([mirror_rotvec(right), right]))
-        low, high = np.moveaxis(as_double(limits.limits_rad)[CHAIN16], -1, 0)
+    axes, low, high = (None, np.zeros(()), np.zeros(())) if limits is None else _walls(limits)
     tie, target = [np.zeros((batch, 0, 2, 13))], [np.zeros((batch, 0))]
     if relative_m is not None and relative_weight is not None:
         row, inverse = np.zeros((3, 2, 13)), as_double(relative_weight)
@@ -295,11 +296,23 @@ def _problem(
         row[:, 0, :10], row[:, 1, :10] = shared_shape * np.eye(10), -shared_shape * np.eye(10)
         tie.append(np.broadcast_to(row, (batch, 10, 2, 13)))
         target.append(np.zeros((batch, 10)))
+    ties = np.concatenate(tie, 1)
+    tied = np.zeros((batch, 2, 16, 2, 16))
+    tied[:, :, 3:, :, 3:] = np.einsum("btha,btgc->bhagc", ties, ties)
     return _Problem(
         chain, as_double(seen.ray_xy), ray_weight[..., None], as_double(seen.depth), depth_weight,
         rotvecs_to_matrices(as_double(start.pose)[:, :, CHAIN16]), turn_weight, place, weight, axes, low, high, 1 / config.limit_rad,
-        np.concatenate(tie, 1).reshape(batch, -1, 26), np.concatenate(target, 1),
+        ties.reshape(batch, -1, 26), np.concatenate(target, 1), tied,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _walls(limits: JointLimits) -> tuple[Float[Array, "hand 16 3 3"], Float[Array, "16 3"], Float[Array, "16 3"]]:
+    """Either hand's axes, and the smallest and largest angle about each, joints in the chain's order."""
+    right = limits.axes[CHAIN16]
+    low, high = np.moveaxis(as_double(limits.limits_rad)[CHAIN16], -1, 0)
+    # A left hand's rotation vector mirrored, along a right hand's axis, is itself along the mirrored axis.
+    return as_double(torch.stack([mirror_rotvec(right), right])), low, high
 
 
 def start_from_keypoints(
@@ -313,7 +326,7 @@ def start_from_keypoints(
     batch = keypoints_m.shape[0]
     rest = HandParameters.zeros(batch).to(keypoints_m.device).to(keypoints_m.dtype)
     palm = [0, 1, 5, 9, 13, 17]
-    template = _rigid_keypoints(model, rest)[:, :, palm]
+    template = torch.from_numpy(_rigid_keypoints(model, rest.pose, rest.shape)).to(rest.pose)[:, :, palm]
     target = keypoints_m[:, :, palm]
     covariance = (target - target.mean(2, keepdim=True)).transpose(-1, -2) @ (template - template.mean(2, keepdim=True))
     orientation = nearest_rotation(covariance)
@@ -334,27 +347,29 @@ def place_hands(
 ) -> HandParameters:
     """Translation of each hand, given pose and shape, that best puts its keypoints on their rays: linear least squares of
     X_xy + t_xy = ray (X_z + t_z). ValueError-free: a hand without weights is put one metre away."""
-    points = _rigid_keypoints(model, HandParameters(parameters.pose, parameters.shape, torch.zeros_like(parameters.translation_m)))
-    w = ray_weight[..., None]
-    d = torch.zeros(*ray_xy.shape, 3, dtype=points.dtype, device=points.device)
-    d[..., 0, 0], d[..., 1, 1] = 1.0, 1.0
-    d[..., 2] = -ray_xy
-    right = ray_xy * points[..., 2:] - points[..., :2]
-    A = (d * w[..., None]).flatten(2, 3)
-    b = (right * w).flatten(2)
-    # Weak pull to a metre away: it decides only where there are no observations.
-    weak = 1e-4 * torch.eye(3, dtype=points.dtype, device=points.device)
-    far = torch.tensor([0.0, 0.0, 1.0], dtype=points.dtype, device=points.device)
-    scale = A.square().sum((-1, -2), keepdim=True).clamp_min(1e-12)
-    normal = A.transpose(-1, -2) @ A / scale + 1e-8 * torch.eye(3, dtype=points.dtype, device=points.device) + weak * (scale < 1e-10)
-    rhs = (A.transpose(-1, -2) @ b[..., None])[..., 0] / scale[..., 0] + 1e-8 * far + 1e-4 * far * (scale[..., 0] < 1e-10)
-    translation = torch.linalg.solve(normal, rhs)
-    depth = (translation[..., 2:] + points[:, :, 9, 2:]).clamp_min(0.05) - points[:, :, 9, 2:]
-    return HandParameters(parameters.pose, parameters.shape, torch.cat([translation[..., :2], depth], -1))
+    with np.errstate(all="ignore"):  # a hand without meaning goes nowhere, and need not say so
+        points, ray = _rigid_keypoints(model, parameters.pose, parameters.shape), as_double(ray_xy)
+        weight = as_double(ray_weight)[..., None]
+        # Each keypoint has the rows (1, 0, -x) and (0, 1, -y).
+        rows = np.zeros((*ray.shape, 3))
+        rows[..., 0, 0] = rows[..., 1, 1] = 1.0
+        rows[..., 2] = -ray
+        A = (rows * weight[..., None]).reshape(*ray.shape[:2], 42, 3)
+        b = ((ray * points[..., 2:] - points[..., :2]) * weight).reshape(*ray.shape[:2], 42, 1)
+        scale = np.maximum(np.square(A).sum((-1, -2), keepdims=True), 1e-12)
+        # Weak pull to a metre away: it decides only where there are no observations.
+        weak = 1e-8 + 1e-4 * (scale < 1e-10)
+        far = np.array([[0.0], [0.0], [1.0]])
+        square, right = A.swapaxes(-1, -2) @ A / scale, A.swapaxes(-1, -2) @ b / scale
+        translation = np.linalg.solve(square + weak * np.eye(3), right + weak * far)[..., 0]
+        middle = points[:, :, MIDDLE_MCP, 2]
+        translation[..., 2] = np.maximum(translation[..., 2] + middle, 0.05) - middle
+    return HandParameters(parameters.pose, parameters.shape, torch.from_numpy(translation).to(parameters.translation_m))
 
 
-def _rigid_keypoints(model: HandModel, parameters: HandParameters) -> Float[Tensor, "batch hand 21 3"]:
-    """OPENPOSE21, tips riding rigidly on the last joints."""
-    rotation = rotvecs_to_matrices(as_double(parameters.pose)[:, :, CHAIN16])
-    posed = chain_of(model).pose(rotation, as_double(parameters.shape), as_double(parameters.translation_m))
-    return torch.from_numpy(posed.points()).to(parameters.shape)
+def _rigid_keypoints(
+    model: HandModel, pose: Float[Tensor, "batch hand 16 3"], shape: Float[Tensor, "batch hand 10"]
+) -> Float[Array, "batch hand 21 3"]:
+    """OPENPOSE21 of hands that are not placed yet, tips riding rigidly on the last joints."""
+    rotation, place = rotvecs_to_matrices(as_double(pose)[:, :, CHAIN16]), np.zeros((*shape.shape[:2], 3))
+    return chain_of(model).pose(rotation, as_double(shape), place).points()

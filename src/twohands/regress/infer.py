@@ -55,7 +55,7 @@ class PlacementConfig:
     orientation_rad: float = 0.1
     pose_rad: float = 0.2
     shape: float = 0.5
-    iterations: int = 5
+    iterations: int = 4
     """Steps of damped least squares that pull the hand's joints to the network's own 2.5D joints by their confidence. 0: pose and shape stay what the
     parameter head said, and only the hand's place follows the joints (`twohands photo --no-align`)."""
     floor_xy: float = 0.008
@@ -425,6 +425,8 @@ def _back_in_reach(
     at_lens = depth < config.nearest_m
     far_apart = (wrist_m[:, 0] - wrist_m[:, 1] - relative_m).norm(dim=-1) > config.out_of_reach_m
     wrong = both & (far_apart | at_lens.any(1))
+    if not bool(wrong.any()):
+        return torch.zeros_like(wrist_m)
     weak = torch.where(at_lens, -1.0, sureness).argmin(1)
     sign = torch.where(weak == 0, 1.0, -1.0)
     index = torch.arange(len(weak))
