@@ -103,6 +103,18 @@ def test_hands_are_asked_about_often_only_while_their_sides_are_not_decided():
     assert sides.should_exchange(0.9, looked=True)
 
 
+@pytest.mark.parametrize(("sure", "frames"), [(0.95, 3), (0.6, 4)])
+def test_no_more_first_frames_are_read_twice_than_can_count(sure, frames):
+    sides, twice = Sides(SideConfig()), 0
+    while not sides.known:
+        assert sides.should_exchange(twice / 30, looked=False)
+        sides.both_read_s = twice / 30
+        fed(sides, twice, (sure, sure), mirrored=(1 - sure, 1 - sure))
+        twice += 1
+    assert twice == frames
+    assert not sides.should_exchange(twice / 30, looked=False)
+
+
 @dataclasses.dataclass
 class Doubted(Film):
     """Until frame 12 nobody knows which hand is which, and the wrong guess looks a little better."""

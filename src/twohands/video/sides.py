@@ -23,7 +23,9 @@ class SideConfig:
     """When a person is read twice, and when left and right change places. Distances in sizes of the hand."""
 
     vet_frames: int = 4
-    """So many first frames are read twice, and as many after the person's hands have met;"""
+    """So many first frames are read twice, and as many after the person's hands have met,"""
+    vet_least: int = 3
+    """or so many, if then all evidence that counts has been gathered;"""
     decided: float = 3.0
     undecided_s: float = 0.1
     """as long as the log odds for the sides are below the first of these, so often;"""
@@ -115,7 +117,8 @@ class Sides:
     @property
     def known(self) -> bool:
         """The first frames were read both ways."""
-        return self.looks >= self.config.vet_frames
+        c = self.config
+        return self.looks >= (c.vet_least if self.odds >= c.bound else c.vet_frames)
 
     def should_exchange(self, time_s: float, looked: bool) -> bool:
         """Whether the person is to be read with left and right exchanged, too. `looked`: the detector looks at this frame."""
