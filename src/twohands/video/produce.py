@@ -38,7 +38,7 @@ class VideoOptions:
     fov_deg: float | None = None
     seconds: float | None = None
     """Stop after so much of the video."""
-    save_every_s: float = 15.0
+    save_every_s: float = 30.0
     """Time between two writings of the unfinished NPZ; more if writing takes long."""
 
 
@@ -213,7 +213,7 @@ class _Parts:
 
 
 class _Saver:
-    """Writes the unfinished motion now and then, never for more than a tenth of the time."""
+    """Writes the unfinished motion now and then, never for more than a thirtieth of the time."""
 
     def __init__(self, path: Path, every_s: float) -> None:
         self.path, self.every_s = path, every_s
@@ -226,7 +226,7 @@ class _Saver:
         with suppress(ValueError):  # live, before the second frame, there is nothing yet
             write_motion(self.path, motion(), complete=False)
         now = time.monotonic()
-        self.next_s = now + max(self.every_s, 10 * (now - started))
+        self.next_s = now + max(self.every_s, 30 * (now - started))
 
 
 def _shortened(frames: Iterator[Frame], seconds: float | None) -> Iterator[Frame]:
