@@ -117,15 +117,20 @@ def test_other_weights_are_another_network(config):
     assert len(list(config.folder.glob("*.xml"))) == 2
 
 
+def answers_rightly(config: EngineConfig) -> None:
+    """A network that is new to this process, by OpenVINO."""
+    network = Small().eval()
+    engine = accelerate(network, config)
+    with torch.no_grad():
+        for _ in range(3):
+            expected, found = both(network, engine, *inputs(2))
+    torch.testing.assert_close(found.heat, expected.heat, atol=1e-5, rtol=1e-5)
+    assert engine.in_use
+
+
 def test_a_stale_or_broken_file_is_made_anew(config):
     for _ in range(2):
-        network = Small().eval()
-        engine = accelerate(network, config)
-        with torch.no_grad():
-            for _ in range(3):
-                expected, found = both(network, engine, *inputs(2))
-        torch.testing.assert_close(found.heat, expected.heat, atol=1e-5, rtol=1e-5)
-        assert engine.in_use
+        answers_rightly(config)
         (weights,) = config.folder.glob("*.bin")
         weights.write_bytes(b"\1" * weights.stat().st_size)
         for made in (config.folder / "compiled").iterdir():
@@ -137,13 +142,7 @@ def test_a_stale_or_broken_file_is_made_anew(config):
 )
 def test_what_was_compiled_for_this_processor_is_made_anew_if_it_is_broken(config, broken):
     for _ in range(2):
-        network = Small().eval()
-        engine = accelerate(network, config)
-        with torch.no_grad():
-            for _ in range(3):
-                expected, found = both(network, engine, *inputs(2))
-        torch.testing.assert_close(found.heat, expected.heat, atol=1e-5, rtol=1e-5)
-        assert engine.in_use
+        answers_rightly(config)
         made = list((config.folder / "compiled").iterdir())
         assert made
         for path in made:
