@@ -25,8 +25,9 @@ from twohands.engines.tensors import FlatNetwork, flatten, name_of, unflatten
 
 CALLS_BEFORE_CONVERSION = 40
 """Calls of a network after which it is converted: about a dozen photos, or a second of video."""
-CALLS_BEFORE_LOADING = 4
-"""Calls after which a network that an earlier process converted is loaded, which takes a sixth of a second: what five calls save."""
+CALLS_BEFORE_LOADING = 8
+"""Calls after which a network that an earlier process converted is loaded, which takes a sixth of a second, and OpenVINO itself with the first of them
+half of one: a single photo is done sooner without."""
 LARGEST_DIFFERENCE = 2e-3
 """Of any output, relative to the largest magnitude in its tensor (or 1): a hundred times what rounding gives, and well below half a millimetre."""
 
