@@ -124,12 +124,7 @@ def test_a_step_is_that_of_the_whole_system(limited: bool) -> None:
         def moved(increment: np.ndarray, k: int = k) -> np.ndarray:
             turn, place = increment[:96].reshape(2, 16, 3), increment[96:].reshape(2, 13)
             state = problem.at(rotvecs_to_matrices(turn)[None] @ problem.R_start, problem.start + place)
-            return np.concatenate(
-                [
-                    np.broadcast_to(part, (2, *part.shape[1:]))[k].ravel()
-                    for part in (state.observed, state.turned, state.moved, state.over, state.tie)
-                ]
-            )
+            return np.concatenate([part[k].ravel() for part in (state.observed, state.turned, state.moved, state.over, state.tie)])
 
         step = 1e-6 * np.eye(122)
         jacobian = np.stack([(moved(row) - moved(-row)) / 2e-6 for row in step], 1)

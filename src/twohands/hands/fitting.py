@@ -106,8 +106,7 @@ class _Problem:
         observed = np.empty_like(p)
         observed[..., :2] = (xy - self.ray_xy) * self.ray_weight
         observed[..., 2] = ((p[..., 2] - p[:, :, :1, 2]) / palm - self.depth) * self.depth_weight
-        turned, over = rotation @ self.R_start.swapaxes(-1, -2), np.zeros(1)
-        from_rest = None
+        turned, from_rest, over = rotation @ self.R_start.swapaxes(-1, -2), None, np.zeros((len(place), 0))
         if self.axes is None:
             from_start = matrices_to_rotvecs(turned)
         else:
