@@ -4,6 +4,7 @@ A centre-point detector (Zhou et al., "Objects as Points", 2019) with two classe
 and direction at every cell, so that two hands on top of one another are still two hands.
 """
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
@@ -29,6 +30,9 @@ FIELDS = 6
 """Per class and cell: centre offset x, y (cells), log width, log height (cells), direction x, y."""
 NEAR_SHARE = 0.15
 """Share of a photo's longer side from which a hand is near."""
+SEEN_IOU, SAME_IOU = 0.5, 0.3
+"""A box that overlaps another one more than this was looked at closely with that one; and what a closer look shows is the hand that was in doubt if the
+boxes overlap more than that."""
 AGREE_IOU, AGREE_DISTANCE = 0.45, 0.3
 """Two cells speak of one hand if their boxes overlap more than this, or their centres are nearer (smaller boxes' sides)."""
 
@@ -54,6 +58,12 @@ class DetectorConfig:
     from training (`training.detector.calibrated`)."""
     threshold: float = 0.5
     """Least confidence."""
+    doubtful: float = 0.3
+    """Least confidence of what is looked at more closely. As large as `threshold`: nothing is."""
+    closer: float = 2.0
+    """A closer look shows a square so many times as large as the box,"""
+    confirmed: float = 0.6
+    """and the hand must have this confidence there."""
     same_side_iou: float = 0.3
     same_side_distance: float = 0.5
     """Boxes of one side that overlap more, or whose centres are nearer (larger boxes' sides), are one hand."""
@@ -114,10 +124,10 @@ class Detector:
         """Every hand of an upright RGB photo, best first. ValueError if it is no uint8 RGB array.
 
         A photo that has the pixels is looked at again at twice the resolution and, if it has many and no hand is near, once more: large hands
-        fill the first look, those of people across the room show in the last only."""
+        fill the first look, those of people across the room show in the last only. What may be a hand is then looked at by itself."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
-        found = explained(suppress(self.peaks(image), self.config))
+        found = explained(self._confirmed(image, suppress(self.peaks(image), replace(self.config, threshold=self.config.doubtful))))
         return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side))
 
     @torch.inference_mode()
@@ -132,6 +142,31 @@ class Detector:
                 break
             found = joined(found, self._at(image, look_px))
         return found
+
+    def _confirmed(self, image: np.ndarray, found: "Peaks") -> "Peaks":
+        """The hands that are not doubtful, and of the others those that a closer look shows, where it shows them. They are no more probable by that:
+        one network's errors in two looks at one place are alike."""
+        c = self.config
+        kept, looks = [found[found.score >= c.threshold]], list[tuple[Tensor, Peaks]]()
+        for i in (found.score < c.threshold).nonzero()[:, 0].tolist():
+            box = found.box[i : i + 1]
+            seen = next((seen for place, seen in looks if float(overlap(box, place)) > SEEN_IOU), None)
+            if seen is None:
+                seen = suppress(self._around(image, found.box[i]), replace(c, threshold=c.confirmed))
+                looks.append((box, seen))
+            same = (seen.side == found.side[i]) & (overlap(box, seen.box)[0] > SAME_IOU)
+            best = same.nonzero()[:1, 0].tolist()
+            kept.append(replace(seen[best], score=found.score[[i] * len(best)]))
+        hands = functools.reduce(joined, kept)
+        return suppress(hands, replace(c, threshold=c.doubtful)) if len(hands.score) > len(kept[0].score) else hands
+
+    def _around(self, image: np.ndarray, box: Float[Tensor, "4"]) -> "Peaks":
+        """A look at the surroundings of a box, in pixels of the photo; what is beyond its border is black."""
+        side = max(round(self.config.closer * float((box[2:] - box[:2]).max())), STRIDE)
+        left, top = (round(float(middle) - side / 2) for middle in (box[:2] + box[2:]) / 2)
+        square = np.asarray(Image.fromarray(image).crop((left, top, left + side, top + side)))
+        seen = self._at(square, self.config.input_px)
+        return replace(seen, box=seen.box + torch.tensor([left, top, left, top]))
 
     def _is_near(self, found: "Peaks", longer_px: int) -> bool:
         sure = found.box[found.score >= self.config.threshold]

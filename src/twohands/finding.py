@@ -1,8 +1,8 @@
 """From detections to people's hands: stage 1 looks at them until it knows whose each is, or that it is none.
 
 The detector guesses: one hand often has a box of either side, two clasped hands one place, and directions and sides are wrong where hands hide
-one another. So there is first a glance at all of them, then a look from elsewhere at those that were read badly, and what is read better is
-taken. The rules are in `people`."""
+one another. So there is first a glance at all of them, then a look from elsewhere, or at less, at those that were read badly, and what is read
+better is taken. The rules are in `people`."""
 
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -24,6 +24,7 @@ from twohands.people import (
     READ_BETTER,
     READ_WELL,
     SIDE_LEAST,
+    SMALLER,
     Candidate,
     Sides,
     badly_read,
@@ -33,6 +34,7 @@ from twohands.people import (
     guessed_pair,
     hand_pair,
     in_one_place,
+    is_shown,
     keypoint_box,
     keypoint_distance,
     known,
@@ -42,9 +44,13 @@ from twohands.people import (
     moved_to,
     side_log_odds,
     sides_of_people,
+    sides_without,
     surer_alone,
+    surest_reading,
     taken_twice,
     turned,
+    unseen,
+    with_smaller,
     without_duplicates,
     without_unsure,
 )
@@ -109,8 +115,30 @@ class Finder:
             moved = [i for i, sides in enumerate(people) if not directions.keys().isdisjoint(sides)]
             for i, candidate in zip(moved, self._infer(pixels, camera, detection, [people[i] for i in moved], looks=1), strict=True):
                 first[i] = candidate
+        detection, first = self._in_smaller_boxes(pixels, camera, detection, first)
         glanced = self._one_by_one(pixels, camera, detection, self._exchanged(pixels, camera, detection, first))
         return detection, without_duplicates([c for c in glanced if c.present.any()])
+
+    def _in_smaller_boxes(
+        self, pixels: Tensor, camera: Camera, detection: Detection, glanced: list[Candidate]
+    ) -> tuple[Detection, list[Candidate]]:
+        """The same people, and by themselves hands that are not seen in the detector's box but surely in a smaller one, as hands of one side; and the
+        detections with their boxes. Around what it doubts the detector draws large boxes, and of a small hand in a large crop stage 1 sees little."""
+        rows = unseen(detection, glanced)
+        if not rows:
+            return detection, glanced
+        wider, first = with_smaller(detection, rows), len(detection.score)
+        boxes = range(first, len(wider.score))
+        sides: list[Sides] = [sides for box in boxes for sides in ((box, None), (None, box))]
+        answers = self._infer(pixels, camera, wider, sides, looks=1)
+        kept = list(glanced)
+        for k, (row, worth) in enumerate(rows.items()):
+            mine = answers[2 * len(SMALLER) * k : 2 * len(SMALLER) * (k + 1)]
+            hand = surest_reading(list(zip(mine[::2], mine[1::2], strict=True)), worth)
+            if hand is not None and not is_shown(hand, [c for c in glanced if row not in c.sides]):
+                rest = [left for c in kept if row in c.sides and (left := sides_without(c, row)) != (None, None)]
+                kept = [c for c in kept if row not in c.sides] + self._infer(pixels, camera, wider, rest, looks=1) + [hand]
+        return wider, kept
 
     def _exchanged(self, pixels: Tensor, camera: Camera, detection: Detection, glanced: list[Candidate]) -> list[Candidate]:
         """The same people, left and right exchanged where detector and stage 1 together find that more likely, or where a pair that was read badly is

@@ -400,9 +400,10 @@ def one_look(regressor: Regressor) -> Regressor:
 
 
 def without_far_look(detector: Detector) -> Detector:
-    """The same detector without its last look, which costs three times as much as those before and is for people across the room."""
+    """The same detector without its last look, which costs three times as much as those before and is for people across the room, as are closer
+    looks."""
     if not isinstance(detector, MapDetector):
         return detector
     near = copy.copy(detector)
-    near.config = replace(detector.config, looks=min(detector.config.looks, 2))
+    near.config = replace(detector.config, looks=min(detector.config.looks, 2), doubtful=detector.config.threshold)
     return near
