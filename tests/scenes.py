@@ -64,6 +64,10 @@ class Truth:
     misdirected: dict[tuple[int, int], int] = field(default_factory=dict)
     """By how many quarters of a turn the detector is wrong about where (person, hand) points. Stage 1 then reads hands that are upright in their crops,
     and hardly others."""
+    oversized: dict[tuple[int, int], float] = field(default_factory=dict)
+    """How many times too large the detector's box of (person, hand) is."""
+    seen_up_to: float = math.inf
+    """Stage 1 reads no hand in a box that is so many times as large as the hand."""
     credulous: bool = False
     """Asked for the hands the wrong way round it doubts no side, and hardly knows where keypoints are."""
     denies_both: bool = False
@@ -88,8 +92,10 @@ class Truth:
         direction = xy[:, MIDDLE_MCP] - xy[:, 0]
         turns = [axis_rotation(2, torch.tensor(math.pi / 2 * self.misdirected.get(h, 0)))[:2, :2] for h in at]
         direction = (torch.stack(turns) @ direction[..., None])[..., 0]
+        low, high = xy.min(1).values, xy.max(1).values
+        half = (high - low) / 2 * torch.tensor([self.oversized.get(h, 1.0) for h in at])[:, None]
         return Detection(
-            box_xyxy_px=torch.cat([xy.min(1).values, xy.max(1).values], -1),
+            box_xyxy_px=torch.cat([(low + high) / 2 - half, (low + high) / 2 + half], -1),
             score=torch.tensor([0.9 - 0.01 * i for i in range(len(at))]),
             right_probability=torch.tensor([self.right_probability.get(h, 0.98 if h[1] else 0.02) for h in at]),
             direction=direction / direction.norm(dim=-1, keepdim=True),
@@ -131,6 +137,9 @@ class Truth:
             if float((boxes[nearest] - pair.box_xyxy_px[hand]).abs().max()) > 2 and self.guess_off_px:
                 presence[hand] = 0.2
             if self.misdirected and float(along[person, true_hand] @ pair.direction[hand]) < 0.7:
+                presence[hand], confidence[hand] = 0.2, 0.2
+            true_box, asked_box = boxes[nearest], pair.box_xyxy_px[hand]
+            if float((asked_box[2:] - asked_box[:2]).max() / (true_box[2:] - true_box[:2]).max()) > self.seen_up_to:
                 presence[hand], confidence[hand] = 0.2, 0.2
             seen[hand] = boxes[2 * person + (true_hand if self.other_is_itself else 1 - true_hand)]
         keypoints = self.model.pose_hands(parameters).keypoints()

@@ -189,6 +189,79 @@ def test_a_large_photo_is_looked_at_again():
     assert network.seen_px == [64, 128]
 
 
+class SeesInTurn(nn.Module):
+    """A network that says, look after look, what it was told to: (side, box, logit) of each hand."""
+
+    def __init__(self, *looks: list[tuple[int, list[float], float]], config: DetectorConfig = SMALL) -> None:
+        super().__init__()
+        self.config, self.looks, self.images = config, list(looks), list[Tensor]()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        heat, fields = maps()
+        for side, box, logit in self.looks[len(self.images)]:
+            cell = int((box[1] + box[3]) / 2 / STRIDE), int((box[0] + box[2]) / 2 / STRIDE)
+            put(heat, fields, side, cell, box, logit)
+        self.images.append(image)
+        return heat[None], fields[None]
+
+
+DOUBTFUL, SURE = -0.4, 3.0
+"""Logits that make a hand of three cells .46 and .9 probable."""
+PLACE, CLOSER, MEANT = [20.0, 20.0, 44.0, 44.0], [16.0, 16.0, 52.0, 52.0], [20.0, 20.0, 47.0, 47.0]
+"""A box in a photo of 64 px, one in the look at the 48 px around it, and what this is in the photo."""
+
+
+def test_what_may_be_a_hand_is_looked_at_by_itself():
+    network = SeesInTurn([(1, PLACE, DOUBTFUL)], [(1, CLOSER, SURE)])
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[8:56, 8:56] = 255
+    found = Detector(network)(image)  # type: ignore[arg-type]
+    assert bool((network.images[1] == 1).all()), "the surroundings of the box and nothing else"
+    torch.testing.assert_close(found.box_xyxy_px, torch.tensor([MEANT]))
+    assert CONFIG.doubtful < float(found.score) < CONFIG.threshold, "it is no more probable than it was"
+    assert found.person == (0,)
+
+
+@pytest.mark.parametrize(
+    "closer",
+    [[], [(0, CLOSER, SURE)], [(1, CLOSER, DOUBTFUL - 0.5)], [(1, [0.0, 0.0, 16.0, 16.0], SURE)]],
+    ids=["none", "other side", "unsure", "elsewhere"],
+)
+def test_what_a_closer_look_does_not_show_is_no_hand(closer):
+    network = SeesInTurn([(1, PLACE, DOUBTFUL)], closer)
+    assert len(Detector(network)(np.zeros((64, 64, 3), np.uint8)).score) == 0  # type: ignore[arg-type]
+    assert len(network.images) == 2
+
+
+def test_one_closer_look_is_enough_for_one_place():
+    network = SeesInTurn([(0, PLACE, DOUBTFUL), (1, PLACE, DOUBTFUL)], [(0, CLOSER, SURE), (1, CLOSER, SURE)])
+    found = Detector(network)(np.zeros((64, 64, 3), np.uint8))  # type: ignore[arg-type]
+    assert len(network.images) == 2
+    torch.testing.assert_close(found.box_xyxy_px, torch.tensor([MEANT, MEANT]))
+
+
+def test_at_the_border_a_closer_look_is_black_beyond_it():
+    network = SeesInTurn([(1, [40.0, 40.0, 64.0, 64.0], DOUBTFUL)], [])
+    Detector(network)(np.full((64, 64, 3), 255, np.uint8))  # type: ignore[arg-type]
+    seen = network.images[1]
+    assert float(seen[..., :40, :40].min()) == 1
+    assert float(seen[..., 56:, :].max()) == float(seen[..., 56:].max()) == 0
+
+
+@pytest.mark.parametrize(("logit", "config"), [(SURE, SMALL), (DOUBTFUL, replace(SMALL, doubtful=SMALL.threshold)), (-1.5, SMALL)])
+def test_hands_that_are_sure_or_hardly_there_are_not_looked_at_more_closely(logit, config):
+    network = SeesInTurn([(1, PLACE, logit)], config=config)
+    found = Detector(network)(np.zeros((64, 64, 3), np.uint8))  # type: ignore[arg-type]
+    assert len(found.score) == (logit == SURE)
+
+
+def test_a_sure_hand_stays_as_it_is_beside_a_doubtful_one():
+    network = SeesInTurn([(1, PLACE, SURE), (1, [44.0, 4.0, 60.0, 20.0], DOUBTFUL + 0.3)], [])
+    found = Detector(network)(np.zeros((64, 64, 3), np.uint8))  # type: ignore[arg-type]
+    torch.testing.assert_close(found.box_xyxy_px, torch.tensor([PLACE]))
+    assert len(network.images) == 2
+
+
 @pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)])
 def test_what_is_no_photo_is_refused(image):
     with pytest.raises(ValueError, match="uint8 RGB"):

@@ -293,6 +293,34 @@ def test_clasped_hands_that_the_detector_takes_for_one_another_are_exchanged():
 
 
 @pytest.mark.parametrize("hand", [0, 1])
+@pytest.mark.parametrize(("seen_up_to", "oversized"), [(1.1, 1.8), (1.4, 1.8), (1.1, 1.4)])
+def test_a_hand_that_is_not_seen_in_the_detectors_box_is_found_in_a_smaller_one(hand, seen_up_to, oversized):
+    truth = Truth([two_hands(0.3)], oversized={(0, hand): oversized}, seen_up_to=seen_up_to)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [True, True]
+    assert torch.allclose(person.keypoints_m, truth.model.pose_hands(truth.people[0]).keypoints(), atol=1e-6)
+
+
+def test_a_hand_is_found_in_a_smaller_box_whatever_side_the_detector_guessed():
+    truth = Truth([two_hands(0.3)], found=[(0, 1)], right_probability={(0, 1): 0.02}, oversized={(0, 1): 1.8}, seen_up_to=1.1)
+    (person,) = truth.pipeline().reconstruct(blank_image()).people
+    assert person.hand_present.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("seen_up_to", [0.6, 0.3])
+def test_a_hand_that_is_larger_than_the_smaller_box_is_not_believed(seen_up_to):
+    """Whatever stage 1 reads in a part of what the detector saw."""
+    truth = Truth([two_hands(0.3)], found=[(0, 0)], seen_up_to=seen_up_to)
+    assert truth.pipeline().reconstruct(blank_image()).people == ()
+    assert len(truth.asked) > 1
+
+
+def test_a_hand_that_is_read_alike_as_left_and_right_is_not_believed_in_a_smaller_box():
+    truth = Truth([two_hands(0.3)], found=[(0, 0)], oversized={(0, 0): 1.8}, seen_up_to=1.1, makes_up=0.8)
+    assert truth.pipeline().reconstruct(blank_image()).people == ()
+
+
+@pytest.mark.parametrize("hand", [0, 1])
 def test_two_hands_in_one_place_that_are_both_denied_are_asked_for_one_by_one(hand):
     truth = Truth([two_hands(0.2)], found=[(0, hand), (0, hand)], denies_both=True)
     (person,) = reconstructed(truth, [0.02, 0.98], (0, 0))

@@ -500,6 +500,7 @@ def test_a_detector_without_its_last_look_is_the_same_network():
     detector = MapDetector.load()
     near = without_far_look(detector)
     assert (near.config.looks, detector.config.looks) == (2, 3)
+    assert near.config.doubtful == near.config.threshold > detector.config.doubtful, "nor does it look at anything more closely"
     assert near.network is detector.network
     film = Film(moving(apart))
     assert without_far_look(film) is film
