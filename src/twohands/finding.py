@@ -76,6 +76,8 @@ class Finder:
     regressor: Regressor
     model: HandModel
     """The hand whose parameters the regressor speaks of."""
+    searching: bool = True
+    """Whether hands that are not seen in a detection's box are looked for in smaller ones."""
 
     @torch.no_grad()
     def candidates(self, image: UInt8[np.ndarray, "height width 3"], camera: Camera, detection: Detection) -> list[Candidate]:
@@ -115,7 +117,8 @@ class Finder:
             moved = [i for i, sides in enumerate(people) if not directions.keys().isdisjoint(sides)]
             for i, candidate in zip(moved, self._infer(pixels, camera, detection, [people[i] for i in moved], looks=1), strict=True):
                 first[i] = candidate
-        detection, first = self._in_smaller_boxes(pixels, camera, detection, first)
+        if self.searching:
+            detection, first = self._in_smaller_boxes(pixels, camera, detection, first)
         glanced = self._one_by_one(pixels, camera, detection, self._exchanged(pixels, camera, detection, first))
         return detection, without_duplicates([c for c in glanced if c.present.any()])
 

@@ -16,7 +16,7 @@ from twohands.schema import Detection
 from twohands.video.hand import MOST_ROOM, FollowedHand, size_of
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 from twohands.video.roster import TrackConfig
-from twohands.video.track import Tracker, _View, without_far_look
+from twohands.video.track import Tracker, _View, fewer_looks
 
 
 def moving(place) -> list[HandParameters]:
@@ -489,18 +489,19 @@ def test_hands_across_the_room_are_looked_for_seldom_where_near_ones_are_followe
     tracker._looked_far_s = -1e9
     asked = []
     tracker.near_detector = lambda image: asked.append("near") or film(image)
-    tracker.pipeline = dataclasses.replace(tracker.pipeline, detector=lambda image: asked.append("far") or film(image))
+    tracker.detector = lambda image: asked.append("far") or film(image)
     times = [0.0, 0.7, 1.4, 2.1]
     for time_s in times:
         tracker._detected(film.frames()[0].image, time_s)
     assert [t for t, which in zip(times, asked, strict=True) if which == "far"] == far
 
 
-def test_a_detector_without_its_last_look_is_the_same_network():
+@pytest.mark.parametrize(("at_most", "looks"), [(None, 3), (2, 2), (5, 3)])
+def test_a_films_detector_is_the_same_network_with_fewer_looks(at_most, looks):
     detector = MapDetector.load()
-    near = without_far_look(detector)
-    assert (near.config.looks, detector.config.looks) == (2, 3)
-    assert near.config.doubtful == near.config.threshold > detector.config.doubtful, "nor does it look at anything more closely"
-    assert near.network is detector.network
+    fewer = fewer_looks(detector, at_most)
+    assert (fewer.config.looks, detector.config.looks) == (looks, 3)
+    assert fewer.config.doubtful == fewer.config.threshold > detector.config.doubtful, "nor does it look at anything more closely"
+    assert fewer.network is detector.network
     film = Film(moving(apart))
-    assert without_far_look(film) is film
+    assert fewer_looks(film, at_most) is film

@@ -30,6 +30,8 @@ from twohands.video.sides import exchanged, side_log_odds
 RELATIVE_M = 0.03
 """Error of the relative translation that stage 1 predicts of a followed pair, twice a photo's: each hand of a film has a distance of its own, known
 from the frames before, and a hand that hides is not to be drawn to the other one."""
+NEAR_LOOKS = 2
+"""Looks of the detector that show near hands."""
 
 
 @dataclass
@@ -54,9 +56,10 @@ class Tracker:
     def __init__(self, pipeline: Pipeline, camera: Camera, config: TrackConfig | None = None) -> None:
         self.pipeline, self.camera, self.config = pipeline, camera, config or TrackConfig()
         self.follower = one_look(pipeline.regressor)
-        self.near_detector = without_far_look(pipeline.detector)
+        self.detector = fewer_looks(pipeline.detector)
+        self.near_detector = fewer_looks(pipeline.detector, NEAR_LOOKS)
         # Whoever comes in is read once more in the same frame, where these hands were found.
-        self.welcomer = Finder(self.follower, pipeline.network_hand)
+        self.welcomer = Finder(self.follower, pipeline.network_hand, searching=False)
         self.detections = 0
         """How often the detector was asked."""
         self.corrections: list[tuple[float, Reading]] = []
@@ -114,7 +117,7 @@ class Tracker:
         if near and all(near) and time_s - self._looked_far_s < c.look_far_s - 1e-3:
             return self.near_detector(image).to("cpu")
         self._looked_far_s = time_s
-        return self.pipeline.detector(image).to("cpu")
+        return self.detector(image).to("cpu")
 
     def _should_look(self, time_s: float) -> bool:
         since = time_s - self._looked_s
@@ -399,11 +402,11 @@ def one_look(regressor: Regressor) -> Regressor:
     return once
 
 
-def without_far_look(detector: Detector) -> Detector:
-    """The same detector without its last look, which costs three times as much as those before and is for people across the room, as are closer
-    looks."""
+def fewer_looks(detector: Detector, at_most: int | None = None) -> Detector:
+    """The same detector without closer looks at what it doubts, since the next frames show that anew, and with so many others at most: the last of
+    these costs three times as much as those before and is for people across the room."""
     if not isinstance(detector, MapDetector):
         return detector
-    near = copy.copy(detector)
-    near.config = replace(detector.config, looks=min(detector.config.looks, 2), doubtful=detector.config.threshold)
-    return near
+    fewer, config = copy.copy(detector), detector.config
+    fewer.config = replace(config, doubtful=config.threshold, looks=min(config.looks, at_most or config.looks))
+    return fewer
