@@ -15,7 +15,7 @@ from twohands.geometry.camera import Camera
 from twohands.geometry.rotations import axis_rotation, matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.model import HandModel
-from twohands.people import ONE_PLACE_DISTANCE, keypoint_distance
+from twohands.people import ONE_PLACE_DISTANCE, keypoint_distance, unseen
 
 
 def test_the_truth_comes_through():
@@ -318,6 +318,17 @@ def test_a_hand_that_is_larger_than_the_smaller_box_is_not_believed(seen_up_to):
 def test_a_hand_that_is_read_alike_as_left_and_right_is_not_believed_in_a_smaller_box():
     truth = Truth([two_hands(0.3)], found=[(0, 0)], oversized={(0, 0): 1.8}, seen_up_to=1.1, makes_up=0.8)
     assert truth.pipeline().reconstruct(blank_image()).people == ()
+
+
+@pytest.mark.parametrize(("sure", "looked_for"), [(0.9, set()), (0.8, {1})])
+def test_nothing_is_looked_for_in_the_place_of_a_hand_that_is_read_plainly(sure, looked_for):
+    truth = Truth([two_hands(0.2)], found=[(0, 0), (0, 0)], sees_other=True)
+    detection = truth(blank_image())
+    pixels = torch.from_numpy(blank_image()).permute(2, 0, 1)
+    (candidate,) = truth.pipeline().finder._infer(pixels, truth.camera, detection, [(0, 1)])
+    assert candidate.present.tolist() == [True, False]
+    confidence = torch.tensor([[sure], [0.05]]).expand(2, 21)
+    assert set(unseen(detection, [replace(candidate, hands=replace(candidate.hands, keypoint_confidence=confidence))])) == looked_for
 
 
 @pytest.mark.parametrize("hand", [0, 1])

@@ -32,8 +32,9 @@ sees beside or behind itself: that it is there is not in doubt, only where."""
 MADE_UP = 0.85
 """Of two hands with boxes in one place, the one whose keypoints are this much less sure than the other's may be none: asked for a hand of either side
 in one place, stage 1 reads one well and makes the other up."""
-BADLY_READ = 0.45
-"""Mean probability of its keypoints to be right, below which a hand may have been looked at from a wrong direction."""
+BADLY_READ, READ_PLAINLY = 0.45, 0.75
+"""Mean probability of its keypoints to be right, below which a hand may have been looked at from a wrong direction, and from which nothing else is
+looked for in its place."""
 HARDLY_THERE = 0.1
 """Presence below which it is not worth while to look at a hand again."""
 READ_BETTER, READ_WELL = 1.5, 0.2
@@ -197,8 +198,13 @@ def badly_read(candidates: list[Candidate]) -> dict[int, float]:
 
 def unseen(detection: Detection, candidates: list[Candidate]) -> dict[int, float]:
     """Detections whose hands a glance has read badly (`badly_read`), one a place, and how legible they were. Not those of people both of whose hands
-    it believes."""
-    whole = {row for c in candidates if c.as_asked and None not in c.sides for row in c.sides}
+    it believes, nor second boxes of a hand that is read plainly."""
+
+    def is_settled(c: Candidate) -> bool:
+        plain = float(known(c).max()) >= READ_PLAINLY and boxes_in_one_place(hand_pair(c.detection, c.sides))
+        return plain or (c.as_asked and None not in c.sides)
+
+    whole = {row for c in candidates if is_settled(c) for row in c.sides}
     found: dict[int, float] = {}
     for row, worth in badly_read(candidates).items():
         box = detection.box_xyxy_px[[row]]
