@@ -255,6 +255,14 @@ def test_hands_that_are_sure_or_hardly_there_are_not_looked_at_more_closely(logi
     assert len(found.score) == (logit == SURE)
 
 
+def test_a_threshold_below_what_is_doubtful_holds():
+    """Who wants every hand gets it, and no closer look takes it away."""
+    network = SeesInTurn([(1, PLACE, DOUBTFUL - 0.6)], config=replace(SMALL, threshold=0.2))
+    found = Detector(network)(np.zeros((64, 64, 3), np.uint8))  # type: ignore[arg-type]
+    assert 0.2 < float(found.score) < SMALL.doubtful
+    torch.testing.assert_close(found.box_xyxy_px, torch.tensor([PLACE]))
+
+
 def test_a_sure_hand_stays_as_it_is_beside_a_doubtful_one():
     network = SeesInTurn([(1, PLACE, SURE), (1, [44.0, 4.0, 60.0, 20.0], DOUBTFUL + 0.3)], [])
     found = Detector(network)(np.zeros((64, 64, 3), np.uint8))  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ class DetectorConfig:
     threshold: float = 0.5
     """Least confidence."""
     doubtful: float = 0.3
-    """Least confidence of what is looked at more closely. As large as `threshold`: nothing is."""
+    """Least confidence of what is looked at more closely. Not below `threshold`: nothing is."""
     closer: float = 2.0
     """A closer look shows a square so many times as large as the box,"""
     confirmed: float = 0.6
@@ -127,7 +127,7 @@ class Detector:
         fill the first look, those of people across the room show in the last only. What may be a hand is then looked at by itself."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"the detector wants uint8 RGB (height, width, 3), got {image.dtype} {image.shape}; convert it first")
-        found = explained(self._confirmed(image, suppress(self.peaks(image), replace(self.config, threshold=self.config.doubtful))))
+        found = explained(self._confirmed(image, self.peaks(image)))
         return Detection(found.box, found.score, found.right, found.direction, pair_people(found.box, found.side))
 
     @torch.inference_mode()
@@ -147,6 +147,8 @@ class Detector:
         """The hands that are not doubtful, and of the others those that a closer look shows, where it shows them. They are no more probable by that:
         one network's errors in two looks at one place are alike."""
         c = self.config
+        lenient = replace(c, threshold=min(c.doubtful, c.threshold))
+        found = suppress(found, lenient)
         kept, looks = [found[found.score >= c.threshold]], list[tuple[Tensor, Peaks]]()
         for i in (found.score < c.threshold).nonzero()[:, 0].tolist():
             box = found.box[i : i + 1]
@@ -157,8 +159,7 @@ class Detector:
             same = (seen.side == found.side[i]) & (overlap(box, seen.box)[0] > SAME_IOU)
             best = same.nonzero()[:1, 0].tolist()
             kept.append(replace(seen[best], score=found.score[[i] * len(best)]))
-        hands = functools.reduce(joined, kept)
-        return suppress(hands, replace(c, threshold=c.doubtful)) if len(hands.score) > len(kept[0].score) else hands
+        return suppress(functools.reduce(joined, kept), lenient)
 
     def _around(self, image: np.ndarray, box: Float[Tensor, "4"]) -> "Peaks":
         """A look at the surroundings of a box, in pixels of the photo; what is beyond its border is black."""

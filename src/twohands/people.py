@@ -204,11 +204,11 @@ def unseen(detection: Detection, candidates: list[Candidate]) -> dict[int, float
         plain = float(known(c).max()) >= READ_PLAINLY and boxes_in_one_place(hand_pair(c.detection, c.sides))
         return plain or (c.as_asked and None not in c.sides)
 
-    whole = {row for c in candidates if is_settled(c) for row in c.sides}
+    settled = {row for c in candidates if is_settled(c) for row in c.sides}
     found: dict[int, float] = {}
     for row, worth in badly_read(candidates).items():
         box = detection.box_xyxy_px[[row]]
-        if row not in whole and not any(float(overlap(box, detection.box_xyxy_px[[other]])) > SAME_BOX_IOU for other in found):
+        if row not in settled and not any(float(overlap(box, detection.box_xyxy_px[[other]])) > SAME_BOX_IOU for other in found):
             found[row] = worth
     return found
 
@@ -250,8 +250,8 @@ def _fills_its_box(candidate: Candidate, side: int) -> bool:
 def is_shown(alone: Candidate, others: list[Candidate]) -> bool:
     """Whether a lone hand lies where one of others is read well."""
     xy = alone.keypoints_xy[int(alone.present[1])]
-    well = [(c.keypoints_xy[side], float(known(c)[side])) for c in others for side in (0, 1)]
-    return any(sure >= BADLY_READ and keypoint_distance(xy, other_xy) < ELSEWHERE for other_xy, sure in well)
+    well = [other_xy for c in others for other_xy in c.keypoints_xy[known(c) >= BADLY_READ]]
+    return any(keypoint_distance(xy, other_xy) < ELSEWHERE for other_xy in well)
 
 
 def sides_without(candidate: Candidate, row: int) -> Sides:
