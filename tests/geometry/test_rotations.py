@@ -72,6 +72,16 @@ def test_axis_rotation_turns_by_the_right_hand_rule():
         torch.testing.assert_close(turned, eye[(axis + 2) % 3])
 
 
+def test_turning_to_a_ray_is_the_least_rotation_that_does():
+    ray = normal(50, 3, seed=4)
+    ray[:, 2] = ray[:, 2].abs()
+    rotation = r.turn_to(3 * ray)
+    unit = torch.nn.functional.normalize(ray, dim=-1)
+    torch.testing.assert_close(rotation @ torch.tensor([0.0, 0.0, 1.0]).double(), unit)
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).double().expand(50, 3, 3))
+    torch.testing.assert_close(r.matrix_to_rotvec(rotation).norm(dim=-1), unit[:, 2].acos())
+
+
 def test_rotations_of_one_axis_add():
     a, b = normal(2, 6)
     for axis in range(3):

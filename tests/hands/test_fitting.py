@@ -147,6 +147,27 @@ def test_depths_that_are_too_flat_do_not_make_hands_small() -> None:
     assert 0.98 < float(grown.mean()) < 1.02
 
 
+def test_size_and_proportions_are_held_apart() -> None:
+    """Keypoints of a hand of another size and other proportions, fitted at an unknown distance: what is held stays, and what is free follows."""
+    truth, _, _ = posed(8)
+    hand = load_bundled_hand().to(torch.float64)
+    other = torch.zeros_like(truth.shape)
+    other[..., 0], other[..., 3] = 1.5, 1.5
+    points = hand.pose_hands(HandParameters(truth.pose, other, truth.translation_m)).keypoints()
+    ones, none = torch.ones(4, 2, 21, dtype=torch.float64), torch.zeros(4, 2, 21, dtype=torch.float64)
+    seen = KeypointObservation(points[..., :2] / points[..., 2:], 2000 * ones, none, none)
+    found = fit_hands(
+        hand, truth, seen, FitConfig(orientation_rad=1e-3, pose_rad=1e-3, shape=10.0, size=1e-3, depth_share=0.5, iterations=20)
+    )
+    assert found.shape[..., 0].abs().max() < 0.05
+    assert found.shape[..., 3].mean() > 0.75
+    found = fit_hands(
+        hand, truth, seen, FitConfig(orientation_rad=1e-3, pose_rad=1e-3, shape=1e-3, size=10.0, depth_share=1e-3, iterations=20)
+    )
+    assert found.shape[..., 3].abs().max() < 0.05
+    assert found.shape[..., 0].mean() > 0.75
+
+
 def test_no_fit_stalls_in_a_wall() -> None:
     """Where fingers press against the ends of their ranges a fit ends where nothing lowers its cost any more: a derivative of the wall that is right at
     rest alone had it refuse step after step."""

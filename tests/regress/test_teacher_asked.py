@@ -1,5 +1,6 @@
 """Of whose hands the light teacher is asked: of those that are alone in their crops."""
 
+import math
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
@@ -9,6 +10,8 @@ import torch
 from tiny_stage1 import CAMERA, PAIR, TINY
 
 from twohands.hands.bundled import load_bundled_hand, load_hand_asset
+from twohands.record import stack
+from twohands.regress.crops import view_pairs
 from twohands.regress.infer import PlacementConfig, Stage1
 from twohands.regress.network import Regressor
 from twohands.schema import HandPair
@@ -64,3 +67,22 @@ def test_with_two_looks_what_the_first_one_saw_tells(pair: HandPair) -> None:
 
 def test_an_absent_hand_is_not_asked_about() -> None:
     assert asked(replace(PAIR, present=torch.tensor([True, False])), passes=2, sees_other=-4.0) == [1]
+
+
+def test_what_it_says_of_depth_is_along_the_line_of_sight() -> None:
+    """A hand that is flat before the line of sight to it is not flat before the camera, unless it is in the middle."""
+    stage1 = Stage1(Regressor(TINY).eval(), load_bundled_hand(), load_hand_asset().limits, Listener())
+    image = torch.zeros(3, 128, 160)
+    boxes = torch.tensor([[60.0, 44, 100, 84], [120.0, 44, 160, 84]])
+    pair = stack([replace(PAIR, box_xyxy_px=boxes)])
+    _, reading = stage1._ask_teacher(image, CAMERA, pair, view_pairs(CAMERA, pair, TINY.crop_px), torch.tensor([True]))
+    assert reading is not None
+    assert reading.depth[0, 0].abs().max() < 1e-6
+    # The right one lies at 60 px of a focal length of 200: the side that is farther from the middle lies nearer to the camera's plane.
+    across = reading.ray_xy[0, 1, :, 0] - reading.ray_xy[0, 1, 0, 0]
+    depth = reading.depth[0, 1]
+    slope = (across * depth).sum() / across.square().sum()
+    palm = np.random.default_rng(0).uniform(-0.5, 0.5, (21, 2))
+    palm = 0.2 * np.linalg.norm(palm[9] - palm[0])
+    expected = -0.1 * math.sin(math.atan(60 / 200)) / (palm / 2)
+    assert float(slope * 40 / 200) == pytest.approx(expected, rel=0.05)

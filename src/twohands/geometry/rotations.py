@@ -103,3 +103,12 @@ def axis_rotation(axis: int, angle_rad: Float[Tensor, "*batch"]) -> Float[Tensor
     rotvec = torch.zeros(*angle_rad.shape, 3, dtype=angle_rad.dtype, device=angle_rad.device)
     rotvec[..., axis] = angle_rad
     return rotvec_to_matrix(rotvec)
+
+
+def turn_to(ray: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The least rotation that turns the z axis to a ray of any length: from the axes of a camera that looks along it to those of one that looks ahead.
+    Rays must not point straight back."""
+    x, y, z = functional.normalize(ray, dim=-1).unbind(-1)
+    share = 1 / (1 + z)
+    rows = [1 - x * x * share, -x * y * share, x, -x * y * share, 1 - y * y * share, y, -x, -y, z]
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))

@@ -67,6 +67,8 @@ class FitConfig:
     """Softness of the joint limits."""
     iterations: int = 8
     damping: float = 1e-3
+    size: float | None = None
+    """Of the first shape coefficient, which is mostly the hand's size; by default as `shape`."""
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,7 @@ def _problem(
     place = np.concatenate([as_double(start.shape), as_double(start.translation_m)], -1)
     weight = np.empty((batch, 2, 13))
     weight[..., :10], weight[..., 10:12] = 1 / config.shape, 1 / config.translation_xy_m
+    weight[..., 0] = 1 / (config.shape if config.size is None else config.size)
     weight[..., 12] = 1 / (config.depth_share * np.maximum(np.abs(place[..., 12]), 0.05))
     ray_weight, depth_weight = (np.broadcast_to(as_double(w), (batch, 2, 21)) for w in (seen.ray_weight, seen.depth_weight))
     turn_weight = np.full((16, 1), 1 / config.pose_rad)

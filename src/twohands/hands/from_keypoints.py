@@ -3,7 +3,9 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
+from twohands.geometry.rotations import turn_to
 from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands, start_from_keypoints
 from twohands.hands.limits import JointLimits
 from twohands.hands.model import HandModel
@@ -24,10 +26,12 @@ def hands_from_keypoints(
 ) -> tuple[HandParameters, Float[Tensor, "n"]]:
     """Parameters (n, 2, ...), each hand in its own side's slot, and the mean distance of their keypoints from the rays over the hand's size.
 
-    `ray_xy` are the keypoints' x / z and y / z in the camera frame, `world_m` the teacher's 3D reading (its size is not believed), `side` 0 for
-    left and 1 for right. Slots of the other side hold a hand at rest."""
+    `ray_xy` are the keypoints' x / z and y / z in the camera frame, `world_m` the teacher's 3D reading as seen along the line of sight to the hand
+    (its size is not believed), `side` 0 for left and 1 for right. Slots of the other side hold a hand at rest."""
     count = len(side)
     index = torch.arange(count)
+    middle = functional.pad((ray_xy.amax(1) + ray_xy.amin(1)) / 2, (0, 1), value=1.0)
+    world_m = world_m @ turn_to(middle).transpose(-1, -2)
     palm = (world_m[:, MIDDLE_MCP] - world_m[:, 0]).norm(dim=-1)
     depth = (world_m[:, :, 2] - world_m[:, :1, 2]) / palm[:, None]
     size = (ray_xy.amax(1) - ray_xy.amin(1)).amax(-1)

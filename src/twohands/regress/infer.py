@@ -13,7 +13,7 @@ from torch import Tensor
 from twohands.checkpoints import bundled_weights, load_weights, read_config, to_device
 from twohands.geometry.camera import Camera
 from twohands.geometry.crop import Crop
-from twohands.geometry.rotations import matrix_to_rotvec
+from twohands.geometry.rotations import matrix_to_rotvec, turn_to
 from twohands.hands.fitting import FitConfig, KeypointObservation, fit_hands, place_hands
 from twohands.hands.limits import JointLimits
 from twohands.hands.mirror import left_as_right_rotation
@@ -54,7 +54,10 @@ class PlacementConfig:
 
     orientation_rad: float = 0.1
     pose_rad: float = 0.2
-    shape: float = 0.5
+    shape: float = 1.5
+    """Of the shape but its size. Keypoints show how long fingers are against the palm; the head says little more than the mean."""
+    size: float = 0.5
+    """Of the first shape coefficient, which is mostly the hand's size. No photo tells it, and depths that are read too flat would make hands small."""
     iterations: int = 4
     """Steps of damped least squares that pull the hand's joints to the network's own 2.5D joints by their confidence. 0: pose and shape stay what the
     parameter head said, and only the hand's place follows the joints (`twohands photo --no-align`)."""
@@ -223,7 +226,9 @@ class Stage1:
 
         xy, world, presence = scatter(said.keypoints_xy_image), scatter(said.keypoints_world_m), scatter(said.presence)
         trust = ((presence > self.placement.teacher_presence) & pair.present).float()
-        relative = world - world[:, :, :1]
+        # Its depths are those along the line of sight to the hand, not along the camera's axis.
+        R_camera_sight = turn_to(view.crop.to_camera_frame(torch.tensor([[0.0, 0.0, 1.0]]))[..., 0, :])
+        relative = (world - world[:, :, :1]) @ R_camera_sight.transpose(-1, -2)
         palm = relative[:, :, MIDDLE_MCP].norm(dim=-1).clamp_min(1e-3)[..., None]
         in_crop = view.crop.to_crop_frame(relative)
         per_hand = camera.map(lambda t: t.expand(1, 1, *t.shape))
@@ -282,7 +287,7 @@ class Stage1:
         rotation = torch.cat([R_camera_crop[:, :, None] @ rotation[:, :, :1], rotation[:, :, 1:]], 2)
         start = HandParameters(matrix_to_rotvec(rotation), shape, torch.zeros(*shape.shape[:2], 3))
         start = place_hands(self.hand, start, observed.ray_xy, observed.ray_weight)
-        config = FitConfig(c.orientation_rad, c.pose_rad, c.shape, 1.0, 0.3, iterations=c.iterations)
+        config = FitConfig(c.orientation_rad, c.pose_rad, c.shape, 1.0, 0.3, iterations=c.iterations, size=c.size)
         apart = (both.float() / c.relative_m)[:, None].expand(-1, 3)
         fitted = fit_hands(self.hand, start, observed, config, self.limits, relative_m, apart, c.same_person_shape)
         return fitted, self.hand.pose_hands(fitted).keypoints()
