@@ -15,7 +15,8 @@ from twohands.geometry.camera import Camera
 from twohands.geometry.rotations import axis_rotation, matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.model import HandModel
-from twohands.people import ONE_PLACE_DISTANCE, keypoint_distance, unseen
+from twohands.people import ONE_PLACE_DISTANCE, keypoint_distance
+from twohands.smaller_boxes import unseen
 
 
 def test_the_truth_comes_through():

@@ -2,7 +2,7 @@
 
 The detector guesses: one hand often has a box of either side, two clasped hands one place, and directions and sides are wrong where hands hide
 one another. So there is first a glance at all of them, then a look from elsewhere, or at less, at those that were read badly, and what is read
-better is taken. The rules are in `people`."""
+better is taken. The rules are in `people` and `smaller_boxes`."""
 
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -24,7 +24,6 @@ from twohands.people import (
     READ_BETTER,
     READ_WELL,
     SIDE_LEAST,
-    SMALLER,
     Candidate,
     Sides,
     badly_read,
@@ -34,7 +33,6 @@ from twohands.people import (
     guessed_pair,
     hand_pair,
     in_one_place,
-    is_shown,
     keypoint_box,
     keypoint_distance,
     known,
@@ -44,17 +42,14 @@ from twohands.people import (
     moved_to,
     side_log_odds,
     sides_of_people,
-    sides_without,
     surer_alone,
-    surest_reading,
     taken_twice,
     turned,
-    unseen,
-    with_smaller,
     without_duplicates,
     without_unsure,
 )
 from twohands.schema import Detection, HandPair, Stage1Hands
+from twohands.smaller_boxes import SMALLER, is_shown, sides_without, surest_reading, unseen, with_smaller
 
 
 class Regressor(Protocol):
