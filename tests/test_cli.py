@@ -200,6 +200,16 @@ def test_version_and_help_are_quick_and_need_no_torch():
         assert option in done.stdout
 
 
+def test_output_that_nobody_reads_is_no_error() -> None:
+    """`twohands --help | head -1`"""
+    program = subprocess.Popen([sys.executable, "-m", "twohands", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert program.stdout is not None
+    program.stdout.close()
+    assert program.stderr is not None
+    assert (program.stderr.read(), program.wait()) == (b"", 141)
+    program.stderr.close()
+
+
 def test_styles_sheet_and_turntable(tmp_path, truth, photo):
     Image.fromarray(blank_image()).save(photo.parent / "b.png")
     out = tmp_path / "out"

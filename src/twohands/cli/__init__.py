@@ -1,6 +1,7 @@
 """The command line. Each command is a function whose docstring is its help; what is heavy is imported inside it."""
 
 import gc
+import os
 import sys
 from importlib import metadata
 
@@ -31,7 +32,8 @@ DESCRIPTION = "Two interacting hands in 3D from one photo."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command line, this program's own if none is given; returns the exit code: 0 done, 2 the user can mend it."""
+    """Runs a command line, this program's own if none is given; returns the exit code: 0 done, 2 the user can mend it, 141 as a shell
+    says of a program whose output nobody reads any more."""
     if arguments is None:
         code = main(sys.argv[1:])
         gc.freeze()  # nothing is looked through once more on the way out: half a second of every command that loads PyTorch
@@ -43,10 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         code = app.cli(prog="twohands", description=DESCRIPTION, args=arguments)
+        sys.stdout.flush()
     except UserError as error:
         print(f"twohands: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("twohands: interrupted; what was finished is on disk", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has had enough; what is still to be written on the way out has nobody to read it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return code or 0
