@@ -61,6 +61,8 @@ class Truth:
     """Looking at a pair more than once it ends at the right hand with both."""
     makes_up: float | None = None
     """Asked for the other hand in a hand's box it makes one up beside it, whose keypoints it is so sure of."""
+    sobers: bool = False
+    """What it made up at a glance it denies when it looks well."""
     misdirected: dict[tuple[int, int], int] = field(default_factory=dict)
     """By how many quarters of a turn the detector is wrong about where (person, hand) points. Stage 1 then reads hands that are upright in their crops,
     and hardly others."""
@@ -104,7 +106,8 @@ class Truth:
 
     def infer(self, image: Tensor, camera: Camera, pairs: list[HandPair], seen=None, looks=None) -> list[Stage1Hands]:
         if seen is not None:
-            return seen  # it looks well at once
+            # It looks well at once.
+            return [replace(self, makes_up=None)._answer(pair) for pair in pairs] if self.sobers else seen
         self.asked += pairs
         if self.misled and looks is None:
             right = [pair.box_xyxy_px[1:].expand(2, 4) if bool(pair.present.all()) else pair.box_xyxy_px for pair in pairs]

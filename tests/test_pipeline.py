@@ -350,6 +350,13 @@ def test_hands_whose_boxes_were_paired_crosswise_are_looked_at_together():
     assert [pair.present.tolist() for pair in truth.asked] == [[True, True]] * 3, "each pair of boxes at a glance, then both hands"
 
 
+def test_a_hand_whose_second_box_is_denied_late_still_gets_the_other_one():
+    """The detector pairs the two boxes of the left hand; that the second is none shows only in a better look."""
+    truth = Truth([two_hands(0.2)], found=[(0, 0), (0, 0), (0, 1)], makes_up=0.9, sobers=True)
+    (person,) = reconstructed(truth, [0.02, 0.98, 0.98], (0, 0, 1))
+    assert bool(person.hand_present.all())
+
+
 def reconstructed(truth, right_probability, person):
     """People whom the pipeline finds where the detector doubts sides and people."""
     detection = replace(truth(blank_image()), right_probability=torch.tensor(right_probability), person=person)

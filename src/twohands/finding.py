@@ -181,7 +181,8 @@ class Finder:
     def _looked_at(self, pixels: Tensor, camera: Camera, detection: Detection, glanced: list[Candidate]) -> list[Candidate]:
         """Hands that a glance has found, looked at well: with whom they belong. The detector pairs by sides that it only guesses, often a hand with
         its own second box; left and right hands that are left alone are looked at together, and stay apart if stage 1 then finds other hands."""
-        pairs = self._together(pixels, camera, detection, glanced, lone_pairs(glanced))
+        asked = lone_pairs(glanced)
+        pairs = self._together(pixels, camera, detection, glanced, asked)
         joined = {k for i, j, _ in pairs for k in (i, j)}
         whole = [c for k, c in enumerate(glanced) if k not in joined and c.as_asked]
         halved = [c for k, c in enumerate(glanced) if k not in joined and not c.as_asked]
@@ -189,7 +190,13 @@ class Finder:
         looked += [pair for _, _, pair in pairs]
         alone = [c.sides_present for c in halved]
         looked += self._infer(pixels, camera, followed(detection, glanced), alone)
-        return without_duplicates([c for c in looked if c.present.any()])
+        kept = without_duplicates([c for c in looked if c.present.any()])
+        # Some are alone only now that another one's second box is gone.
+        tried = {(glanced[i].sides[0], glanced[j].sides[1]) for i, j in asked}
+        late = [(i, j) for i, j in lone_pairs(kept) if (kept[i].sides[0], kept[j].sides[1]) not in tried]
+        pairs = self._together(pixels, camera, detection, kept, late)
+        joined = {k for i, j, _ in pairs for k in (i, j)}
+        return [c for k, c in enumerate(kept) if k not in joined] + [pair for _, _, pair in pairs]
 
     def _together(
         self, pixels: Tensor, camera: Camera, detection: Detection, candidates: list[Candidate], pairs: list[tuple[int, int]]
