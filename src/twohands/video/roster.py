@@ -302,14 +302,20 @@ class Roster:
                     return True
         return False
 
-    def misread_owner(self, xy: Float[Tensor, "21 2"], side: int, noise: float, time_s: float) -> FollowedPerson | None:
-        """Whose hand of this side is followed in this place, in the open, and read much worse."""
-        for person in self.people:
-            hand = person.hands[side]
-            if hand is None or hand.doubts or hand.noise <= self.config.better_read * noise or self.is_met(hand, time_s):
-                continue
-            if boxes_in_one_place(pair_at(torch.stack([hand.expected_xy(time_s), xy]), torch.tensor([True, True]))):
-                return person
+    def misread_owner(
+        self, xy: Float[Tensor, "21 2"], side: int, noise: float, time_s: float
+    ) -> tuple[FollowedPerson, int] | None:
+        """Whose hand, and which, is followed in this place, in the open, and read much worse: one of this side; or one of the other side of somebody
+        whose other hand is seen elsewhere, since nobody has three and one look at a hand is less sure of its side than all looks before."""
+        for place in (side, 1 - side):
+            for person in self.people:
+                hand, other = person.hands[place], person.hands[1 - place]
+                if hand is None or hand.doubts or hand.noise <= self.config.better_read * noise or self.is_met(hand, time_s):
+                    continue
+                if place != side and (other is None or other.doubts):
+                    continue
+                if boxes_in_one_place(pair_at(torch.stack([hand.expected_xy(time_s), xy]), torch.tensor([True, True]))):
+                    return person, place
         return None
 
 

@@ -330,7 +330,7 @@ class Tracker:
                 if not self._is_there(candidate, side):
                     continue
                 xy, found = candidate.keypoints_xy[side], _followed(candidate, side, time_s)
-                owner, place = self.roster.misread_owner(xy, side, found.noise, time_s), side
+                owner, place = self.roster.misread_owner(xy, side, found.noise, time_s) or (None, side)
                 if owner is None and not self.roster.is_followed(xy):
                     owner, place = self._owner(candidate, side, pixels, time_s)
                 if owner is None:
