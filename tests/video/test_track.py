@@ -293,20 +293,19 @@ def test_a_hand_read_too_small_in_its_own_small_box_is_read_where_the_detector_s
     assert bool(reading.seen.all())
 
 
-@pytest.mark.parametrize("near", [False, True])
-def test_hands_that_meet_do_not_take_each_others_place(near):
-    """A better reading takes a hand's place in the open; where another hand is near it may be that one's."""
+@pytest.mark.parametrize(("sizes", "taken"), [(0.4, ()), (1.2, (0,)), (2.0, (0, 1))])
+def test_hands_that_meet_do_not_take_each_others_place(sizes, taken):
+    """A better reading takes a hand's place in the open; where another hand is near it may be that one's. One of the other side takes it too while the
+    person's other hand is seen elsewhere: nobody has three."""
     film = Film(moving(apart))
     tracker = read(film).tracker
     (person,) = tracker.roster.people
     hand, other = person.hands
     hand.noise = 0.9
-    if near:
-        other.begin(hand.keypoints_xy + torch.tensor([0.4 * hand.size_px, 0.0]), other.seen_s)
+    other.begin(hand.keypoints_xy + torch.tensor([sizes * hand.size_px, 0.0]), other.seen_s)
     for side in (0, 1):
-        # Read as the other side it is still that hand, while the person's other one is seen elsewhere: nobody has three.
         owner = tracker.roster.misread_owner(hand.keypoints_xy * 1.02, side, 0.5, hand.seen_s)
-        assert owner == (None if near else (person, 0))
+        assert owner == ((person, 0) if side in taken else None)
         assert tracker.roster.misread_owner(hand.keypoints_xy * 1.02, side, 0.8, hand.seen_s) is None, "not much better"
     other.doubts = 1
     assert tracker.roster.misread_owner(hand.keypoints_xy * 1.02, 1, 0.5, hand.seen_s) is None, "may be the other one"

@@ -79,6 +79,8 @@ class TrackConfig:
     """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
     better_read: float = 1.25
     """One in the same place is that hand, read in another box, and takes its place if stage 1 states so many times smaller an error for it."""
+    elsewhere: float = 1.5
+    """Also if it is read as the other side, where the person's other hand is seen so many sizes away."""
     better_found: float = 1.1
     """The same of a hand that hides, read anew as a photo's is with the hand that it hides behind;"""
     found_noise: float = 1.8
@@ -182,6 +184,13 @@ class Roster:
                     if distance < 0.5 * (hand.size_px + other.size_px):
                         return True
         return False
+
+    def _is_elsewhere(self, other: FollowedHand | None, hand: FollowedHand, time_s: float) -> bool:
+        """Whether a hand's other one is seen, and so far away that neither can be taken for the other."""
+        if other is None or other.doubts:
+            return False
+        apart = float((other.expected_xy(time_s).mean(0) - hand.expected_xy(time_s).mean(0)).norm())
+        return apart > self.config.elsewhere * max(hand.size_px, other.size_px)
 
     def is_in_view(self, xy: Float[Tensor, "21 2"]) -> bool:
         """At least a quarter of the keypoints lie within the picture (the principal point is taken for its centre)."""
@@ -302,9 +311,7 @@ class Roster:
                     return True
         return False
 
-    def misread_owner(
-        self, xy: Float[Tensor, "21 2"], side: int, noise: float, time_s: float
-    ) -> tuple[FollowedPerson, int] | None:
+    def misread_owner(self, xy: Float[Tensor, "21 2"], side: int, noise: float, time_s: float) -> tuple[FollowedPerson, int] | None:
         """Whose hand, and which, is followed in this place, in the open, and read much worse: one of this side; or one of the other side of somebody
         whose other hand is seen elsewhere, since nobody has three and one look at a hand is less sure of its side than all looks before."""
         for place in (side, 1 - side):
@@ -312,7 +319,7 @@ class Roster:
                 hand, other = person.hands[place], person.hands[1 - place]
                 if hand is None or hand.doubts or hand.noise <= self.config.better_read * noise or self.is_met(hand, time_s):
                     continue
-                if place != side and (other is None or other.doubts):
+                if place != side and not self._is_elsewhere(other, hand, time_s):
                     continue
                 if boxes_in_one_place(pair_at(torch.stack([hand.expected_xy(time_s), xy]), torch.tensor([True, True]))):
                     return person, place
