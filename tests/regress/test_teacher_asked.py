@@ -69,6 +69,17 @@ def test_an_absent_hand_is_not_asked_about() -> None:
     assert asked(replace(PAIR, present=torch.tensor([True, False])), passes=2, sees_other=-4.0) == [1]
 
 
+@pytest.mark.parametrize("shown", [False, True])
+def test_the_network_sees_its_keypoints_only_if_told_to(shown: bool) -> None:
+    network, seen = Regressor(TINY).eval(), []
+    network.register_forward_pre_hook(lambda _, given: seen.append(given[3:]))
+    teacher, placement = Listener(), replace(PlacementConfig(), passes=1, teacher_shown=shown)
+    Stage1(network, load_bundled_hand(), load_hand_asset().limits, teacher, placement).infer(torch.rand(3, 128, 160), CAMERA, [PAIR])
+    ((priors, use),) = seen
+    assert teacher.asked == [2]
+    assert (priors is not None, use is not None) == (shown, shown)
+
+
 def test_what_it_says_of_depth_is_along_the_line_of_sight() -> None:
     """A hand that is flat before the line of sight to it is not flat before the camera, unless it is in the middle."""
     stage1 = Stage1(Regressor(TINY).eval(), load_bundled_hand(), load_hand_asset().limits, Listener())
