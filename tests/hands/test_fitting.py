@@ -99,7 +99,7 @@ def test_relative_translation_is_kept_against_bad_depths() -> None:
     weak = KeypointObservation(seen.ray_xy, seen.ray_weight * 0.01, seen.depth, seen.depth_weight)
     weight = torch.full((4, 3), 1000.0, dtype=torch.float64)
     found = fit_hands(hand, start, weak, FitConfig(iterations=10), None, relative, weight)
-    wrist = hand.pose_hands(found).joints_m[:, :, 0]
+    wrist = hand.pose_hands(found).keypoints()[:, :, 0]
     assert ((wrist[:, 0] - wrist[:, 1]) - relative).norm(dim=-1).max() < 0.003
 
 

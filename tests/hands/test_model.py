@@ -108,7 +108,7 @@ def test_keypoints_are_those_of_the_mesh(model):
     torch.testing.assert_close(posed.keypoints(), mesh.keypoints_m)
     tips = torch.stack([mesh.vertices_m[:, hand, model.data.tip_vertices[hand]] for hand in range(2)], 1)
     both = torch.cat([posed.joints_m, tips], -2)
-    torch.testing.assert_close(mesh.keypoints_m, both[:, :, list(OPENPOSE21_FROM_MANO16_AND_TIPS)])
+    torch.testing.assert_close(posed.joints_and_tips(), both[:, :, list(OPENPOSE21_FROM_MANO16_AND_TIPS)])
 
 
 @pytest.mark.parametrize("batch", [(), (1,), (7,), (2, 3), (2, 1, 2)])

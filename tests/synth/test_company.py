@@ -11,6 +11,7 @@ from twohands.data.shards import OPTIONAL, ShardSet, write_shard
 from twohands.data.streamed import stream_shards
 from twohands.schema import Sample
 from twohands.synth.photo import take_photo
+from twohands.synth.posing import annotated_points
 from twohands.synth.scene import SceneKnobs, build_scene
 
 BARE = SceneKnobs(
@@ -63,7 +64,7 @@ def test_other_peoples_hands_are_annotated_where_they_are_seen(crowd: list[Sampl
             hand = scene.extra[k]
             found += 1
             assert int(sample.extra.side[k]) == hand.side
-            xy = scene.camera.project(torch.from_numpy(hand.keypoints_m))
+            xy = scene.camera.project(torch.from_numpy(annotated_points(hand.keypoints_m)))
             torch.testing.assert_close(sample.extra.keypoints_xy[k], xy, atol=1e-2, rtol=1e-4)
             assert int(((xy > 0) & (xy < 128)).all(-1).sum()) >= 8
             vertices = scene.pieces[hand.piece].vertices_m

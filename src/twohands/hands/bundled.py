@@ -13,9 +13,13 @@ from twohands.errors import UserError
 from twohands.hands.limits import JointLimits
 from twohands.hands.mirror import mirror_points
 from twohands.hands.model import HandModel, HandModelData
-from twohands.joints import MANO16_PARENTS
+from twohands.joints import MANO16_PARENTS, OPENPOSE21
 from twohands.record import Record
 
+ANNOTATED = (("wrist", "middle1", 0.066), ("thumb1", "thumb2", 0.25))
+"""Where annotators put a keypoint: so much of the way from the joint that the hand turns about to another one. The joints are anatomy's: the wrist
+between the forearm and the carpals, the thumb's base on the carpals. Whoever marks keypoints on pictures puts both farther towards the fingers, and
+networks that learnt from them do so on this hand's own pictures (`tools/measure_keypoints.py`; docs/CONVENTIONS.md)."""
 _FLOATS = ("v_template", "shapedirs", "J_regressor", "weights", "vt")
 _INDICES = ("faces", "tip_vertices", "ft", "part", "wrist_loop")
 _AXES = ("flex_axis", "spread_axis", "twist_axis")
@@ -76,8 +80,18 @@ def load_bundled_hand() -> HandModel:
             faces=torch.stack([asset.faces.flip(1), asset.faces]),
             tip_vertices=asset.tip_vertices.expand(2, -1),
             hands_mean=torch.zeros(2, 45),
+            keypoint_mix=_keypoint_mix(),
         )
     )
+
+
+def _keypoint_mix() -> Float[Tensor, "21 21"]:
+    mix = torch.eye(21)
+    for name, towards, share in ANNOTATED:
+        row = OPENPOSE21.index(name)
+        mix[row, row] -= share
+        mix[row, OPENPOSE21.index(towards)] += share
+    return mix
 
 
 def bundled_uv() -> tuple[Float[Tensor, "texel 2"], Int[Tensor, "hand face 3"]]:

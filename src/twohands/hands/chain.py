@@ -42,6 +42,8 @@ class KeypointChain:
     bone: Float[Array, "hand finger 4 3"]
     """To each finger's knuckle, joint or tip from the one before it."""
     bone_basis: Float[Array, "hand finger 4 3 10"]
+    mix: Float[Array, "21 21"] | None = None
+    """Keypoints from wrist, joints and tips (`HandModelData.keypoint_mix`)."""
 
     def wrist(self, shape: Float[Array, "batch hand 10"], translation: Float[Array, "batch hand 3"]) -> Float[Array, "batch hand 3"]:
         """Where the wrists are."""
@@ -75,14 +77,17 @@ class PosedChain:
     fingers: Float[Array, "batch hand finger 4 3"]
 
     def points(self) -> Float[Array, "batch hand 21 3"]:
-        """OPENPOSE21."""
-        return np.concatenate([self.wrist[:, :, None], self.fingers.reshape(-1, 2, 20, 3)], 2)
+        """OPENPOSE21, where annotators put them."""
+        points = np.concatenate([self.wrist[:, :, None], self.fingers.reshape(-1, 2, 20, 3)], 2)
+        return points if self.chain.mix is None else self.chain.mix @ points
 
-    def derivative(self) -> Float[Array, "batch hand finger 4 3 25"]:
-        """d fingers by a left increment of the rotations of the finger's own joints and of the wrist, by shape and by translation. (d wrist by
-        shape is `root_basis`, by translation the identity, by rotations nothing.)"""
+    def derivative(self) -> tuple[Float[Array, "batch hand finger 4 3 25"], Float[Array, "batch hand 3 16"]]:
+        """d `points` by a left increment of rotations, by shape and by translation: the fingers' by their own joints' rotations, the wrist's
+        and the rest, the wrist's by all but the first."""
         batch = len(self.wrist)
-        d = np.empty((batch, 2, 5, 4, 3, 25))
+        every = np.zeros((batch, 2, 21, 3, 25))
+        every[:, :, 0, :, SHAPE], every[:, :, 0, :, PLACE] = self.chain.root_basis, _EYE
+        d = every[:, :, 1:].reshape(batch, 2, 5, 4, 3, 25)
         # An increment w of a joint's rotation turns all beyond it about the joint: dp = R_parent w x (p - joint).
         arm = self.fingers[:, :, :, :, None] - self.fingers[:, :, :, None, :3]
         own = ((arm @ _CROSS).reshape(-1, 2, 5, 4, 3, 3, 3) @ self.frame[:, :, :, None, :3]) * _BEYOND
@@ -90,7 +95,10 @@ class PosedChain:
         d[..., WRIST] = ((self.fingers - self.wrist[:, :, None, None]) @ _CROSS).reshape(-1, 2, 5, 4, 3, 3)
         d[..., SHAPE] = (self.frame @ self.chain.bone_basis).cumsum(3) + self.chain.root_basis[:, None, None]
         d[..., PLACE] = _EYE
-        return d
+        every[:, :, 1:] = d.reshape(batch, 2, 20, 3, 25)
+        if self.chain.mix is not None:
+            every = (self.chain.mix @ every.reshape(batch, 2, 21, 75)).reshape(batch, 2, 21, 3, 25)
+        return every[:, :, 1:].reshape(batch, 2, 5, 4, 3, 25), every[:, :, 0, :, WRIST.start :]
 
 
 @lru_cache(maxsize=4)
@@ -107,7 +115,8 @@ def chain_of(model: HandModel) -> KeypointChain:
 
     root, bone = bones(model.joint_template, data.v_template[hand, data.tip_vertices])
     root_basis, bone_basis = bones(model.joint_shapedirs, data.shapedirs[hand, data.tip_vertices])
-    return KeypointChain(root, root_basis, bone, bone_basis)
+    mix = None if data.keypoint_mix is None else as_double(data.keypoint_mix)
+    return KeypointChain(root, root_basis, bone, bone_basis, mix)
 
 
 def as_double(values: Tensor) -> Array:

@@ -19,6 +19,7 @@ from twohands.hands.chain import (
     MANO16_FROM_CHAIN,
     PLACE,
     SHAPE,
+    WRIST,
     Array,
     KeypointChain,
     PosedChain,
@@ -185,19 +186,20 @@ class _State:
     def _fingers(self) -> tuple[Float[Array, "batch hand 5 9 9"], Float[Array, "batch hand 5 9 17"], Float[Array, "batch hand 16 17"]]:
         """Gauss-Newton's matrix in blocks, the gradient as the last column of the last two: each finger's own joints, these against what is
         shared, and what is shared."""
-        p, root, batch = self.problem, self.problem.chain.root_basis, len(self.cost)
+        p, batch = self.problem, len(self.cost)
         per_ray, per_depth = (p.ray_weight / self.z)[..., None], p.depth_weight / self.palm
         rows = np.empty((batch, 2, 5, 4, 3, 26))
-        rows[..., :25] = self.posed.derivative()
+        rows[..., :25], root = self.posed.derivative()
         # Depths count palms, and the palm grows with the hand: else depths that are too flat would be explained by a small one.
         point = np.concatenate([self.xy * self.z, self.z], -1)
         palm = (point[:, :, MIDDLE_MCP] - point[:, :, 0]) / self.palm
-        grown = (palm[:, :, None] @ (rows[:, :, (MIDDLE_MCP - 1) // 4, (MIDDLE_MCP - 1) % 4, :, SHAPE] - root))[:, :, 0] / self.palm
+        middle = rows[:, :, (MIDDLE_MCP - 1) // 4, (MIDDLE_MCP - 1) % 4, :, SHAPE]
+        grown = (palm[:, :, None] @ (middle - root[..., 3:13]))[:, :, 0] / self.palm
         deep = (point[:, :, 1:, 2] - point[:, :, :1, 2]).reshape(batch, 2, 5, 4, 1)
         rows[..., :2, :25] -= rows[..., 2:, :25] * self.xy[:, :, 1:].reshape(batch, 2, 5, 4, 2, 1)
         rows[..., :2, :25] *= per_ray[:, :, 1:].reshape(batch, 2, 5, 4, 1, 1)
-        rows[..., 2, SHAPE] -= root[:, None, None, 2] + deep * grown[:, :, None, None]
-        rows[..., 2, PLACE] = 0.0
+        rows[..., 2, WRIST.start : PLACE.stop] -= root[:, :, None, None, 2]
+        rows[..., 2, SHAPE] -= deep * grown[:, :, None, None]
         rows[..., 2, :25] *= per_depth[:, :, 1:].reshape(batch, 2, 5, 4, 1)
         rows[..., 25] = self.observed[:, :, 1:].reshape(batch, 2, 5, 4, 3)
         finger = rows.reshape(batch, 2, 5, 12, 26)
@@ -214,13 +216,10 @@ class _State:
                 own[..., 3 * joint : 3 * joint + 3, 3 * joint : 3 * joint + 3] += wall[..., joint, :, :]
             border[..., 16] += (active.swapaxes(-1, -2) @ self.over[:, :, 1:, :, None]).reshape(batch, 2, 5, 9)
         # The wrist's own rays and the priors know only what is shared.
-        wrist = np.empty((batch, 2, 2, 14))
-        wrist[..., :10] = root[:, :2] - root[:, 2:] * self.xy[:, :, 0, :, None]
-        wrist[..., 10:12] = np.eye(2)
-        wrist[..., 12] = -self.xy[:, :, 0]
-        wrist[..., :13] *= per_ray[:, :, 0]
-        wrist[..., 13] = self.observed[:, :, 0, :2]
-        shared[..., 3:, 3:] += wrist[..., :13].swapaxes(-1, -2) @ wrist
+        wrist = np.empty((batch, 2, 2, 17))
+        wrist[..., :16] = (root[:, :, :2] - root[:, :, 2:] * self.xy[:, :, 0, :, None]) * per_ray[:, :, 0]
+        wrist[..., 16] = self.observed[:, :, 0, :2]
+        shared += wrist[..., :16].swapaxes(-1, -2) @ wrist
         diagonal = np.einsum("...ii->...i", shared[..., :16])
         diagonal[..., :3] += p.turn_weight[0] ** 2
         diagonal[..., 3:] += p.start_weight**2
@@ -241,9 +240,9 @@ def fit_hands(
 ) -> HandParameters:
     """Levenberg-Marquardt from `start` (batch axes: exactly one), both hands of each pair together, in double precision whatever the inputs'.
 
-    `relative_m` is the vector from right wrist to left wrist that the pair should keep, `relative_weight` its inverse standard deviation (1/m);
-    `shared_shape` the inverse standard deviation by which the two hands' shapes may differ. A step that does not lower a pair's cost is undone
-    and its damping raised, so the result is never worse than the start."""
+    `relative_m` is the vector from the right wrist's keypoint to the left one's that the pair should keep, `relative_weight` its inverse standard
+    deviation (1/m); `shared_shape` the inverse standard deviation by which the two hands' shapes may differ. A step that does not lower a pair's
+    cost is undone and its damping raised, so the result is never worse than the start."""
     config = config or FitConfig()
     if not model.flat_hand_mean:
         raise ValueError("fit_hands works on poses relative to the flat hand; load the model with flat_hand_mean=True")
@@ -277,6 +276,7 @@ def _problem(
 ) -> _Problem:
     """Everything that stays the same from iteration to iteration."""
     chain, batch = chain_of(model), start.shape.shape[0]
+    R_start = rotvecs_to_matrices(as_double(start.pose)[:, :, CHAIN16])
     place = np.concatenate([as_double(start.shape), as_double(start.translation_m)], -1)
     weight = np.empty((batch, 2, 13))
     weight[..., :10], weight[..., 10:12] = 1 / config.shape, 1 / config.translation_xy_m
@@ -292,7 +292,10 @@ def _problem(
         for hand, sign in ((0, 1.0), (1, -1.0)):
             row[:, hand, :10], row[:, hand, 10:] = sign * chain.root_basis[hand], sign * np.eye(3)
         tie.append(row * inverse[:, :, None, None])
-        target.append((as_double(relative_m) - chain.root[0] + chain.root[1]) * inverse)
+        # Between the wrists' keypoints; the joints' ties are linear, so how far the one is from the other stays what it is at the start.
+        posed = chain.pose(R_start, place[..., :10], place[..., 10:])
+        lean = posed.points()[:, :, 0] - posed.wrist
+        target.append((as_double(relative_m) - chain.root[0] + chain.root[1] - lean[:, 0] + lean[:, 1]) * inverse)
     if shared_shape > 0:
         row = np.zeros((10, 2, 13))
         row[:, 0, :10], row[:, 1, :10] = shared_shape * np.eye(10), -shared_shape * np.eye(10)
@@ -303,7 +306,7 @@ def _problem(
     tied[:, :, 3:, :, 3:] = np.einsum("btha,btgc->bhagc", ties, ties)
     return _Problem(
         chain, as_double(seen.ray_xy), ray_weight[..., None], as_double(seen.depth), depth_weight,
-        rotvecs_to_matrices(as_double(start.pose)[:, :, CHAIN16]), turn_weight, place, weight, axes, low, high, 1 / config.limit_rad,
+        R_start, turn_weight, place, weight, axes, low, high, 1 / config.limit_rad,
         ties.reshape(batch, -1, 26), np.concatenate(target, 1), tied,
     )  # fmt: skip
 

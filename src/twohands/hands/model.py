@@ -41,6 +41,9 @@ class HandModelData(Record):
     """Mean finger pose (rotation vectors, joints 1 to 15); zeros where the rest pose is the mean."""
     hands_components: Float[Tensor, "hand 45 45"] | None = None
     """Rows are MANO's principal components of finger pose; None for a model without them."""
+    keypoint_mix: Float[Tensor, "21 21"] | None = None
+    """Keypoints from the joints it turns about and its tips, both in the order of OPENPOSE21; None where they are the same. Rows sum to one, and a
+    keypoint owes nothing to another finger beyond its knuckle."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class HandMesh(Record):
 
     vertices_m: Float[Tensor, "*batch hand vert 3"]
     keypoints_m: Float[Tensor, "*batch hand 21 3"]
-    """OPENPOSE21."""
+    """OPENPOSE21, where annotators put them."""
 
 
 @dataclass(frozen=True)
@@ -226,20 +229,28 @@ class PosedHands:
         return self.T_world_joint[..., :3]
 
     def keypoints(self) -> Float[Tensor, "*batch hand 21 3"]:
-        """OPENPOSE21, equal to those of the mesh; skins five vertices a hand, not all."""
+        """OPENPOSE21 where annotators put them, equal to those of the mesh; skins five vertices a hand, not all."""
+        return self._annotated(self.joints_and_tips())
+
+    def joints_and_tips(self) -> Float[Tensor, "*batch hand 21 3"]:
+        """The joints that the hand turns about and its tips, in the order of OPENPOSE21."""
         return self._with_tips(self._skinned(self.model._tip_skin))
 
     def mesh(self) -> HandMesh:
         """All vertices, and the keypoints."""
         vertices = self._skinned(self.model._skin)
         tips = torch.stack([vertices[..., hand, index, :] for hand, index in enumerate(self.model.data.tip_vertices)], -3)
-        return HandMesh(vertices, self._with_tips(tips))
+        return HandMesh(vertices, self._annotated(self._with_tips(tips)))
 
     def _skinned(self, skin: _Skin) -> Tensor:
         R, p = self.R_world_joint, self.joints_m
         from_rest = torch.cat([R, (p - (R @ self.joints_rest_m[..., None])[..., 0])[..., None]], -1)
         vertices = skin.pose(self.features.reshape(-1, *self.features.shape[-2:]), from_rest.reshape(-1, 2, 16, 3, 4))
         return vertices.reshape(*self.features.shape[:-1], skin.weights.shape[-1], 3)
+
+    def _annotated(self, points: Float[Tensor, "*batch hand 21 3"]) -> Float[Tensor, "*batch hand 21 3"]:
+        mix = self.model.data.keypoint_mix
+        return points if mix is None else mix @ points
 
     def _with_tips(self, tips: Float[Tensor, "*batch hand 5 3"]) -> Float[Tensor, "*batch hand 21 3"]:
         return torch.cat([self.joints_m, tips], -2).index_select(-2, self.model._keypoint_order)

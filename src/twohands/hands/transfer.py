@@ -3,6 +3,8 @@
 The models share joints, rest frame and the meaning of a pose, but neither bone lengths nor shape components, so poses are copied and then
 fitted, and shapes are fitted from nothing."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -28,8 +30,8 @@ def transfer_hands(
     keypoints = source.pose_hands(parameters).keypoints()
     # An absent hand is fitted like the others, without any observation; it only must not divide by zero.
     keypoints = torch.where(present[..., None, None], keypoints, keypoints.new_tensor([0.0, 0.0, 1.0]))
-    rest_wrist = target.with_shape(torch.zeros_like(parameters.shape)).joints_rest_m[:, :, 0]
-    start = HandParameters(parameters.pose, torch.zeros_like(parameters.shape), keypoints[:, :, 0] - rest_wrist)
+    start = HandParameters(parameters.pose, torch.zeros_like(parameters.shape), torch.zeros_like(parameters.translation_m))
+    start = replace(start, translation_m=keypoints[:, :, 0] - target.pose_hands(start).keypoints()[:, :, 0])
     palm = (keypoints[:, :, MIDDLE_MCP] - keypoints[:, :, 0]).norm(dim=-1).clamp_min(0.01)
     z = keypoints[..., 2]
     seen = KeypointObservation(

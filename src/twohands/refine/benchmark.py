@@ -61,7 +61,7 @@ def keypoint_errors_mm(
     model: HandModel, parameters: HandParameters, truth: HandParameters
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
     """MPJPE (21 keypoints, each hand relative to its own wrist, mean of both hands) and MRRPE (error of the vector between the wrists)."""
-    found, true = model.pose_hands(parameters).keypoints(), model.pose_hands(truth).keypoints()
+    found, true = model.pose_hands(parameters).joints_and_tips(), model.pose_hands(truth).joints_and_tips()
     between = (found[:, 0, 0] - found[:, 1, 0]) - (true[:, 0, 0] - true[:, 1, 0])
     return _relative_errors_mm(found, true).mean((1, 2)), 1e3 * between.norm(dim=-1)
 
@@ -107,12 +107,13 @@ def measure(model: HandModel, pairs: Perturbed, found: HandParameters) -> Measur
     """Everything about one batch of answers."""
     hands, true, given = (model.pose_hands(p) for p in (found, pairs.clean, pairs.parameters))
     mesh, true_mesh = hands.mesh(), true.mesh()
+    points, true_points, given_points = (posed.joints_and_tips() for posed in (hands, true, given))
     mpjpe, mrrpe = keypoint_errors_mm(model, found, pairs.clean)
     # Vertices are measured against their own wrist, which is the first keypoint.
-    with_wrist = [torch.cat([m.keypoints_m[:, :, :1], m.vertices_m], 2) for m in (mesh, true_mesh)]
+    with_wrist = [torch.cat([p[:, :, :1], m.vertices_m], 2) for p, m in ((points, mesh), (true_points, true_mesh))]
     mpvpe = _relative_errors_mm(*with_wrist)[:, :, 1:].mean((1, 2))
-    right = _relative_errors_mm(given.keypoints(), true_mesh.keypoints_m)[:, :, 1:] < RIGHT_MM
-    moved = torch.where(right, _relative_errors_mm(mesh.keypoints_m, given.keypoints())[:, :, 1:], torch.nan).flatten(1).nanmean(1)
+    right = _relative_errors_mm(given_points, true_points)[:, :, 1:] < RIGHT_MM
+    moved = torch.where(right, _relative_errors_mm(points, given_points)[:, :, 1:], torch.nan).flatten(1).nanmean(1)
     volume = shared_volumes_cm3(model, found)
     closed, faces = model.closed_vertices(mesh.vertices_m).double().numpy(), model.closed_faces().numpy()
     voxel, depth = torch.zeros(len(volume)), torch.zeros(len(volume))

@@ -83,7 +83,7 @@ class Condition(Record):
         hands = model.pose_hands(parameters)
         joints = frame.points_to_pair(hands.joints_m)
         middle_knuckle = joints[..., 4:5, :]
-        keypoints = frame.points_to_pair(hands.keypoints())
+        keypoints = frame.points_to_pair(hands.joints_and_tips())
         bones = keypoints[..., _CHILD, :] - joints
         centres, radius = proxies.centres_posed(hands).detach(), proxies.radii(parameters.shape).detach()
         push = frame.directions_to_pair(_pushes_m(proxies, centres, radius))

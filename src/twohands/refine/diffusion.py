@@ -80,9 +80,9 @@ def diffusion_loss(
     loss_state = (guess - clean).square()[..., used].mean()
     state = scale.restore(guess, condition_state)
     hands = posed(model, state, frame)
-    found = hands.keypoints()
+    found = hands.joints_and_tips()
     with torch.no_grad():
-        true = posed(model, clean_state, frame).keypoints()
+        true = posed(model, clean_state, frame).joints_and_tips()
         ray = functional.normalize(true, dim=-1)
     error = found - true
     joints_m = _length(error - error[:, :, :1]).mean()

@@ -67,7 +67,7 @@ def held(
 ) -> HandParameters:
     """The hands that were found, shifted back to where the given ones are in the picture, and both together to their distance, the sure keypoints
     counting most. In the camera's frame."""
-    here, there = (model.pose_hands(hands).keypoints() for hands in (given, found))
+    here, there = (model.pose_hands(hands).joints_and_tips() for hands in (given, found))
     weight = error_scale_m(here, confidence).pow(-2)[..., None]
     back = ((here - there) * weight).sum(2) / weight.sum(2)
     whole = back
@@ -87,7 +87,7 @@ def moved_scales(
 ) -> Float[Tensor, "batch"]:
     """How far keypoints have moved across the line of sight (any way, if there is none), in units of their error scales: the mean of the hand that
     moved more."""
-    here, there = (model.pose_hands(hands).keypoints() for hands in (given, found))
+    here, there = (model.pose_hands(hands).joints_and_tips() for hands in (given, found))
     move = there - here
     if camera_frame:
         move = across(move, functional.normalize(here, dim=-1))

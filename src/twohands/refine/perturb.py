@@ -117,7 +117,7 @@ def _before_camera(model: HandModel, clean: HandParameters, generator: torch.Gen
 def hidden_keypoints(model: HandModel, proxies: SphereProxies, hands: HandParameters) -> Bool[Tensor, "batch hand 21"]:
     """Keypoints with a sphere of the other hand in front of them."""
     posed = model.pose_hands(hands)
-    keypoints, centres, radius = posed.keypoints(), proxies.centres_posed(posed).flip(1), proxies.radii(hands.shape).flip(1)
+    keypoints, centres, radius = posed.joints_and_tips(), proxies.centres_posed(posed).flip(1), proxies.radii(hands.shape).flip(1)
     ray = functional.normalize(keypoints, dim=-1)
     along = ray @ centres.transpose(-1, -2)
     across = (centres.square().sum(-1)[:, :, None] - along.square()).clamp_min(0).sqrt()
@@ -139,7 +139,7 @@ def _confidence(
     model: HandModel, clean: HandParameters, scale: Float[Tensor, "batch hand 21"], generator: torch.Generator, config: PerturbConfig
 ) -> Float[Tensor, "batch hand 21"]:
     """P(2D error < a tenth of the hand's size), of a Laplace error whose scale stage 1 guesses from that of the errors drawn."""
-    keypoints = model.pose_hands(clean).keypoints()
+    keypoints = model.pose_hands(clean).joints_and_tips()
     ray = functional.normalize(keypoints.mean((1, 2), keepdim=True), dim=-1)
     flat = keypoints - (keypoints * ray).sum(-1, keepdim=True) * ray
     size_m = (flat.amax(2) - flat.amin(2)).norm(dim=-1, keepdim=True).clamp_min(0.05) / 1.3

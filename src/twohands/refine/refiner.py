@@ -185,7 +185,7 @@ class Refiner:
             take = torch.where(free == was_free, plain_moved < moved[again], free)
             _assign(found, again[take], plain[take])
             volume[again[take]] = plain_volume[take]
-        move = model.pose_hands(found).keypoints() - model.pose_hands(given).keypoints()
+        move = model.pose_hands(found).joints_and_tips() - model.pose_hands(given).joints_and_tips()
         return found, volume, (move.norm(dim=-1).mean((1, 2)) <= self.config.farthest_move_m).cpu()
 
     def sample(

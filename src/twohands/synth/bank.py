@@ -173,5 +173,5 @@ def variety(model: HandModel, pairs: Interactions) -> Variety:
 def points_from_right(model: HandModel, parameters: HandParameters) -> Float[Tensor, "pair 42 3"]:
     """All keypoints in the right wrist's frame: what is left of a pair when its place in the world is taken off. Metres."""
     hands = model.pose_hands(parameters)
-    points = hands.keypoints().flatten(1, 2) - hands.joints_m[:, 1, :1]
+    points = hands.joints_and_tips().flatten(1, 2) - hands.joints_m[:, 1, :1]
     return points @ hands.R_world_joint[:, 1, 0]

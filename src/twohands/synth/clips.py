@@ -139,7 +139,7 @@ def _clasp(rng: np.random.Generator, hand: HandModel, shape: Tensor, length_s: f
     depth_m = rng.uniform(0.5, 0.6)
     sway = _spline(rng.normal(0, 0.12, (_keys(length_s, 0.7), 3)), length_s)
     rest = hand.with_shape(pair.shape).joints_rest_m[:, 0]
-    middle = hand.pose_hands(pair).keypoints().mean((0, 1))
+    middle = hand.pose_hands(pair).joints_and_tips().mean((0, 1))
 
     def move(t: np.ndarray) -> HandParameters:
         share = t / length_s
@@ -207,7 +207,7 @@ def _placed(hand: HandModel, R: Tensor, fingers: Tensor, shape: Tensor, wrist_m:
 def _expose(move: Move, time_s: float, hand: HandModel, camera: Camera, knobs: ClipKnobs, seed: int) -> UInt8[np.ndarray, "size size 3"]:
     """One picture: what passes while the shutter is open, averaged in linear light."""
     open_s = knobs.shutter / knobs.frames_per_second
-    ends = camera.project(hand.pose_hands(move(np.array([time_s - open_s / 2, time_s + open_s / 2]))).keypoints())
+    ends = camera.project(hand.pose_hands(move(np.array([time_s - open_s / 2, time_s + open_s / 2]))).joints_and_tips())
     travel_px = float((ends[1] - ends[0]).norm(dim=-1).max())
     count = int(np.clip(np.ceil(travel_px / knobs.blur_step_px), 1, knobs.most_exposures))
     times = time_s + open_s * ((np.arange(count) + 0.5) / count - 0.5)

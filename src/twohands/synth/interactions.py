@@ -387,7 +387,7 @@ class _Descent:
 
     def _spots_m(self, hands: PosedHands, weights: Tensor, depth_m: Tensor) -> Float[Tensor, "batch hand 3"]:
         palm_faces = -hands.R_world_joint[:, :, 0, :, 1]
-        return (weights[..., None] * hands.keypoints()).sum(2) + depth_m[..., None] * palm_faces
+        return (weights[..., None] * hands.joints_and_tips()).sum(2) + depth_m[..., None] * palm_faces
 
     def meet(self) -> None:
         """The hands come together as they are, then the fingers close until they meet the other hand."""

@@ -19,6 +19,7 @@ from twohands.schema import EXTRA_HANDS, ExtraHands, PriorMaps, Sample
 from twohands.synth.backgrounds import Photos, Scenery, paste_shape, scenery, wall_picture
 from twohands.synth.faults import Pixels, taken, well_taken
 from twohands.synth.light import draw_light, exposed, light_of_picture, plain_light
+from twohands.synth.posing import annotated_points
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.shading import AS_OWN, Joined, joined, shade
 
@@ -136,7 +137,7 @@ def annotated(photograph: Photograph) -> Sample:
     if raster is not None:
         _look_up(raster.face, raster.depth_m, _classes(scene), segmentation, depth_m)
     present = np.array(scene.present)
-    points = scene.mesh.keypoints_m
+    points = torch.from_numpy(annotated_points(scene.mesh.keypoints_m.numpy()))
     focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
     xy, shown_xy, corners = np.empty((2, 21, 2), np.float32), np.zeros((2, 21, 2), np.float32), np.empty((2, 4), np.float32)
     visible, valid, certain = np.zeros((2, 21), np.float32), np.zeros(2, np.bool_), np.zeros((2, 21), np.float32)
@@ -207,11 +208,12 @@ def _extra(scene: Scene, raster: Visibility | None, whole: Joined | None, size: 
     valid = np.zeros(EXTRA_HANDS, np.bool_)
     for k, hand in enumerate(scene.extra[:EXTRA_HANDS]):
         focal, principal = scene.camera.focal_px.numpy(), scene.camera.principal_px.numpy()
-        if hand.keypoints_m[:, 2].min() < 0.05:
+        marks_m = annotated_points(hand.keypoints_m)
+        if marks_m[:, 2].min() < 0.05:
             continue
         assert raster is not None
         assert whole is not None
-        xy = focal * hand.keypoints_m[:, :2] / hand.keypoints_m[:, 2:] + principal
+        xy = focal * marks_m[:, :2] / marks_m[:, 2:] + principal
         own = int((whole[2][raster.face[raster.face >= 0]] == hand.piece).sum())
         cells = float(np.ptp(xy, axis=0).prod()) / MAP_STRIDE**2
         points[k], side[k] = xy, hand.side

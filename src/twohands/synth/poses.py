@@ -210,7 +210,7 @@ def _collides(rotvec: Float[Tensor, "count 16 3"]) -> Tensor:
     pose = torch.zeros(count, 2, 16, 3)
     pose[:, 1] = rotvec
     hand = load_bundled_hand()
-    points = hand.pose_hands(HandParameters(pose, torch.zeros(count, 2, 10), torch.zeros(count, 2, 3))).keypoints()[:, 1]
+    points = hand.pose_hands(HandParameters(pose, torch.zeros(count, 2, 10), torch.zeros(count, 2, 3))).joints_and_tips()[:, 1]
     return torch.from_numpy(_bones_near(points.numpy().astype(np.float64), np.array(OPENPOSE21_BONES), BONE_CLEARANCE_M))
 
 

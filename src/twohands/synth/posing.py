@@ -89,13 +89,25 @@ def joints_at_rest(shape: Float[Tensor, "hand shape"]) -> Float[Tensor, "hand 16
 
 
 def keypoints(p: HandParameters) -> Float[Tensor, "hand 21 3"]:
-    """`HandModel.pose_hands(p).keypoints()` of one pair."""
+    """`HandModel.pose_hands(p).joints_and_tips()` of one pair: what moves, and meets other things, is the hand and not its annotation."""
     return _posed(p, False).keypoints_m
 
 
 def mesh(p: HandParameters) -> HandMesh:
-    """`HandModel.pose_hands(p).mesh()` of one pair."""
+    """`HandModel.pose_hands(p).mesh()` of one pair, but with joints and tips for keypoints."""
     return _posed(p, True)
+
+
+def annotated_points(joints_and_tips: Float[np.ndarray, "*hand 21 3"]) -> Float[np.ndarray, "*hand 21 3"]:
+    """The same hands' keypoints where annotators put them: `HandModel.pose_hands(p).keypoints()`."""
+    return _mix() @ joints_and_tips
+
+
+@cache
+def _mix() -> Float[np.ndarray, "21 21"]:
+    mix = load_bundled_hand().data.keypoint_mix
+    assert mix is not None
+    return mix.numpy()
 
 
 def _posed(p: HandParameters, whole: bool) -> HandMesh:

@@ -58,7 +58,7 @@ def masks() -> Masks:
     asset, hand = load_hand_asset(), load_bundled_hand()
     v = asset.v_template.numpy().astype(np.float64)
     joints = hand.joint_template[1].numpy()
-    points = hand.with_shape(torch.zeros(2, 10)).with_pose(torch.eye(3).expand(2, 16, 3, 3), torch.zeros(2, 3)).keypoints()[1].numpy()
+    points = hand.with_shape(torch.zeros(2, 10)).with_pose(torch.eye(3).expand(2, 16, 3, 3), torch.zeros(2, 3)).joints_and_tips()[1].numpy()
     from twohands.render import smooth_normals
 
     up = smooth_normals(v.astype(np.float32), asset.faces.numpy().astype(np.int32))[:, 1]

@@ -225,10 +225,12 @@ def _with_second_hand(
     ray, its_ray = sample.camera.rays(target[None])[0], donor.camera.rays(its_centre[None])[0]
     moved = _ahead(ray).T @ around @ flip @ _ahead(its_ray)
     its_place = its_ray / its_ray[2] * _middle_depth_m(donor, given)
-    points = (donor.keypoints_camera_m[given] - its_place) @ moved.T + ray / ray[2] * depth_m
     its = donor.parameters
-    # The model turns a hand about its wrist, which rests where wrist and translation differ.
-    rest = flip @ (donor.keypoints_camera_m[given, 0] - its.translation_m[given])
+    # The model turns a hand about the joint of its wrist, which is not where its keypoint lies.
+    its_rest = load_bundled_hand().with_shape(its.shape).joints_rest_m[given, :1]
+    its_points = torch.cat([donor.keypoints_camera_m[given], its_rest + its.translation_m[given]])
+    *points, wrist = (its_points - its_place) @ moved.T + ray / ray[2] * depth_m
+    rest = flip @ its_rest[0]
     pose = mirror_rotvec(its.pose[given]) if mirrored else its.pose[given].clone()
     pose[0] = matrix_to_rotvec(moved @ rotvec_to_matrix(its.pose[given, 0]) @ flip)
 
@@ -240,9 +242,9 @@ def _with_second_hand(
     own = sample.parameters
     return dataclasses.replace(
         sample,
-        keypoints_camera_m=put(sample.keypoints_camera_m, points),
+        keypoints_camera_m=put(sample.keypoints_camera_m, torch.stack(points)),
         keypoints_3d_valid=put(sample.keypoints_3d_valid, donor.keypoints_3d_valid[given]),
-        parameters=HandParameters(put(own.pose, pose), put(own.shape, its.shape[given]), put(own.translation_m, points[0] - rest)),
+        parameters=HandParameters(put(own.pose, pose), put(own.shape, its.shape[given]), put(own.translation_m, wrist - rest)),
         parameters_valid=put(sample.parameters_valid, torch.tensor(True)),
     )
 

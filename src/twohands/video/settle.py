@@ -190,7 +190,8 @@ def refit(readings: Readings, shape: Float[Tensor, "person 10"], model: HandMode
 def _held_to_shape(
     rows: HandParameters, there: Bool[Tensor, "row hand"], confidence: Tensor, shape: Float[Tensor, "row 10"], model: HandModel
 ) -> HandParameters:
-    keypoints = model.pose_hands(rows).keypoints()
+    posed = model.pose_hands(rows)
+    keypoints = posed.keypoints()
     # An absent hand is fitted to nothing; it only must not divide by zero.
     keypoints = torch.where(there[..., None, None], keypoints, keypoints.new_tensor([0.0, 0.0, 1.0]))
     target = shape[:, None].expand(-1, 2, -1)
@@ -198,7 +199,7 @@ def _held_to_shape(
     rest = model.with_shape(target).joints_rest_m[:, :, 0]
     # A larger hand that looks as large is farther away, in the same direction.
     size = _palm_m(model, target) / _palm_m(model, rows.shape)
-    start = HandParameters(rows.pose, target, wrist * size[..., None] - rest)
+    start = HandParameters(rows.pose, target, posed.joints_m[:, :, 0] * size[..., None] - rest)
     palm = (keypoints[:, :, MIDDLE_MCP] - wrist).norm(dim=-1).clamp_min(0.01)
     z = keypoints[..., 2].clamp_min(0.05)
     sure = (confidence.clamp(0.1, 1) * there[..., None]).float()
