@@ -6,7 +6,7 @@ import torch
 from twohands.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.parameters import HandParameters
-from twohands.synth.posing import annotated_points, joints_at_rest, keypoints, mesh, random_turn, to_matrix, to_rotvec
+from twohands.synth.posing import annotated_points, joints_and_tips, joints_at_rest, mesh, random_turn, to_matrix, to_rotvec
 
 
 def test_hands_are_posed_as_the_model_poses_them():
@@ -21,7 +21,7 @@ def test_hands_are_posed_as_the_model_poses_them():
         torch.testing.assert_close(found.keypoints_m, hand.pose_hands(p).joints_and_tips(), atol=2e-6, rtol=0)
         marks = torch.from_numpy(annotated_points(found.keypoints_m.numpy()))
         torch.testing.assert_close(marks, truth.keypoints_m, atol=2e-6, rtol=0)
-        assert torch.equal(keypoints(p), found.keypoints_m)
+        assert torch.equal(joints_and_tips(p), found.keypoints_m)
         torch.testing.assert_close(joints_at_rest(p.shape), hand.with_shape(p.shape).joints_rest_m, atol=1e-7, rtol=0)
 
 

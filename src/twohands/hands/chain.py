@@ -85,9 +85,7 @@ class PosedChain:
         """d `points` by a left increment of rotations, by shape and by translation: the fingers' by their own joints' rotations, the wrist's
         and the rest, the wrist's by all but the first."""
         batch = len(self.wrist)
-        every = np.zeros((batch, 2, 21, 3, 25))
-        every[:, :, 0, :, SHAPE], every[:, :, 0, :, PLACE] = self.chain.root_basis, _EYE
-        d = every[:, :, 1:].reshape(batch, 2, 5, 4, 3, 25)
+        d = np.empty((batch, 2, 5, 4, 3, 25))
         # An increment w of a joint's rotation turns all beyond it about the joint: dp = R_parent w x (p - joint).
         arm = self.fingers[:, :, :, :, None] - self.fingers[:, :, :, None, :3]
         own = ((arm @ _CROSS).reshape(-1, 2, 5, 4, 3, 3, 3) @ self.frame[:, :, :, None, :3]) * _BEYOND
@@ -95,6 +93,8 @@ class PosedChain:
         d[..., WRIST] = ((self.fingers - self.wrist[:, :, None, None]) @ _CROSS).reshape(-1, 2, 5, 4, 3, 3)
         d[..., SHAPE] = (self.frame @ self.chain.bone_basis).cumsum(3) + self.chain.root_basis[:, None, None]
         d[..., PLACE] = _EYE
+        every = np.zeros((batch, 2, 21, 3, 25))
+        every[:, :, 0, :, SHAPE], every[:, :, 0, :, PLACE] = self.chain.root_basis, _EYE
         every[:, :, 1:] = d.reshape(batch, 2, 20, 3, 25)
         if self.chain.mix is not None:
             every = (self.chain.mix @ every.reshape(batch, 2, 21, 75)).reshape(batch, 2, 21, 3, 25)

@@ -15,7 +15,7 @@ from twohands.hands.mirror import mirror_rotvec
 from twohands.hands.parameters import HandParameters
 from twohands.synth.body import OUT, SIDES, Arm, BodyAsset, Figure, Posture, length, reach, reach_costs, stand, unit
 from twohands.synth.chance import pick
-from twohands.synth.posing import joints_at_rest, keypoints, matrix_of_quaternion, to_matrix, to_rotvec
+from twohands.synth.posing import joints_and_tips, joints_at_rest, matrix_of_quaternion, to_matrix, to_rotvec
 
 with from_extra("synth", "the synthetic engine"):
     import scipy.linalg.cython_blas  # noqa: F401 - compiled matrix products call it; where it is absent they end the process
@@ -171,7 +171,7 @@ def pose_person(
         _hang_on(pose, translation, side, arm.R_hand, wish.place, *rims)
     parameters = HandParameters(pose, shape, translation)
     idle = tuple(s is IDLE or s is HIDDEN for s in shares)
-    points = keypoints(parameters).numpy().astype(np.float64)
+    points = joints_and_tips(parameters).numpy().astype(np.float64)
     person = Person(posture, (arms[0], arms[1]), parameters, (not idle[0], not idle[1]), (holds[0], holds[1]), points)
     return None if _inside(person) else person
 
@@ -191,7 +191,7 @@ def pose_pair(rng: np.random.Generator, body: BodyAsset, size_noise: float, pair
     centre = posture.at["chest"] + s * np.array([rng.normal(0, 0.06), rng.uniform(-0.3, 0.28), rng.uniform(0.2, 0.42)])
     wrist, rim = _rims(pair.shape)
     R_hands = to_matrix(pair.pose[:, 0])
-    middle = keypoints(pair).reshape(-1, 3).mean(0).numpy().astype(np.float64)
+    middle = joints_and_tips(pair).reshape(-1, 3).mean(0).numpy().astype(np.float64)
     places = ((R_hands @ rim[..., None])[..., 0] + wrist + pair.translation_m).numpy().astype(np.float64) - middle
     R_pair = R_hands.numpy().astype(np.float64)
     swivel = float(np.radians(25))
@@ -213,7 +213,7 @@ def pose_pair(rng: np.random.Generator, body: BodyAsset, size_noise: float, pair
     for side in (0, 1):
         _hang_on(pose, translation, side, turn @ R_pair[side], p[side], wrist, rim)
     parameters = HandParameters(pose, pair.shape, translation)
-    points = keypoints(parameters).numpy().astype(np.float64)
+    points = joints_and_tips(parameters).numpy().astype(np.float64)
     person = Person(posture, (arms[0], arms[1]), parameters, (True, True), (False, False), points)
     return None if _inside(person) else person
 

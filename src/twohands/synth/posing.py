@@ -88,7 +88,7 @@ def joints_at_rest(shape: Float[Tensor, "hand shape"]) -> Float[Tensor, "hand 16
     return torch.from_numpy(out)
 
 
-def keypoints(p: HandParameters) -> Float[Tensor, "hand 21 3"]:
+def joints_and_tips(p: HandParameters) -> Float[Tensor, "hand 21 3"]:
     """`HandModel.pose_hands(p).joints_and_tips()` of one pair: what moves, and meets other things, is the hand and not its annotation."""
     return _posed(p, False).keypoints_m
 
@@ -98,9 +98,9 @@ def mesh(p: HandParameters) -> HandMesh:
     return _posed(p, True)
 
 
-def annotated_points(joints_and_tips: Float[np.ndarray, "*hand 21 3"]) -> Float[np.ndarray, "*hand 21 3"]:
-    """The same hands' keypoints where annotators put them: `HandModel.pose_hands(p).keypoints()`."""
-    return _mix() @ joints_and_tips
+def annotated_points(points: Float[np.ndarray, "*hand 21 3"]) -> Float[np.ndarray, "*hand 21 3"]:
+    """Joints and tips to the keypoints of the same hands, `HandModel.pose_hands(p).keypoints()`."""
+    return _mix() @ points
 
 
 @cache

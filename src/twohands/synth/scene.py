@@ -16,7 +16,7 @@ from twohands.synth.figures import ExtraHand, Weld, body_piece, hand_piece, meet
 from twohands.synth.headwear import head_wear
 from twohands.synth.knobs import BLOCK, CLASPED, SceneKnobs
 from twohands.synth.people import EGO, HIDDEN, IDLE, SINGLE, Person, pose_pair, pose_person
-from twohands.synth.posing import keypoints, mesh
+from twohands.synth.posing import joints_and_tips, mesh
 from twohands.synth.skin import Skin
 from twohands.synth.things import Piece, clutter, forearm, held, occluder
 from twohands.synth.two_hands import drawn_pair, moved, poses_of_block, two_hands, who
@@ -73,7 +73,7 @@ def _free(knobs: SceneKnobs, seed: int, rng: np.random.Generator, pair: HandPara
     present = who(knobs, rng) if pair is None else (True, True)
     skin = Skin.draw(rng, knobs.glove)
     local = two_hands(knobs, seed, rng, present) if pair is None else pair
-    points = keypoints(local)
+    points = joints_and_tips(local)
     chosen = [h for h in (0, 1) if present[h]] or [0, 1]
     used = points[chosen].reshape(-1, 3)
     R = free_turn(knobs, rng, used, points, present)

@@ -12,7 +12,7 @@ from twohands.hands.parameters import HandParameters
 from twohands.synth.knobs import BLOCK, SceneKnobs
 from twohands.synth.pairs import fresh_pairs, shipped_pairs
 from twohands.synth.poses import sample_poses
-from twohands.synth.posing import joints_at_rest, keypoints, random_turn, to_matrix, to_rotvec
+from twohands.synth.posing import joints_and_tips, joints_at_rest, random_turn, to_matrix, to_rotvec
 
 POSE_POOL = 1024
 """Finger poses of a block of scenes, drawn at once: one by one they cost more than the picture."""
@@ -62,7 +62,7 @@ def two_hands(knobs: SceneKnobs, seed: int, rng: np.random.Generator, present: t
         R = torch.stack([wobble @ mirror @ R[1] @ mirror, R[1]])
     pose[:, 0] = to_rotvec(R)
     parameters = HandParameters(pose, shape, torch.zeros(2, 3))
-    points = keypoints(parameters).numpy()
+    points = joints_and_tips(parameters).numpy()
     direction = rng.normal(0, 1, 3) * np.array([1.0, 0.6, 0.6])
     direction = (direction / np.linalg.norm(direction)).astype(np.float32)
     apart = rng.uniform(0.03, 0.28) if knobs.framing == "close" else rng.uniform(0.05, 0.7)
