@@ -151,15 +151,28 @@ def test_segments_are_those_of_people(hand: Asset):
     lengths = segments_mm(hand, hand["v_template"])
     wanted = {
         "thumb": [26, 45, 32, 27],
-        "index": [87, 40, 24, 25],
-        "middle": [84, 46, 28, 24],
-        "ring": [82, 42, 27, 25],
-        "little": [79, 29, 19, 19],
+        "index": [87, 40, 24, 24],
+        "middle": [84, 46, 28, 23],
+        "ring": [82, 42, 27, 23],
+        "little": [82, 29, 19, 19],
     }
     for finger, length in lengths.items():
         np.testing.assert_allclose(length, wanted[finger], atol=2, err_msg=finger)
     # As in the radiographs of Buryanov and Kotiuk 2010.
     assert lengths["middle"][1:].sum() > lengths["ring"][1:].sum() > lengths["index"][1:].sum() > lengths["little"][1:].sum()
+
+
+def test_the_palm_is_as_broad_as_peoples(hand: Asset):
+    joints, skin = 1e3 * hand["J_regressor"] @ hand["v_template"], 1e3 * hand["v_template"]
+    knuckles = joints[[FIRST_JOINT[finger] for finger in ("index", "middle", "ring", "little")]]
+    pitch = np.linalg.norm(np.diff(knuckles, axis=0), axis=1)
+    np.testing.assert_allclose(pitch, [22, 21, 20], atol=1)
+    assert np.linalg.norm(knuckles[0] - knuckles[3]) == pytest.approx(61, abs=1)
+    # Hand breadth as anthropometry has it, between the skin beside the outer knuckles: .43 to .46 of the length.
+    beside = [skin[(np.abs(skin[:, 0] - knuckle[0]) < 6) & (hand["weights"][:, 13:].sum(1) < 0.5)] for knuckle in (knuckles[0], knuckles[3])]
+    radial, ulnar = beside[0][beside[0][:, 2].argmax()], beside[1][beside[1][:, 2].argmin()]
+    length = np.linalg.norm(skin[hand["tip_vertices"][2]])
+    assert 0.43 < np.linalg.norm((radial - ulnar)[[0, 2]]) / length < 0.46
 
 
 def test_shapes_spread_as_stated(hand: Asset):

@@ -38,7 +38,7 @@ def test_both_hands_are_of_one_person_and_near_each_other(pairs: Interactions) -
     torch.testing.assert_close(joints.mean((1, 2)), torch.zeros(48, 3), atol=1e-4, rtol=0)
     apart = torch.cdist(joints[:, 0], joints[:, 1]).amin((1, 2))
     touching = torch.tensor([TEMPLATES[t].touch for t in pairs.template])
-    assert float(apart[touching].median()) < 0.025
+    assert float(apart[touching].median()) < 0.028  # joints lie some 10 mm within the flesh
     assert float(apart.max()) < 0.25
 
 
