@@ -169,7 +169,9 @@ def test_the_palm_is_as_broad_as_peoples(hand: Asset):
     np.testing.assert_allclose(pitch, [22, 21, 20], atol=1)
     assert np.linalg.norm(knuckles[0] - knuckles[3]) == pytest.approx(61, abs=1)
     # Hand breadth as anthropometry has it, between the skin beside the outer knuckles: .43 to .46 of the length.
-    beside = [skin[(np.abs(skin[:, 0] - knuckle[0]) < 6) & (hand["weights"][:, 13:].sum(1) < 0.5)] for knuckle in (knuckles[0], knuckles[3])]
+    beside = [
+        skin[(np.abs(skin[:, 0] - knuckle[0]) < 6) & (hand["weights"][:, 13:].sum(1) < 0.5)] for knuckle in (knuckles[0], knuckles[3])
+    ]
     radial, ulnar = beside[0][beside[0][:, 2].argmax()], beside[1][beside[1][:, 2].argmin()]
     length = np.linalg.norm(skin[hand["tip_vertices"][2]])
     assert 0.43 < np.linalg.norm((radial - ulnar)[[0, 2]]) / length < 0.46
