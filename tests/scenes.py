@@ -131,7 +131,7 @@ class Truth:
             side_correct[hand] = self.side_correct.get((person, hand), 0.95) if hand == true_hand else 0.05
             presence[hand] = self.presence.get((person, true_hand), 0.99)
             if self.makes_up is not None and hand != true_hand:
-                parameters.translation_m[hand, 0] += 0.12
+                parameters.translation_m[hand, 0] += 0.135
                 side_correct[hand], confidence[hand] = 0.95, self.makes_up
             if self.credulous and hand != true_hand:
                 side_correct[hand], confidence[hand] = 0.95, 0.2

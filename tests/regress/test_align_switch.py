@@ -16,7 +16,7 @@ from twohands.schema import Stage1Hands
 
 @pytest.fixture(scope="module")
 def network() -> Regressor:
-    torch.manual_seed(2)
+    torch.manual_seed(4)
     untrained = Regressor(TINY).eval()
     with torch.no_grad():
         untrained.maps.out.weight.mul_(30)  # or it would see all joints in one place
