@@ -121,13 +121,13 @@ def test_the_weights_that_ship_are_finite():
                 assert bool(file.get_tensor(name).isfinite().all()), f"{path.name}: {name}"
 
 
-def averaged(folder: Path, configs: dict[str, TinyConfig], monkeypatch: pytest.MonkeyPatch) -> dict[str, nn.Module]:
+def averaged(folder: Path, configs: dict[str, TinyConfig], monkeypatch: pytest.MonkeyPatch, *more: str) -> dict[str, nn.Module]:
     """Two networks, whose weights files `tools/average_weights.py` is to bring together in mean.safetensors, a quarter of b's."""
     networks = {name: tiny(config) for name, config in configs.items()}
     for name, config in configs.items():
         save_weights(folder / f"{name}.safetensors", networks[name], config, {}, half=False)
     files = [str(folder / f"{name}.safetensors") for name in (*configs, "mean")]
-    monkeypatch.setattr(sys, "argv", ["average_weights.py", *files, "--share", "0.25"])
+    monkeypatch.setattr(sys, "argv", ["average_weights.py", *files, "--share", "0.25", *more])
     runpy.run_path(str(Path(__file__).parents[1] / "tools" / "average_weights.py"), run_name="__main__")
     return networks
 
@@ -141,6 +141,22 @@ def test_two_files_of_one_network_have_a_mean(tmp_path: Path, monkeypatch: pytes
     load_weights(path, mean)
     a, b, m = (n.state_dict()["0.weight"] for n in (networks["a"], networks["b"], mean))
     torch.testing.assert_close(m, 0.75 * a + 0.25 * b)
+
+
+def test_a_mean_keeps_what_it_is_told_to_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    configs = {"a": TinyConfig(5), "b": TinyConfig(5)}
+    networks = averaged(tmp_path, configs, monkeypatch, "--keep", "0.bias")
+    mean = tiny(configs["a"])
+    load_weights(tmp_path / "mean.safetensors", mean)
+    a, b, m = (network.state_dict() for network in (networks["a"], networks["b"], mean))
+    assert torch.equal(m["0.bias"], a["0.bias"])
+    torch.testing.assert_close(m["0.weight"], 0.75 * a["0.weight"] + 0.25 * b["0.weight"])
+
+
+def test_a_mean_is_not_made_where_nothing_has_the_name_to_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(SystemExit):
+        averaged(tmp_path, {"a": TinyConfig(5), "b": TinyConfig(5)}, monkeypatch, "--keep", "head")
+    assert not (tmp_path / "mean.safetensors").exists()
 
 
 def test_two_networks_have_no_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
