@@ -56,6 +56,9 @@ class Options:
     align: bool = True
     """Pull the hands to the 2D joints that stage 1 sees."""
     device: str = "cpu"
+    engine: Literal["torch", "auto", "openvino"] = "torch"
+    """What runs the networks. PyTorch gives the same score however often it is run; the product's choice, auto, changes over to OpenVINO in
+    between, sooner where it was converted before, and one photo's hidden hand hangs on last bits."""
     out: Path = Path("out/real_photos")
     """Folder for the results."""
     sheets: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -120,7 +123,7 @@ def run(options: Options, photos: tuple[ExamPhoto, ...]) -> Run:
     """Reconstructs every photo, each with its intrinsics where the exam knows them."""
     from twohands.export import prediction_entry
 
-    pipeline = twohands.load(options.device, prior=options.prior, align=options.align)
+    pipeline = twohands.load(options.device, prior=options.prior, engine=options.engine, align=options.align)
     entries: dict[str, dict[str, Any]] = {}
     seconds: list[dict[str, float]] = []
     overlays: dict[str, Image.Image] = {}
