@@ -360,6 +360,7 @@ def beside(t):
         ("lost", "followed", 1.1, True),
         ("never there", "followed", 1.1, False),
         ("seen by the other", "followed", 1.1, True),
+        ("seen by the other, but gone elsewhere", "followed", 1.1, False),
     ],
 )
 def test_a_hand_hidden_beside_another_one_is_put_where_a_photos_look_reads_it_better(hand, other, better, found):
@@ -377,11 +378,41 @@ def test_a_hand_hidden_beside_another_one_is_put_where_a_photos_look_reads_it_be
     else:
         person.hands[0] = None
         person.sides.met = hand == "lost"
-    person.hands[1].sees_other = hand == "seen by the other"
+    person.hands[1].sees_other = hand.startswith("seen by the other")
+    person.apart = hand.endswith("elsewhere")
     assert tracker._read_anew(image, film(image), 1.5)[1] == found
     assert len(tracker._came) == (found and hand != "astray"), "who was hidden and not lost did not come in"
     there = person.hands[0] is not None and bool(torch.allclose(person.hands[0].keypoints_xy, film.xy[-1, 0], atol=0.5))
     assert there == found
+
+
+@pytest.mark.parametrize(
+    ("share", "off", "noise", "sees_other", "within"),
+    [
+        (0.6, 0.2, 0.5, False, True),
+        (0.9, 0.2, 0.5, False, False),
+        (0.6, 0.7, 0.5, False, False),
+        (0.6, 0.2, 0.2, False, False),
+        (0.6, 0.2, 0.5, True, False),
+    ],
+)
+def test_a_smaller_hand_within_one_that_is_plainly_seen_is_that_one(share, off, noise, sees_other, within):
+    film = Film(moving(apart))
+    tracker = read(film).tracker
+    (person,) = tracker.roster.people
+    hand = person.hands[0]
+    hand.noise, hand.sees_other = 0.3, sees_other
+    middle = hand.keypoints_xy.mean(0)
+    xy = (hand.keypoints_xy - middle) * share + middle + torch.tensor([0.0, off * hand.size_px])
+    assert tracker.roster.is_within_another(xy, noise, hand.seen_s) == within
+    hand.doubts = 1
+    assert not tracker.roster.is_within_another(xy, noise, hand.seen_s)
+
+
+def test_hands_that_were_seen_with_room_between_them_are_known_to_be_apart():
+    for place, known in ((apart, True), (beside, False)):
+        (person,) = read(Film(moving(place))).tracker.roster.people
+        assert person.apart == known
 
 
 @pytest.mark.parametrize(

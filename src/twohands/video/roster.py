@@ -79,6 +79,8 @@ class TrackConfig:
     """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
     better_read: float = 1.25
     """One in the same place is that hand, read in another box, and takes its place if stage 1 states so many times smaller an error for it."""
+    within: float = 0.75
+    """A hand that is found within another one, and smaller than so many of its sizes, is that one, read a second time."""
     elsewhere: float = 1.5
     """Also if it is read as the other side, where the person's other hand is seen so many sizes away."""
     better_found: float = 1.1
@@ -102,6 +104,8 @@ class FollowedPerson:
     number: int
     sides: Sides
     hands: list[FollowedHand | None] = field(default_factory=lambda: [None, None])
+    apart: bool = False
+    """Both hands were seen last with room between them: one that is missing since then went elsewhere than behind the other."""
     seen_s: float = 0.0
     place_xy: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
     size_px: float = 1.0
@@ -113,7 +117,7 @@ class FollowedPerson:
     def may_hide(self, side: int) -> bool:
         """Whether this hand is behind another one, or may be there though nobody has seen it yet."""
         hand, other = self.hands[side], self.hands[1 - side]
-        return hand.hidden if hand is not None else self.sides.met or (other is not None and other.sees_other)
+        return hand.hidden if hand is not None else self.sides.met or (other is not None and other.sees_other and not self.apart)
 
     def exchange(self) -> None:
         """Left and right change places. That a hand showed the other one's side then says nothing any more."""
@@ -308,6 +312,20 @@ class Roster:
         for person in self.people:
             for hand in person.hands:
                 if hand is not None and not hand.doubts and keypoint_distance(hand.keypoints_xy, xy) < self.config.near_hand:
+                    return True
+        return False
+
+    def is_within_another(self, xy: Float[Tensor, "21 2"], noise: float, time_s: float) -> bool:
+        """Whether a hand that was found lies within one that is plainly seen, much larger and better read, and sees no other one beside it: then it
+        is that hand, read a second time. A true one that comes near is seen beside it first."""
+        size, middle = size_of(xy), xy.mean(0)
+        for person in self.people:
+            for hand in person.hands:
+                if hand is None or self._is_unsure(hand) or hand.sees_other or hand.noise > noise:
+                    continue
+                if size > self.config.within * hand.size_px:
+                    continue
+                if float((hand.expected_xy(time_s).mean(0) - middle).norm()) < 0.5 * hand.size_px:
                     return True
         return False
 

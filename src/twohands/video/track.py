@@ -162,6 +162,7 @@ class Tracker:
             left, right = view.person.hands
             if left is not None and right is not None:
                 sides.watch(time_s, left, right, reading)
+                view.person.apart = not sides.met
             if reading is not None:
                 readings.append(reading)
         return readings
@@ -331,7 +332,7 @@ class Tracker:
                     continue
                 xy, found = candidate.keypoints_xy[side], _followed(candidate, side, time_s)
                 owner, place = self.roster.misread_owner(xy, side, found.noise, time_s) or (None, side)
-                if owner is None and not self.roster.is_followed(xy):
+                if owner is None and not self.roster.is_followed(xy) and not self.roster.is_within_another(xy, found.noise, time_s):
                     owner, place = self._owner(candidate, side, pixels, time_s)
                 if owner is None:
                     continue
