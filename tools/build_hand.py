@@ -66,6 +66,8 @@ KNUCKLE_PITCH_MM = (20.6, 21.8, 23.2)
 from index to little finger 53 mm in the mean hand, where a landmark network's mean over 3,564 hands in photos has 61 and annotated hands 66."""
 EDGE_SHARE = (0.5, 1.0)
 """The part of the outer knuckles' shift (little finger, index) that the skin beside them takes: MakeHuman has the little finger's knuckle deep."""
+BESIDE = (0.17, 0.16)
+"""How far from the outer knuckles that skin lies, in lengths of the palm."""
 LAST_STRETCH = {"thumb": (0.05, 0, 0), "index": (0, 0, -0.05), "middle": (0, 0, -0.04), "ring": (0, 0, -0.09), "pinky": (0, 0, 0)}
 """Of the phalanges as calibrated. The mesh has the last joints early, so that last phalanges are long (the radiographs with soft tissue: 19.6 to
 21.4 mm); the thumb's metacarpal is still short."""
@@ -490,7 +492,7 @@ def spread_knuckles(hands: Hands, weights: np.ndarray) -> Hands:
     mean = np.stack([hands.joints[f"{finger}1"][hands.adult].mean(0) for finger in KNUCKLES])
     shift = knuckle_shift(mean / np.linalg.norm(mean[KNUCKLES.index("middle")]))
     at = np.stack([(hands.joints[f"{finger}1"][:, 2:] / palm)[hands.adult].mean() for finger in KNUCKLES])
-    places = [-2, at[0] - 0.17, *at, at[3] + 0.16, 2]
+    places = [-2, at[0] - BESIDE[0], *at, at[3] + BESIDE[1], 2]
     field = PchipInterpolator(places, [*[EDGE_SHARE[0] * shift[0]] * 2, *shift, *[EDGE_SHARE[1] * shift[3]] * 2])
     moved, joints = hands.vertices.copy(), dict(hands.joints)
     for finger, by in (*zip(KNUCKLES, shift, strict=True), ("thumb", 0.5 * shift[3])):
