@@ -79,10 +79,10 @@ class TrackConfig:
     """A newcomer of a hand's own side that is so many times as sure of its keypoints takes its place: that hand had gone astray."""
     better_read: float = 1.25
     """One in the same place is that hand, read in another box, and takes its place if stage 1 states so many times smaller an error for it."""
-    within: float = 0.75
-    """A hand that is found within another one, and smaller than so many of its sizes, is that one, read a second time."""
     elsewhere: float = 1.5
     """Also if it is read as the other side, where the person's other hand is seen so many sizes away."""
+    within: float = 0.75
+    """A hand that is found within another one, and smaller than so many of its sizes, is that one, read a second time."""
     better_found: float = 1.1
     """The same of a hand that hides, read anew as a photo's is with the hand that it hides behind;"""
     found_noise: float = 1.8
