@@ -25,7 +25,17 @@ class Pairs:
 
 @pytest.fixture(scope="session")
 def pairs() -> Pairs:
-    count, generator = 100, torch.Generator().manual_seed(5)
+    return random_pairs(100)
+
+
+@pytest.fixture(scope="session")
+def many_pairs() -> Pairs:
+    """For shares that a few pairs would not tell."""
+    return random_pairs(500)
+
+
+def random_pairs(count: int) -> Pairs:
+    generator = torch.Generator().manual_seed(5)
     limits = load_hand_asset().limits
     low, high = limits.limits_rad.unbind(-1)
     rotation = rotvec_to_matrix(limits.angles_to_rotvec(0.5 * (low + (high - low) * torch.rand(count, 2, 16, 3, generator=generator))))

@@ -54,7 +54,8 @@ def test_coincident_spheres_give_no_nan():
     assert centres.grad.isfinite().all()
 
 
-def test_energy_and_exact_volume_fall_along_the_negative_gradient(pairs, proxies):
+def test_energy_and_exact_volume_fall_along_the_negative_gradient(many_pairs, proxies):
+    pairs = many_pairs
     hit = np.flatnonzero((pairs.volume_cm3 > 0.1) & (pairs.volume_cm3 < 6))
     centres, radius = proxies.centres_posed(pairs.posed)[hit], proxies.radii(pairs.shape)[hit]
     shift = torch.zeros(len(hit), 2, 1, 3, requires_grad=True)
@@ -63,7 +64,7 @@ def test_energy_and_exact_volume_fall_along_the_negative_gradient(pairs, proxies
     step = 5e-4 * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     assert (penetration_energy(centres - step, radius) < energy).all()
     volume = hands_shared_volume_cm3(pairs.vertices_m[hit] - step, pairs.faces).numpy()
-    assert (volume < pairs.volume_cm3[hit]).mean() >= 0.9
+    assert (volume < pairs.volume_cm3[hit]).mean() > 0.95
 
 
 def test_descent_parts_the_hands(pairs, proxies):
