@@ -11,7 +11,7 @@ from twohands.data.shards import ShardSet
 from twohands.errors import UserError
 from twohands.regress.network import Regressor, RegressorConfig
 from twohands.training.fit import FitConfig
-from twohands.training.pairs import AugmentConfig
+from twohands.training.pairs import AugmentConfig, PairBatches
 from twohands.training.regressor import RegressorModule, RegressorTraining, train_regressor
 
 TINY = RegressorConfig(
@@ -35,8 +35,6 @@ def test_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, shard_folde
     import lightning
     from lightning.pytorch.callbacks import ModelCheckpoint
     from torch.utils.data import DataLoader
-
-    from twohands.training.pairs import PairBatches
 
     kept = ShardSet.read(sorted(shard_folder.glob("*.npz"))).without_last(4)
     saver = ModelCheckpoint(broken.fit.out, filename="last", every_n_train_steps=3, enable_version_counter=False)
@@ -67,8 +65,6 @@ def test_it_learns_and_its_weights_load(tmp_path: Path, shard_folder: Path) -> N
             load_weights(weights, module.network)
         module.eval()
         stream = ShardSet.read(sorted(shard_folder.glob("*.npz"))).without_last(4)
-        from twohands.training.pairs import PairBatches
-
         with torch.no_grad():
             batch_loss.append(sum(float(module.loss(PairBatches([stream], [1.0], 8, 32, 16, 9).make(k))[0]) for k in range(3)))
     assert batch_loss[1] < 0.9 * batch_loss[0]
@@ -121,3 +117,26 @@ def test_a_larger_network_begins_as_the_smaller_one(tmp_path: Path, shard_folder
     } <= learns
     assert not any(name.startswith(("encoders.early.", "encoders.align.late.")) for name in learns)
     assert {id(p) for p in module.slow_parameters()} >= {id(p) for p in module.network.encoders.own_16.parameters()}
+
+
+def test_decisions_follow_the_weights_that_are_named_and_not_the_truth(tmp_path: Path, shard_folder: Path) -> None:
+    torch.manual_seed(5)
+    judge = Regressor(TINY)
+    with torch.no_grad():  # a judge that denies every hand, which the shards' truth never does
+        judge.parameters_head.states.weight.zero_()
+        judge.parameters_head.states.bias.fill_(-3.0)
+    save_weights(tmp_path / "judge.safetensors", judge, TINY, {}, half=False)
+    training = dataclasses.replace(run(tmp_path / "run", shard_folder, 40), decisions_of=tmp_path / "judge.safetensors")
+    training = dataclasses.replace(training, fit=dataclasses.replace(training.fit, learning_rate=3e-3, average=0.5))
+    batch = PairBatches([ShardSet.read(sorted(shard_folder.glob("*.npz")))], [1.0], 8, 32, 16, 9).make(0)
+    module = RegressorModule(training)
+    _, terms = module.loss(batch)
+    assert terms["decisions"] > 1 and not {"state", "other"} & terms.keys()
+    assert not [name for name in module.state_dict() if "judge" in name]
+    load_weights(train_regressor(training), module.network)
+    module.eval()
+    with torch.no_grad():
+        said, _ = module.network(batch.crops, batch.view.geometry, batch.present, batch.priors, batch.use_prior)
+        _, after = module.loss(batch)
+    assert after["decisions"] < 0.5 * terms["decisions"]
+    assert float(said.presence_logit[batch.present].max()) < 0

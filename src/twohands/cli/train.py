@@ -38,6 +38,7 @@ def regressor(
     devices: int = 1,
     workers: int = 0,
     only: tuple[str, ...] = (),
+    decisions_of: Path | None = None,
     learning_rate: float | None = None,
     slow_share: float | None = None,
 ) -> None:
@@ -55,13 +56,17 @@ def regressor(
         devices: Processes (or GPUs) that train together.
         workers: Processes a device that make batches ahead, so that training does not wait for them; by default it makes its own.
         only: Parts of the network that learn, such as `other` (where a person's other hand is); the rest stays as it is. All by default.
+        decisions_of: Weights whose word on presence, side and other hand is learnt in place of the shards' truth, so that the rest can be trained on
+            without moving it.
         learning_rate: The highest rate; the experiment's own, for weights that begin at random, by default.
         slow_share: Share of it at which what was trained before on real hands (the trunk) learns; .2 by default.
     """
     from twohands.training.experiments import regressor_experiment
     from twohands.training.regressor import train_regressor
 
-    training = regressor_experiment(experiment, out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk, only)
+    training = regressor_experiment(
+        experiment, out, tuple(shards), tuple(mixture), steps, seed, devices, start_from, trunk, only, decisions_of
+    )
     print(train_regressor(replace(training, fit=_asked(training.fit, workers, learning_rate, slow_share))))
 
 

@@ -59,6 +59,11 @@ class LossWeights:
     scale: float = 0.05
     prior: float = 0.3
     other: float = 0.3
+    decisions: float = 0.5
+
+
+DECIDED = 6.0
+"""Log odds beyond which a decision is as sure as any."""
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -105,10 +110,31 @@ def other_loss(prediction: HandPrediction, truth: HandTruth) -> Tensor:
     return masked_mean(seen, truth.other_valid) + masked_mean(place.sum(-1) + 0.5 * direction, there)
 
 
+def decisions_loss(prediction: HandPrediction, said: HandPrediction, crop: Bool[Tensor, "pair hand"]) -> Tensor:
+    """How far what a prediction decides is from what another network said of the same crops: log odds of presence, of the side, and of the other
+    hand, and where this is. Beyond `DECIDED` all log odds are alike."""
+    odds = [
+        functional.smooth_l1_loss(now.clamp(-DECIDED, DECIDED), then.clamp(-DECIDED, DECIDED), reduction="none")
+        for now, then in (
+            (prediction.presence_logit, said.presence_logit),
+            (prediction.side_logit, said.side_logit),
+            (prediction.other[..., 0], said.other[..., 0]),
+        )
+    ]
+    place = (prediction.other[..., 1:] - said.other[..., 1:]).abs().sum(-1) * said.other[..., 0].sigmoid()
+    return masked_mean(torch.stack(odds).sum(0) + place, crop)
+
+
 def stage1_loss(
-    model: HandModel, prediction: HandPrediction, prior: Tensor | None, truth: HandTruth, weights: LossWeights
+    model: HandModel,
+    prediction: HandPrediction,
+    prior: Tensor | None,
+    truth: HandTruth,
+    weights: LossWeights,
+    said: HandPrediction | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """L_total = L_hand + L_prior (eq. 3) and its terms as numbers."""
+    """L_total = L_hand + L_prior (eq. 3) and its terms as numbers. `said`: what another network said of the same crops, whose decisions (presence,
+    side, other hand) are learnt in the truth's place."""
     terms: dict[str, Tensor] = {}
     terms["xy"], terms["heatmap"], terms["scale"] = xy_loss(prediction, truth)
     unit = palm_length(torch.where(truth.joints_valid[..., None], truth.joints_m, 1.0)).clamp_min(1e-3)
@@ -127,10 +153,13 @@ def stage1_loss(
     terms["rotation"] = masked_mean(rotation_error, truth.parameters_valid)
     terms["shape"] = masked_mean((prediction.shape - truth.shape).abs().mean(-1), truth.parameters_valid)
     terms["relative"] = masked_mean((prediction.relative_m - truth.relative_m).abs().sum(-1) / RELATIVE_UNIT_M, truth.relative_valid)
-    presence = functional.binary_cross_entropy_with_logits(prediction.presence_logit, truth.presence, reduction="none")
-    side = functional.binary_cross_entropy_with_logits(prediction.side_logit, truth.side_correct, reduction="none")
-    terms["state"] = masked_mean(presence, truth.state_valid) + masked_mean(side, truth.state_valid & (truth.presence > 0.5))
-    terms["other"] = other_loss(prediction, truth)
+    if said is not None:
+        terms["decisions"] = decisions_loss(prediction, said, truth.state_valid)
+    else:
+        presence = functional.binary_cross_entropy_with_logits(prediction.presence_logit, truth.presence, reduction="none")
+        side = functional.binary_cross_entropy_with_logits(prediction.side_logit, truth.side_correct, reduction="none")
+        terms["state"] = masked_mean(presence, truth.state_valid) + masked_mean(side, truth.state_valid & (truth.presence > 0.5))
+        terms["other"] = other_loss(prediction, truth)
     if prior is not None:
         terms["prior"] = masked_mean((prediction.aligned.float() - prior.detach().float()).square().mean((-1, -2)), truth.prior_valid)
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()

@@ -65,6 +65,7 @@ def regressor_experiment(
     start_from: Path | None = None,
     trunk: Path | None = None,
     only: tuple[str, ...] = (),
+    decisions_of: Path | None = None,
 ) -> RegressorTraining:
     """What ships is `small`, which begins with the landmark network's numbers (`trunk`) and trains what is behind its frozen first stages. `paper`
     has the paper's two ResNet-50 at 256 px and its optimiser settings on any shards; training/recipe.py puts them to the paper's own data.
@@ -72,6 +73,7 @@ def regressor_experiment(
     _check(shards, mixture)
     _check_start(start_from)
     _check_start(trunk)
+    _check_start(decisions_of)
     match name:
         case "small":
             fit = FitConfig(
@@ -85,7 +87,12 @@ def regressor_experiment(
                 seed=seed,
                 devices=devices,
             )
-            return RegressorTraining(fit, shards, mixture, SHIPPED, batch=16, validation=100, start_from=start_from, trunk=trunk, only=only)
+            return RegressorTraining(
+                fit, shards, mixture, SHIPPED, batch=16, validation=100, start_from=start_from, trunk=trunk, only=only,
+                decisions_of=decisions_of,
+            )  # fmt: skip
         case "paper":
             fit = stage_1_fit(out, steps, seed, Machines(devices))
-            return RegressorTraining(fit, shards, mixture, PAPER, BATCH // PARTS, validation=200, start_from=start_from, only=only)
+            return RegressorTraining(
+                fit, shards, mixture, PAPER, BATCH // PARTS, validation=200, start_from=start_from, only=only, decisions_of=decisions_of
+            )

@@ -41,6 +41,9 @@ class RegressorTraining:
     """Where the landmark network's trained numbers are (`priors.install.LANDMARK`), if it does not begin with a regressor's weights."""
     only: tuple[str, ...] = ()
     """Parts of the network that learn (names of `Regressor`'s modules); the rest stays as it is. None named: all."""
+    decisions_of: Path | None = None
+    """Weights whose decisions (presence, side, other hand) the run keeps: it learns what they say of its crops in the truth's place. What rendered
+    pictures teach of presence is the wrong thing on photos."""
     lessons: tuple[Path | None, ...] = ()
     """For each folder of shards a teacher's cache (priors/cache.py) whose maps take the place of the shards' own, or None. None at all: ()."""
 
@@ -73,6 +76,8 @@ class RegressorModule(AveragedModule):
         super().__init__(network.to(memory_format=torch.channels_last), training.fit)  # type: ignore[call-overload]
         self.training_config = training
         self.hand = load_bundled_hand()
+        # In a tuple, so that it is no part of this module: nothing of it learns, and checkpoints need not hold it.
+        self.judges = (_judge(training.decisions_of),) if training.decisions_of else ()
         self.train()  # Lightning keeps the modes that it finds
 
     def train(self, mode: bool = True) -> "RegressorModule":
@@ -94,8 +99,22 @@ class RegressorModule(AveragedModule):
         if self.hand.data.v_template.device != self.device:
             self.hand = self.hand.to(self.device)
         prediction, prior = self.network(batch.crops, batch.view.geometry, batch.present, batch.priors, batch.use_prior)
+        said = None
+        for judge in self.judges:
+            with torch.no_grad():
+                said, _ = judge.to(self.device)(
+                    batch.crops, batch.view.geometry, batch.present, batch.priors, torch.zeros_like(batch.use_prior)
+                )
+                said = said.to(torch.float32)
         with torch.autocast(self.device.type, enabled=False):
-            return stage1_loss(self.hand, prediction, prior, batch.truth, self.training_config.weights)
+            return stage1_loss(self.hand, prediction, prior, batch.truth, self.training_config.weights, said)
+
+
+def _judge(path: Path) -> Regressor:
+    """The network of a weights file, which learns nothing."""
+    network = Regressor(read_config(path, RegressorConfig))
+    load_weights(path, network)
+    return network.to(memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
 
 
 def prediction_errors(network: nn.Module, batch: PairBatch, prior: str) -> dict[str, list[float]]:
