@@ -8,7 +8,7 @@ from films import Film, number_of
 from test_track import apart, moving, read
 
 from twohands.video.reconstruct import LiveHands, VideoReader
-from twohands.video.roster import TrackConfig
+from twohands.video.track_config import TrackConfig
 
 
 @dataclasses.dataclass

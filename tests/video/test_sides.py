@@ -13,6 +13,7 @@ from twohands.schema import Stage1Hands
 from twohands.video.hand import FollowedHand, Reading
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 from twohands.video.sides import SideConfig, Sides, evidence
+from twohands.video.views import drop_other_hands, viewed
 
 BOTH = torch.tensor([True, True])
 
@@ -158,15 +159,15 @@ def test_a_hand_that_came_in_where_the_other_one_is_and_has_its_side_is_not_beli
     assert all(hand.own_odds == np.inf for hand in person.hands), "hands that are apart are their own"
     if not known:
         person.hands[1].own_odds = 0.0
-    pair = tracker._pair(person, 1.5).map(lambda t: t[[0, 0]])
+    pair = person.expected_pair(1.5).map(lambda t: t[[0, 0]])
     denied = dataclasses.replace(answer((0.99, 0.1)), keypoints_m=film.keypoints[44])
     for _ in range(6):
-        view = tracker._viewed(person, pair, denied, None, 1.5)
+        view = viewed(tracker.roster, person, pair, denied, None, 1.5)
         view.believed = [True, True]
-        tracker._drop_other_hands([view])
+        drop_other_hands(tracker.roster, [view])
         assert view.believed == [True, known]
     seen = dataclasses.replace(denied, side_correct=torch.tensor([0.99, 0.99]))
     for _ in range(6):
-        view = tracker._viewed(person, pair, seen, None, 1.5)
-        tracker._drop_other_hands([view])
+        view = viewed(tracker.roster, person, pair, seen, None, 1.5)
+        drop_other_hands(tracker.roster, [view])
     assert person.hands[1].own_odds == np.inf

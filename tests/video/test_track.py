@@ -15,8 +15,9 @@ from twohands.regress.confidence import error_of_confidence
 from twohands.schema import Detection
 from twohands.video.hand import MOST_ROOM, FollowedHand, size_of
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
-from twohands.video.roster import TrackConfig
-from twohands.video.track import Tracker, _View, fewer_looks
+from twohands.video.track import Tracker, fewer_looks
+from twohands.video.track_config import TrackConfig
+from twohands.video.views import View, drop_doubles
 
 
 def moving(place) -> list[HandParameters]:
@@ -206,10 +207,10 @@ def test_a_hand_gone_astray_gives_way_to_a_much_surer_one(sure, place):
     (person,) = tracker.roster.people
     person.hands[0].sureness = sure
     detection = film(film.frames()[-1].image)
-    (candidate,) = tracker.welcomer.candidates(film.frames()[-1].image, film.camera, detection)
+    (candidate,) = tracker.arrivals.welcomer.candidates(film.frames()[-1].image, film.camera, detection)
     assert float(candidate.hands.keypoint_confidence.mean()) == pytest.approx(0.8)
     elsewhere = dataclasses.replace(candidate, keypoints_xy=candidate.keypoints_xy + torch.tensor([20.0, 0.0]))
-    owner, side = tracker._owner(elsewhere, 0, torch.from_numpy(film.frames()[-1].image).permute(2, 0, 1), 1.5)
+    owner, side = tracker.arrivals.owner(elsewhere, 0, torch.from_numpy(film.frames()[-1].image).permute(2, 0, 1), 1.5)
     assert (owner.number, side) == place
 
 
@@ -315,13 +316,13 @@ def test_a_hand_that_leapt_too_far_to_be_followed_is_still_its_persons():
     film = Film(moving(apart), hidden={(k, 1) for k in range(45)})
     tracker, image = read(film).tracker, film.frames()[-1].image
     (person,) = tracker.roster.people
-    (candidate,) = tracker.welcomer.candidates(image, film.camera, film(image))
+    (candidate,) = tracker.arrivals.welcomer.candidates(image, film.camera, film(image))
     pixels = torch.from_numpy(image).permute(2, 0, 1)
     person.hands[0].doubts = 1
     for sizes, number in ((1.5, 0), (4.0, 1)):
         away = torch.tensor([sizes * person.hands[0].size_px, 0.0])
         leapt = dataclasses.replace(candidate, keypoints_xy=candidate.keypoints_xy + away)
-        assert tracker._owner(leapt, 0, pixels, 1.5)[0].number == number
+        assert tracker.arrivals.owner(leapt, 0, pixels, 1.5)[0].number == number
 
 
 def test_a_broken_frame_is_reported_and_filled():
@@ -380,8 +381,8 @@ def test_a_hand_hidden_beside_another_one_is_put_where_a_photos_look_reads_it_be
         person.sides.met = hand == "lost"
     person.hands[1].sees_other = hand.startswith("seen by the other")
     person.apart = hand.endswith("elsewhere")
-    assert tracker._read_anew(image, film(image), 1.5)[1] == found
-    assert len(tracker._came) == (found and hand != "astray"), "who was hidden and not lost did not come in"
+    assert tracker.arrivals.read_anew(image, film(image), 1.5)[1] == found
+    assert len(tracker.arrivals.came) == (found and hand != "astray"), "who was hidden and not lost did not come in"
     there = person.hands[0] is not None and bool(torch.allclose(person.hands[0].keypoints_xy, film.xy[-1, 0], atol=0.5))
     assert there == found
 
@@ -434,10 +435,10 @@ def test_two_hands_read_near_each_other_are_one_read_twice_only_if_they_were_far
     place, size_px = person.hands[0].keypoints_xy.clone(), person.hands[0].size_px
     person.hands[1].begin(place + torch.tensor([expected * size_px, 0.0]), 1.5)
     xy = torch.stack([place, place + torch.tensor([found * size_px, 0.0])])
-    (hands,) = film.infer(torch.from_numpy(film.frames()[-1].image).permute(2, 0, 1), film.camera, [tracker._pair(person, 1.5)])
+    (hands,) = film.infer(torch.from_numpy(film.frames()[-1].image).permute(2, 0, 1), film.camera, [person.expected_pair(1.5)])
     hands = dataclasses.replace(hands, side_correct=torch.tensor([0.9, 0.9 if sure else 0.3]))
-    view = _View(person, tracker._pair(person, 1.5), hands, None, xy, [True, True], [0.0, 1.0])
-    tracker._drop_doubles([view], 1.5)
+    view = View(person, person.expected_pair(1.5), hands, None, xy, [True, True], [0.0, 1.0])
+    drop_doubles(tracker.roster, [view], 1.5)
     assert view.believed == [True, kept]
 
 

@@ -15,10 +15,10 @@ from twohands.pipeline import Pipeline
 from twohands.schema import HAND_ABSENT, HAND_FILLED, HAND_SEEN, HandMotion
 from twohands.video.hand import Reading
 from twohands.video.media import Frame
-from twohands.video.roster import TrackConfig
 from twohands.video.settle import Readings, SettleConfig, guessed, reading_noise, refit, settle, shared_shape, volumes_cm3
 from twohands.video.smooth import LiveHand
 from twohands.video.track import Tracker
+from twohands.video.track_config import TrackConfig
 
 
 @dataclass

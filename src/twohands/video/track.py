@@ -7,25 +7,27 @@ or for some time nobody has looked.
 """
 
 import copy
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from twohands.detector import Detector as MapDetector
 from twohands.finding import Finder, Regressor
 from twohands.geometry.camera import Camera
-from twohands.people import Candidate, boxes_in_one_place, keypoint_distance
 from twohands.pipeline import Detector, Pipeline
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
-from twohands.video.hand import FollowedHand, Reading, distance_and_sureness, pair_at, roomy, size_of
+from twohands.video.arrivals import Arrivals
+from twohands.video.hand import Reading, distance_and_sureness, pair_at, roomy, size_of
 from twohands.video.past import Past
-from twohands.video.roster import FollowedPerson, Roster, TrackConfig
-from twohands.video.sides import exchanged, side_log_odds
+from twohands.video.person import FollowedPerson
+from twohands.video.roster import Roster
+from twohands.video.sides import exchanged
+from twohands.video.track_config import TrackConfig
+from twohands.video.views import View, drop_doubles, drop_other_hands, viewed
 
 RELATIVE_M = 0.03
 """Error of the relative translation that stage 1 predicts of a followed pair, twice a photo's: each hand of a film has a distance of its own, known
@@ -37,22 +39,6 @@ NEAR_LOOKS = 2
 """Looks of the detector that show near hands."""
 
 
-@dataclass
-class _View:
-    """An answer of stage 1 about a person on its way to a reading."""
-
-    person: FollowedPerson
-    pair: HandPair
-    """Where it was asked to look."""
-    hands: Stage1Hands
-    other: Stage1Hands | None
-    """The answer with left and right exchanged, if that was asked for."""
-    xy: Float[Tensor, "hand 21 2"]
-    believed: list[bool]
-    misfit: list[float]
-    """How badly each hand fits to what was expected of it."""
-
-
 class Tracker:
     """Follows the hands of everyone through the frames of one camera."""
 
@@ -62,15 +48,14 @@ class Tracker:
         self.detector = fewer_looks(pipeline.detector)
         self.near_detector = fewer_looks(pipeline.detector, NEAR_LOOKS)
         # Whoever comes in is read once more in the same frame, where these hands were found.
-        self.welcomer = Finder(self.follower, pipeline.network_hand, searching=False)
+        welcomer = Finder(self.follower, pipeline.network_hand, searching=False)
         self.detections = 0
         """How often the detector was asked."""
         self.corrections: list[tuple[float, Reading]] = []
         """What should have been read at an earlier time; whoever keeps the readings takes these and empties the list."""
         self.roster = Roster(camera, self.config)
+        self.arrivals = Arrivals(self.roster, welcomer, self._ask)
         self.past = Past(self._ask, pipeline.network_hand, camera, self.roster)
-        self._came: list[FollowedHand] = []
-        """Hands that nobody followed before this frame."""
         self._looked_s = self._looked_far_s = -1e9
         self._in_vain = 0
         """Looks of the detector in a row that brought nobody."""
@@ -87,12 +72,12 @@ class Tracker:
         if look:
             self._looked_s, self.detections = time_s, self.detections + 1
             detection = self._detected(image, time_s)
-            anew, found = self._read_anew(image, detection, time_s)
+            anew, found = self.arrivals.read_anew(image, detection, time_s)
             strangers = self.roster.strangers(detection, time_s, anew)
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         readings = self._follow(pixels, time_s, self.roster.active)
         if strangers is not None:
-            joined = self._welcome(image, pixels, strangers, time_s) if len(strangers.score) else []
+            joined = self.arrivals.welcome(image, pixels, strangers, time_s) if len(strangers.score) else []
             self._in_vain = 0 if joined or found else self._in_vain + 1
             readings = [r for r in readings if r.person not in {p.number for p in joined}] + self._follow(pixels, time_s, joined)
         self.roster.unite()
@@ -102,10 +87,10 @@ class Tracker:
     def _look_back(self, pixels: Tensor, readings: list[Reading], time_s: float) -> None:
         """Reads the frames before this one for hands that came in."""
         self.past.note(time_s, pixels, readings, self.corrections)
-        for hand in self._came:
+        for hand in self.arrivals.came:
             if not hand.doubts:
                 self.past.arrived(hand, time_s)
-        self._came = []
+        self.arrivals.came = []
         self.corrections += self.past.corrections()
 
     def skip(self) -> None:
@@ -136,7 +121,7 @@ class Tracker:
         """Reads the hands of these people where they are expected."""
         if not people:
             return []
-        pairs = [self._pair(p, time_s) for p in people]
+        pairs = [p.expected_pair(time_s) for p in people]
         twice = [p for p in people if p.sides.should_exchange(time_s, looked=self._looked_s == time_s)]
         for person in twice:
             person.sides.both_read_s = time_s
@@ -151,10 +136,10 @@ class Tracker:
                 person.exchange()
                 self.corrections += corrections
                 pair, hands, other = exchanged(pair), other, hands
-            views.append(self._viewed(person, pair, hands, other, time_s))
+            views.append(viewed(self.roster, person, pair, hands, other, time_s))
         views = self._looked_again(pixels, views, time_s)
-        self._drop_other_hands(views)
-        self._drop_doubles(views, time_s)
+        drop_other_hands(self.roster, views)
+        drop_doubles(self.roster, views, time_s)
         readings = []
         for view in views:
             reading, sides = self._taken(view, time_s), view.person.sides
@@ -171,26 +156,7 @@ class Tracker:
         """One look of stage 1 at each."""
         return [answer.to("cpu") for answer in self.follower.infer(pixels, self.camera, pairs)]
 
-    def _viewed(self, person: FollowedPerson, pair: HandPair, hands: Stage1Hands, other: Stage1Hands | None, time_s: float) -> _View:
-        """An answer, and which of its hands are where they can be."""
-        c = self.config
-        xy = self.camera.project(hands.keypoints_m)
-        believed, misfit = [False, False], [0.0, 0.0]
-        for side, hand in enumerate(person.hands):
-            if hand is None or not pair.present[side] or not bool(xy[side].isfinite().all()):
-                continue
-            jump, (distance_m, _, noise) = hand.jump(xy[side], time_s), distance_and_sureness(hands, side)
-            misfit[side] = jump + hand.growth(xy[side]) - math.log(float(hands.presence[side] * hands.side_correct[side]) + 1e-3)
-            badly = noise > c.unsure_noise
-            unsure = badly and self.roster.is_met(hand, time_s)
-            most = c.unsure_jump if unsure else c.largest_jump
-            steady = (jump < most and hand.leap(xy[side], distance_m) < math.log(1 + c.largest_jump)) or (hand.doubts > 1 and not unsure)
-            # Unsure readings are small, and each makes the next box smaller: from frame to frame a hand would shrink to nothing.
-            drifted = badly and abs(math.log(max(size_of(xy[side]), 1.0) / hand.sure_size_px)) > math.log(1 + c.largest_jump)
-            believed[side] = float(hands.presence[side]) >= c.presence_kept and steady and not drifted and self.roster.is_in_view(xy[side])
-        return _View(person, pair, hands, other, xy, believed, misfit)
-
-    def _looked_again(self, pixels: Tensor, views: list[_View], time_s: float) -> list[_View]:
+    def _looked_again(self, pixels: Tensor, views: list[View], time_s: float) -> list[View]:
         """The same views, but hands that moved otherwise than they were expected to are looked at where they turned out to be. Not so hands that
         meet: there a hand that seems to be elsewhere may be the other one."""
         asked: dict[int, HandPair] = {}
@@ -207,45 +173,12 @@ class Tracker:
         answers = self._ask(pixels, list(asked.values())) if asked else []
         seen = list(views)
         for (k, pair), answer in zip(asked.items(), answers, strict=True):
-            closer = self._viewed(views[k].person, pair, answer, views[k].other, time_s)
+            closer = viewed(self.roster, views[k].person, pair, answer, views[k].other, time_s)
             if sum(closer.believed) >= sum(views[k].believed):
                 seen[k] = closer
         return seen
 
-    def _drop_other_hands(self, views: list[_View]) -> None:
-        """Does not believe a hand that came in where the person's other one is and has that one's side: its box shows that one again. A hand that
-        was its own once is not given up so: hidden, it is often taken for the one before it, and comes out again."""
-        c = self.config.sides
-        for view in views:
-            near, known = boxes_in_one_place(view.pair), side_log_odds(view.hands).clamp(-c.step, c.step).tolist()
-            for side, hand in enumerate(view.person.hands):
-                if hand is None:
-                    continue
-                hand.own_odds = max(hand.own_odds + known[side], -c.bound)
-                if not near or hand.own_odds >= c.decided:
-                    hand.own_odds = math.inf
-                if hand.own_odds < 0 < known[1 - side]:
-                    view.believed[side] = False
-
-    def _drop_doubles(self, views: list[_View], time_s: float) -> None:
-        """Where two hands were read from one, does not believe the one that fits worse to what was expected."""
-        c = self.config
-        every = [(view, side) for view in views for side in (0, 1)]
-        for k, (a, i) in enumerate(every):
-            for b, j in every[k + 1 :]:
-                hand, twin = a.person.hands[i], b.person.hands[j]
-                if not (a.believed[i] and b.believed[j]) or hand is None or twin is None:
-                    continue
-                apart = keypoint_distance(a.xy[i], b.xy[j])
-                doubted = min(float(a.hands.side_correct[i]), float(b.hands.side_correct[j])) < 0.5
-                expected = keypoint_distance(hand.expected_xy(time_s), twin.expected_xy(time_s))
-                collapsed = apart < max(0.5 * expected, expected - c.nearer if doubted else 0.0)
-                collapsed |= a.person is not b.person and i == j
-                if apart < c.same_hand or (apart < c.near_hand and collapsed):
-                    worse, side = (a, i) if a.misfit[i] > b.misfit[j] else (b, j)
-                    worse.believed[side] = False
-
-    def _taken(self, view: _View, time_s: float) -> Reading | None:
+    def _taken(self, view: View, time_s: float) -> Reading | None:
         """What is believed of a view; the person's hands move there."""
         person, hands = view.person, view.hands
         for side, hand in enumerate(person.hands):
@@ -269,127 +202,6 @@ class Tracker:
         reading = _reading(hands, seen, person.number)
         person.sides.note(time_s, reading, None if view.other is None else _reading(view.other, seen.flip(0), person.number))
         return reading
-
-    def _pair(self, person: FollowedPerson, time_s: float) -> HandPair:
-        """What stage 1 is asked: boxes about the keypoints, and directions, where they are expected."""
-        left, right = person.hands
-        known = [hand for hand in (left or right, right or left) if hand is not None]
-        xy, present = torch.stack([hand.expected_xy(time_s) for hand in known]), torch.tensor([left is not None, right is not None])
-        return roomy(pair_at(xy, present), person.rooms())
-
-    def _read_anew(self, image: np.ndarray, detection: Detection, time_s: float) -> tuple[set[int], bool]:
-        """Puts hands that are read badly beside another one, or not at all, where they are read better as a photo's are, if the other one is then read
-        where it is followed: from frame to frame a hidden hand's place drifts, each reading a little off the one before. Returns the detections
-        that were looked at, and whether a hand was put anywhere."""
-        asked: set[int] = set()
-        found = False
-        for person in self.roster.active:
-            hidden = [side for side in (0, 1) if person.may_hide(side)]
-            own = self.roster.own_detections(person, detection, time_s) if hidden else []
-            if not own:
-                continue
-            asked.update(own)
-            for candidate in self.welcomer.candidates(image, self.camera, detection.rows(own)):
-                for side in hidden:
-                    found |= self._put_where_found(person, side, candidate, time_s)
-        return asked, found
-
-    def _put_where_found(self, person: FollowedPerson, side: int, candidate: Candidate, time_s: float) -> bool:
-        """Takes a photo's word for a hidden hand if that is read better there. Whether it was."""
-        if not self._is_there(candidate, side):
-            return False
-        c, hand, other = self.config, person.hands[side], person.hands[1 - side]
-        found, most = _followed(candidate, side, time_s), c.found_noise
-        if hand is not None:
-            # How well it was read once says little of a hand that has not been read for frames.
-            most = max(hand.noise / c.better_found, c.unsure_noise if hand.doubts > 1 else 0.0)
-            found.own_odds = hand.own_odds
-        if found.noise > most:
-            return False
-        xy = candidate.keypoints_xy
-        if other is not None and not other.hidden:
-            seen_xy = other.expected_xy(time_s)
-            same = bool(candidate.present[1 - side]) and keypoint_distance(xy[1 - side], seen_xy) < c.near_hand
-            if not same or keypoint_distance(xy[side], seen_xy) < c.same_hand:
-                return False
-        person.hands[side] = found
-        if hand is None:
-            self._came.append(found)
-        self.roster.remember(person, time_s)
-        return True
-
-    def _is_there(self, candidate: Candidate, side: int) -> bool:
-        """Whether a hand that was found may be followed."""
-        believed = bool(candidate.present[side]) and float(candidate.hands.presence[side]) >= self.config.presence_new
-        return believed and self.roster.is_in_view(candidate.keypoints_xy[side])
-
-    def _welcome(self, image: np.ndarray, pixels: Tensor, strangers: Detection, time_s: float) -> list[FollowedPerson]:
-        """Gives hands that nobody follows yet to the person whom they belong to; returns those people."""
-        joined: dict[int, FollowedPerson] = {}
-        for candidate in self.welcomer.candidates(image, self.camera, strangers):
-            for side in (0, 1):
-                if not self._is_there(candidate, side):
-                    continue
-                xy, found = candidate.keypoints_xy[side], _followed(candidate, side, time_s)
-                owner, place = self.roster.misread_owner(xy, side, found.noise, time_s) or (None, side)
-                if owner is None and not self.roster.is_followed(xy) and not self.roster.is_within_another(xy, found.noise, time_s):
-                    owner, place = self._owner(candidate, side, pixels, time_s)
-                if owner is None:
-                    continue
-                owner.hands[place] = found
-                self._came.append(found)
-                self.roster.remember(owner, time_s)
-                joined[owner.number] = owner
-        for box in strangers.box_xyxy_px:
-            middle, reach = (box[:2] + box[2:]) / 2, self.config.match_distance * float((box[2:] - box[:2]).max())
-            hands = [hand for person in joined.values() for hand in person.hands if hand is not None]
-            if not any(float((hand.keypoints_xy.mean(0) - middle).norm()) < reach for hand in hands):
-                self.roster.refuse(box, time_s)
-        return list(joined.values())
-
-    def _owner(self, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> tuple[FollowedPerson | None, int]:
-        """Whose hand this is, and on which side: of the nearest person who shows one hand of about that size (a hand that is not where it was
-        expected shows no more than one that is not there); else of the last who was seen without any; else of somebody new. Nobody's, if it
-        is read badly beside a hand that is followed: beside clasped hands many a third one is seen."""
-        xy = candidate.keypoints_xy[side]
-        place, size = xy.mean(0), max(size_of(xy), 1.0)
-
-        def far(person: FollowedPerson) -> float:
-            return float((person.place_xy - place).norm()) / max(person.size_px, size)
-
-        sureness = distance_and_sureness(candidate.hands, side)[1]
-
-        def shown(person: FollowedPerson, place: int) -> bool:
-            hand = person.hands[place]
-            astray = hand is not None and place == side and self.config.much_surer * hand.sureness < sureness
-            return hand is not None and not hand.doubts and not astray
-
-        one_handed = [p for p in self.roster.people if shown(p, 0) != shown(p, 1) and far(p) < 12 and 0.4 < size / p.size_px < 2.5]
-        for person in sorted(one_handed, key=far):
-            if not shown(person, side) or self._is_other_hand(person, candidate, side, pixels, time_s):
-                return person, 1 - side if shown(person, side) else side
-        # Who leaps farther than anybody can follow is still nobody new, as long as it is near.
-        gone = [p for p in self.roster.people if not any(p.hands) or (not shown(p, 0) and not shown(p, 1) and far(p) < 3)]
-        if gone:
-            return max(gone, key=lambda p: (p.seen_s, -far(p))), side
-        third = _followed(candidate, side, time_s)
-        if third.noise > self.config.unsure_noise and self.roster.is_met(third, time_s):
-            return None, side
-        return self.roster.newcomer(), side
-
-    def _is_other_hand(self, person: FollowedPerson, candidate: Candidate, side: int, pixels: Tensor, time_s: float) -> bool:
-        """Both hands look like the same side: one of them does so by mistake, unless both are sure."""
-        lost = person.hands[1 - side]
-        person.hands[1 - side] = _followed(candidate, side, time_s)
-        (answer,) = self._ask(pixels, [self._pair(person, time_s)])
-        person.hands[1 - side] = lost
-        sure = torch.logit(candidate.hands.side_correct[side], eps=1e-3) - torch.logit(answer.side_correct[1 - side], eps=1e-3)
-        return float(sure) < self.config.same_side or person.sides.odds < self.config.same_side
-
-
-def _followed(candidate: Candidate, side: int, time_s: float) -> FollowedHand:
-    """A hand that was found, as it is followed from now on."""
-    return FollowedHand(candidate.keypoints_xy[side].clone(), time_s, *distance_and_sureness(candidate.hands, side))
 
 
 def _reading(hands: Stage1Hands, seen: Bool[Tensor, "hand"], number: int) -> Reading:
