@@ -22,6 +22,7 @@ from PIL import Image, ImageFilter
 from PIL.TiffImagePlugin import IFDRational
 
 from twohands.render import interpolate, rasterize, smooth_normals
+from twohands.synth.posing import annotated_points
 from twohands.synth.scene import Scene, SceneKnobs, build_scene
 from twohands.synth.things import Piece
 
@@ -54,7 +55,7 @@ class Shot:
     faces: np.ndarray
     colour: Float[np.ndarray, "vert 3"]
     specular: Float[np.ndarray, "vert 1"]
-    keypoints_m: Float[np.ndarray, "hand 21 3"]
+    joints_and_tips_m: Float[np.ndarray, "hand 21 3"]
     focal_px: float
 
     @staticmethod
@@ -121,8 +122,8 @@ def shaded(shot: Shot, width: int, height: int, lamps: int, skies: int) -> Float
     # The inside of a sleeve is lit as the side that is seen. Faces decide: near an outline smooth normals look away where the face does not.
     a, b, c = (vertices[shot.faces[raster.face[seen], k]] for k in range(3))
     normal *= np.where((np.cross(b - a, c - a) * view).sum(1, keepdims=True) < 0, -1, 1)
-    middle = shot.keypoints_m.reshape(-1, 3).mean(0)
-    radius = float(np.linalg.norm(shot.keypoints_m.reshape(-1, 3) - middle, axis=1).max()) * 1.25
+    middle = shot.joints_and_tips_m.reshape(-1, 3).mean(0)
+    radius = float(np.linalg.norm(shot.joints_and_tips_m.reshape(-1, 3) - middle, axis=1).max()) * 1.25
     total = np.zeros((len(points), 3), np.float32)
     pixels = [np.ascontiguousarray(x, np.float32) for x in (points + 0.0008 * normal, normal, view, colour, specular[:, 0])]
     for to_light, radiance in zip(*directions(lamps, skies), strict=True):
@@ -245,7 +246,7 @@ def write(shot: Shot, out: Path, seed: int) -> None:
             "kp2d_px": (shot.focal_px * k[:, :2] / k[:, 2:] + principal).round(2).tolist(),
             "kp3d_mm": (k * 1000).round(2).tolist(),
         }
-        for side, k in zip(("left", "right"), shot.keypoints_m.astype(np.float64), strict=True)
+        for side, k in zip(("left", "right"), annotated_points(shot.joints_and_tips_m).astype(np.float64), strict=True)
     ]
     K = [[round(shot.focal_px, 3), 0, principal[0]], [0, round(shot.focal_px, 3), principal[1]], [0, 0, 1]]
     truth = {"hands": hands, "penetration_cm3": 0.0, "camera": {"K": K, "source": "truth"}, "seed": seed}

@@ -45,15 +45,18 @@ def test_flexion_is_positive_towards_the_palm():
     assert (bent - rest)[[8, 12, 16, 20], 1].max() < -0.02
 
 
-def test_two_keypoints_lie_beside_their_joints_and_move_with_them():
-    """On the way to another joint, in any pose; the rest are joints and tips."""
+def test_seven_keypoints_lie_beside_their_joints_and_tips_and_move_with_them():
+    """On the way to another joint, in any pose; the rest are joints."""
     pose = rotvec_to_matrix(torch.randn(3, 2, 16, 3, generator=torch.Generator().manual_seed(1)))
     posed = load_bundled_hand().with_shape(torch.zeros(2, 10)).with_pose(pose)
     moved = posed.keypoints() - posed.joints_and_tips()
-    assert moved.norm(dim=-1).amax((0, 1)).nonzero()[:, 0].tolist() == [0, 1]
+    tips, last_joints = [4, 8, 12, 16, 20], [3, 7, 11, 15, 19]
+    assert moved.norm(dim=-1).amax((0, 1)).nonzero()[:, 0].tolist() == sorted([0, 1, *tips])
     wrist, knuckle, base, next_one = (posed.joints_m[:, :, MANO16.index(name)] for name in ("wrist", "middle1", "thumb1", "thumb2"))
     torch.testing.assert_close(moved[:, :, 0], 0.066 * (knuckle - wrist), atol=1e-6, rtol=0)
     torch.testing.assert_close(moved[:, :, 1], 0.25 * (next_one - base), atol=1e-6, rtol=0)
+    ends = posed.joints_and_tips()
+    torch.testing.assert_close(moved[:, :, tips], 0.1 * (ends[:, :, last_joints] - ends[:, :, tips]), atol=1e-6, rtol=0)
 
 
 def test_texture_coordinates_and_wrist():

@@ -16,10 +16,15 @@ from twohands.hands.model import HandModel, HandModelData
 from twohands.joints import MANO16_PARENTS, OPENPOSE21
 from twohands.record import Record
 
-ANNOTATED = (("wrist", "middle1", 0.066), ("thumb1", "thumb2", 0.25))
-"""Where annotators put a keypoint: so much of the way from the joint that the hand turns about to another one. The joints are anatomy's: the wrist
-between the forearm and the carpals, the thumb's base on the carpals. Whoever marks keypoints on pictures puts both farther towards the fingers, and
-networks that learnt from them do so on this hand's own pictures (`tools/measure_keypoints.py`; docs/CONVENTIONS.md)."""
+ANNOTATED = (
+    ("wrist", "middle1", 0.066),
+    ("thumb1", "thumb2", 0.25),
+    *((f"{finger}4", f"{finger}3", 0.1) for finger in ("thumb", "index", "middle", "ring", "pinky")),
+)
+"""Where annotators put a keypoint: so much of the way from the joint that the hand turns about, or the end of a finger, to another one. The joints are
+anatomy's: the wrist between the forearm and the carpals, the thumb's base on the carpals. Whoever marks keypoints on pictures puts both farther towards
+the fingers, and fingertips before the finger's end, and networks that learnt from them do so on this hand's own pictures (`tools/measure_keypoints.py`;
+docs/CONVENTIONS.md)."""
 _FLOATS = ("v_template", "shapedirs", "J_regressor", "weights", "vt")
 _INDICES = ("faces", "tip_vertices", "ft", "part", "wrist_loop")
 _AXES = ("flex_axis", "spread_axis", "twist_axis")
