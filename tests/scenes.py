@@ -70,8 +70,6 @@ class Truth:
     """How many times too large the detector's box of (person, hand) is."""
     seen_up_to: float = math.inf
     """Stage 1 reads no hand in a box that is so many times as large as the hand."""
-    clearer_in_larger: bool = False
-    """It reads left hands 3 cm beside where they are, and hardly, unless their box is a sixth too large."""
     credulous: bool = False
     """Asked for the hands the wrong way round it doubts no side, and hardly knows where keypoints are."""
     denies_both: bool = False
@@ -146,13 +144,6 @@ class Truth:
             true_box, asked_box = boxes[nearest], pair.box_xyxy_px[hand]
             if float((asked_box[2:] - asked_box[:2]).max() / (true_box[2:] - true_box[:2]).max()) > self.seen_up_to:
                 presence[hand], confidence[hand] = 0.2, 0.2
-            if (
-                self.clearer_in_larger
-                and hand == 0
-                and float((asked_box[2:] - asked_box[:2]).max() / (true_box[2:] - true_box[:2]).max()) < 1.17
-            ):
-                parameters.translation_m[hand, 0] -= 0.03
-                confidence[hand] = 0.3
             seen[hand] = boxes[2 * person + (true_hand if self.other_is_itself else 1 - true_hand)]
         keypoints = self.model.pose_hands(parameters).keypoints()
         low, high = seen.split(2, -1)

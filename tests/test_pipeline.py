@@ -15,7 +15,7 @@ from twohands.geometry.camera import Camera
 from twohands.geometry.rotations import axis_rotation, matrix_to_rotvec, rotvec_to_matrix
 from twohands.hands.bundled import load_bundled_hand
 from twohands.hands.model import HandModel
-from twohands.people import GUESSES, ONE_PLACE_DISTANCE, guesses_around, keypoint_distance
+from twohands.people import ONE_PLACE_DISTANCE, keypoint_distance
 from twohands.smaller_boxes import unseen
 
 
@@ -190,33 +190,9 @@ def test_a_guess_beside_the_hand_is_mended():
     (person,) = truth.pipeline().reconstruct(blank_image()).people
     assert bool(person.hand_present.all())
     guessed = [pair for pair in truth.asked if bool(pair.present.all())]
-    assert len(guessed) == len(GUESSES) + 1
+    assert len(guessed) == 2
     right = truth.keypoints_xy()[0, 1]
-    torch.testing.assert_close(guessed[-1].box_xyxy_px[1], torch.cat([right.amin(0), right.amax(0)]))
-
-
-def test_a_hidden_hand_is_taken_from_where_it_is_read_best():
-    truth = Truth([two_hands(0.2)], found=[(0, 1)], sees_other=True, clearer_in_larger=True)
-    (person,) = truth.pipeline().reconstruct(blank_image()).people
-    assert bool(person.hand_present.all())
-    assert torch.allclose(person.keypoints_m, truth.model.pose_hands(truth.people[0]).keypoints(), atol=1e-6)
-
-
-@pytest.mark.parametrize("hidden", [0, 1])
-def test_guesses_around_a_hidden_hand_leave_the_other_one_alone(hidden):
-    guess = replace(Truth([two_hands(0.2)])(blank_image()), person=(0, 0))
-    around = guesses_around(guess, hidden)
-    assert around.person == (0, 0, 2, 2, 4, 4, 6, 6)
-    assert torch.equal(around.rows([0, 1]).box_xyxy_px, guess.box_xyxy_px)
-    for k, (grown, turn_deg) in enumerate(GUESSES):
-        box, direction = around.box_xyxy_px[2 * k : 2 * k + 2], around.direction[2 * k : 2 * k + 2]
-        assert torch.equal(box[1 - hidden], guess.box_xyxy_px[1 - hidden])
-        assert torch.equal(direction[1 - hidden], guess.direction[1 - hidden])
-        torch.testing.assert_close(box[hidden, :2] + box[hidden, 2:], guess.box_xyxy_px[hidden, :2] + guess.box_xyxy_px[hidden, 2:])
-        sides = (box[hidden, 2:] - box[hidden, :2]) / (guess.box_xyxy_px[hidden, 2:] - guess.box_xyxy_px[hidden, :2])
-        torch.testing.assert_close(sides, torch.full((2,), grown))
-        (x, y), (u, v) = guess.direction[hidden].tolist(), direction[hidden].tolist()
-        assert math.degrees(math.atan2(x * v - y * u, x * u + y * v)) == pytest.approx(turn_deg, abs=1e-3)
+    torch.testing.assert_close(guessed[1].box_xyxy_px[1], torch.cat([right.amin(0), right.amax(0)]))
 
 
 def test_a_guess_that_a_second_look_loses_is_believed_at_first_sight():

@@ -27,11 +27,10 @@ from twohands.people import (
     Candidate,
     Sides,
     badly_read,
-    best_completed,
     boxes_in_one_place,
+    completes,
     followed,
     guessed_pair,
-    guesses_around,
     hand_pair,
     in_one_place,
     keypoint_box,
@@ -249,19 +248,18 @@ class Finder:
     def _with_guess(
         self, pixels: Tensor, camera: Camera, alone: Candidate, guess: Detection, others: list[Float[Tensor, "21 2"]]
     ) -> Candidate | None:
-        """A lone hand with the other one that it sees, if stage 1 finds this: of the places and directions where it may lie, in the one where it is
-        read best. What a look makes of a hidden hand hangs on where it is taken."""
-        varied = guesses_around(guess, int(not alone.present[1]))
-        asked = self._infer(pixels, camera, varied, [(k, k + 1) for k in range(0, len(varied.score), 2)], guessed=True)
-        if pair := best_completed(alone, asked, others):
+        """A lone hand with the other one that it sees, if stage 1 finds this in one of three places."""
+        (pair,) = self._infer(pixels, camera, guess, [(0, 1)], guessed=True)
+        if completes(alone, pair, others):
             return pair
-        if float(asked[0].hands.presence.min()) >= LOOK_AGAIN:
+        if float(pair.hands.presence.min()) >= LOOK_AGAIN:
             # A guess may be beside the hand, which then is half out of its crop: look where stage 1 has put it.
-            moved = self._infer(pixels, camera, moved_to(guess, asked[0].keypoints_xy), [(0, 1)], guessed=True)
-            if pair := best_completed(alone, moved, others):
+            (pair,) = self._infer(pixels, camera, moved_to(guess, pair.keypoints_xy), [(0, 1)], guessed=True)
+            if completes(alone, pair, others):
                 return pair
         # A second look follows what the first one has read: of a hidden hand that may have been the other one.
-        return best_completed(alone, self._infer(pixels, camera, guess, [(0, 1)], guessed=True, looks=1), others)
+        (pair,) = self._infer(pixels, camera, guess, [(0, 1)], guessed=True, looks=1)
+        return pair if completes(alone, pair, others) else None
 
     def measured(self, candidates: list[Candidate], camera: Camera) -> list[Candidate]:
         """Candidates whose shared volume is known."""

@@ -41,8 +41,6 @@ EXCHANGED_BETTER = 1.3
 """Left and right are exchanged if both hands together are read so many times as well then."""
 NEARER = 0.5
 """How far a box moves from the detector's to that of the keypoints which a glance has found."""
-GUESSES = ((1.0, 0.0), (1.25, 0.0), (1.0, -25.0), (1.0, 25.0))
-"""How much larger the box of a hidden hand is than it was guessed, and turned by how many degrees, where it is asked about."""
 LOOK_AGAIN = 0.05
 """Presence from which a guess that did not hold is looked at once more, where stage 1 has put the hands."""
 SIDE_DENIED = 0.5
@@ -233,28 +231,6 @@ def guessed_pair(candidate: Candidate) -> Detection | None:
     score = torch.stack([candidate.score[hand], candidate.score[hand] * probability])
     order = [hand, 1 - hand]  # the row of the left hand, then of the right one
     return Detection(box[order], score[order], torch.tensor([0.0, 1.0]), along[order], (0, 0))
-
-
-def guesses_around(guess: Detection, hidden: int) -> Detection:
-    """Pairs of detections, left first: a guess as it is, with a larger box of its `hidden` hand (0 left, 1 right), and with that one turned to
-    either side."""
-    box, direction = (t.repeat(len(GUESSES), *[1] * (t.ndim - 1)) for t in (guess.box_xyxy_px, guess.direction))
-    for k, (grown, turn_deg) in enumerate(GUESSES):
-        row, turn = 2 * k + hidden, math.radians(turn_deg)
-        low, high = box[row, :2].clone(), box[row, 2:].clone()
-        centre, half = (low + high) / 2, grown * (high - low) / 2
-        box[row] = torch.cat([centre - half, centre + half])
-        direction[row] = direction[row] @ direction.new_tensor([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-    many = len(GUESSES)
-    people = tuple(person + 2 * k for k in range(many) for person in guess.person)
-    return Detection(box, guess.score.repeat(many), guess.right_probability.repeat(many), direction, people)
-
-
-def best_completed(alone: Candidate, pairs: list[Candidate], others: list[Float[Tensor, "21 2"]]) -> Candidate | None:
-    """Of the pairs that complete a lone hand (`completes`) the one whose other hand is read best; None if none does."""
-    hidden = int(not alone.present[1])
-    found = [pair for pair in pairs if completes(alone, pair, others)]
-    return max(found, key=lambda pair: float(legible(pair.hands)[hidden]), default=None)
 
 
 def completes(alone: Candidate, pair: Candidate, others: list[Float[Tensor, "21 2"]]) -> bool:
