@@ -60,8 +60,8 @@ class Shot:
 
     @staticmethod
     def of(scene: Scene, width: int, height: int) -> "Shot":
-        keypoints = scene.mesh.keypoints_m.numpy()
-        every = keypoints.reshape(-1, 3)
+        points = scene.mesh.keypoints_m.numpy()
+        every = points.reshape(-1, 3)
         z = every.mean(0) / np.linalg.norm(every.mean(0))
         x = np.cross([0.0, 1.0, 0.0], z)
         x /= np.linalg.norm(x)
@@ -75,7 +75,7 @@ class Shot:
             np.concatenate([outward(p) + s for p, s in zip(scene.pieces, starts[:-1], strict=True)]),
             np.concatenate([p.colour for p in scene.pieces]),
             np.concatenate([np.full((len(p.vertices_m), 1), 0.25 if p.specular > 0.02 else 0.02) for p in scene.pieces]),
-            keypoints @ R_shot_camera.T,
+            points @ R_shot_camera.T,
             float(focal),
         )
 

@@ -141,3 +141,11 @@ def test_decisions_follow_the_weights_that_are_named_and_not_the_truth(tmp_path:
         _, after = module.loss(batch)
     assert after["decisions"] < 0.5 * terms["decisions"]
     assert float(said.presence_logit[batch.present].max()) < 0
+
+
+def test_decisions_on_crops_of_another_size_are_refused(tmp_path: Path, shard_folder: Path) -> None:
+    larger = dataclasses.replace(TINY, crop_px=64)
+    save_weights(tmp_path / "judge.safetensors", Regressor(larger), larger, {}, half=False)
+    training = dataclasses.replace(run(tmp_path / "run", shard_folder, 3), decisions_of=tmp_path / "judge.safetensors")
+    with pytest.raises(UserError, match="decides on crops of 64 px, and this run has 32 px"):
+        RegressorModule(training)

@@ -10,10 +10,10 @@ from test_track import apart, judged, moving, read
 
 from twohands.hands.parameters import HandParameters
 from twohands.schema import Stage1Hands
+from twohands.video.belief import drop_other_hands, viewed
 from twohands.video.hand import FollowedHand, Reading
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 from twohands.video.sides import SideConfig, Sides, evidence
-from twohands.video.views import drop_other_hands, viewed
 
 BOTH = torch.tensor([True, True])
 

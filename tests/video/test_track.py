@@ -13,11 +13,11 @@ from twohands.evaluation.motion import swapped_frames, switches
 from twohands.hands.parameters import HandParameters
 from twohands.regress.confidence import error_of_confidence
 from twohands.schema import Detection
+from twohands.video.belief import View, drop_doubles
 from twohands.video.hand import MOST_ROOM, FollowedHand, size_of
 from twohands.video.reconstruct import LiveHands, VideoReader, joined_motions
 from twohands.video.track import Tracker, fewer_looks
 from twohands.video.track_config import TrackConfig
-from twohands.video.views import View, drop_doubles
 
 
 def moving(place) -> list[HandParameters]:

@@ -29,7 +29,7 @@ def _check(shards: tuple[Path, ...], mixture: tuple[float, ...]) -> None:
 
 def _check_start(path: Path | None) -> None:
     if path is not None and not path.is_file():
-        raise UserError(f"no weights to start from at {path}; train them, or `twohands teachers install --trunks`")
+        raise UserError(f"no weights at {path}; train them, or `twohands teachers install --trunks`")
 
 
 def detector_experiment(

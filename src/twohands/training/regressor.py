@@ -13,6 +13,7 @@ from twohands.geometry.rotations import nearest_rotation
 from twohands.hands.bundled import load_bundled_hand
 from twohands.priors.cache import taught_shards
 from twohands.priors.tflite import fill_landmark_trunk
+from twohands.regress.head import HandPrediction
 from twohands.regress.losses import LossWeights, palm_length, predicted_joints_m, stage1_loss
 from twohands.regress.network import LandmarkEncoders, Regressor, RegressorConfig
 from twohands.training.false_alarms import with_false_alarms
@@ -77,7 +78,7 @@ class RegressorModule(AveragedModule):
         self.training_config = training
         self.hand = load_bundled_hand()
         # In a tuple, so that it is no part of this module: nothing of it learns, and checkpoints need not hold it.
-        self.judges = (_judge(training.decisions_of),) if training.decisions_of else ()
+        self.judges: tuple[Regressor, ...] = (_judge(training.decisions_of, training.network.crop_px),) if training.decisions_of else ()
         self.train()  # Lightning keeps the modes that it finds
 
     def train(self, mode: bool = True) -> "RegressorModule":
@@ -99,20 +100,24 @@ class RegressorModule(AveragedModule):
         if self.hand.data.v_template.device != self.device:
             self.hand = self.hand.to(self.device)
         prediction, prior = self.network(batch.crops, batch.view.geometry, batch.present, batch.priors, batch.use_prior)
-        said = None
-        for judge in self.judges:
-            with torch.no_grad():
-                said, _ = judge.to(self.device)(
-                    batch.crops, batch.view.geometry, batch.present, batch.priors, torch.zeros_like(batch.use_prior)
-                )
-                said = said.to(torch.float32)
+        said = self._judged(batch) if self.judges else None
         with torch.autocast(self.device.type, enabled=False):
             return stage1_loss(self.hand, prediction, prior, batch.truth, self.training_config.weights, said)
 
+    @torch.no_grad()
+    def _judged(self, batch: PairBatch) -> HandPrediction:
+        """What the judge says of a batch; by what its alignment encoder reads, as on photos."""
+        judge = self.judges[0].to(self.device)
+        said, _ = judge(batch.crops, batch.view.geometry, batch.present, batch.priors, torch.zeros_like(batch.use_prior))
+        return said.to(torch.float32)
 
-def _judge(path: Path) -> Regressor:
-    """The network of a weights file, which learns nothing."""
-    network = Regressor(read_config(path, RegressorConfig))
+
+def _judge(path: Path, crop_px: int) -> Regressor:
+    """The network of a weights file, which learns nothing. UserError if it knows crops of another size."""
+    config = read_config(path, RegressorConfig)
+    if config.crop_px != crop_px:
+        raise UserError(f"{path} decides on crops of {config.crop_px} px, and this run has {crop_px} px; name weights of that size")
+    network = Regressor(config)
     load_weights(path, network)
     return network.to(memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
 

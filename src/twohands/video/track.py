@@ -21,13 +21,13 @@ from twohands.pipeline import Detector, Pipeline
 from twohands.regress.infer import Stage1
 from twohands.schema import Detection, HandPair, Stage1Hands
 from twohands.video.arrivals import Arrivals
+from twohands.video.belief import View, drop_doubles, drop_other_hands, viewed
 from twohands.video.hand import Reading, distance_and_sureness, pair_at, roomy, size_of
 from twohands.video.past import Past
 from twohands.video.person import FollowedPerson
 from twohands.video.roster import Roster
 from twohands.video.sides import exchanged
 from twohands.video.track_config import TrackConfig
-from twohands.video.views import View, drop_doubles, drop_other_hands, viewed
 
 RELATIVE_M = 0.03
 """Error of the relative translation that stage 1 predicts of a followed pair, twice a photo's: each hand of a film has a distance of its own, known
